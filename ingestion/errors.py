@@ -1,0 +1,213 @@
+"""What can go wrong while reading sources, told so that a person can mend it.
+
+fault -> one exception class per kind of cause -> one exit code per class
+
+Every error says what was wrong and where (source, table, file, key), and carries a hint: what to do
+next. No secret may stand in a message: `connections.redact` is applied when the message is made.
+Left out: faults of single rows, which are no errors but entries in `ledger.rejected_records`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingestion.redaction import redact
+
+
+class IngestionError(Exception):
+    """A fault that ends the work on a source, a table or the whole run.
+
+    Args:
+        message: What was wrong, and what was expected instead.
+        hint: What to do next, as an imperative sentence; empty if there is nothing to add.
+        source: Name of the source concerned.
+        table: Name of its table concerned.
+        file: Path of the file concerned, as a person would look for it.
+        key: The setting, declaration key or record concerned.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        source: str | None = None,
+        table: str | None = None,
+        file: str | Path | None = None,
+        key: str | None = None,
+    ) -> None:
+        self.message = redact(message)
+        self.hint = redact(hint)
+        self.source = source
+        self.table = table
+        self.file = redact(str(file)) if file is not None else None
+        self.key = key
+        super().__init__(self.message)
+
+    @property
+    def where(self) -> str:
+        """The place of the fault: `source shop, table orders, file x.csv, key cursor`."""
+        parts = (
+            ("source", self.source),
+            ("table", self.table),
+            ("file", self.file),
+            ("key", self.key),
+        )
+        return ", ".join(f"{word} {value}" for word, value in parts if value)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{hint}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.__dict__.copy()))
+
+
+def _rebuild(kind: type[IngestionError], state: dict[str, object]) -> IngestionError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, state.get("message", ""))
+    error.__dict__.update(state)
+    return error
+
+
+class SettingsError(IngestionError):
+    """`wellspring.toml` or an environment variable holds something that is not a setting."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class DeclarationFault:
+    """One wrong place in a declaration.
+
+    Attributes:
+        file: Path of the YAML file below the project's root.
+        source: Name of the source.
+        table: Name of the table, or None for a key of the source itself.
+        key: Dotted path of the key below `meta.ingest`.
+        found: What stands there, as a short text.
+        expected: What should stand there.
+    """
+
+    file: str
+    source: str
+    table: str | None
+    key: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        table = f", table {self.table}" if self.table else ""
+        return (
+            f"{self.file}: source {self.source}{table}, {self.key}: found {self.found}; "
+            f"expected {self.expected}"
+        )
+
+
+class DeclarationError(IngestionError):
+    """One or more declarations are wrong; all their faults are reported at once.
+
+    Args:
+        faults: Every fault found in every file.
+        message: Used instead of the list of faults, where dbt itself refuses the project.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self, faults: Sequence[DeclarationFault] = (), *, message: str = "", hint: str = ""
+    ) -> None:
+        self.faults = tuple(faults)
+        if not message:
+            count = len(self.faults)
+            title = "1 fault" if count == 1 else f"{count} faults"
+            message = f"{title} in the sources' declarations:\n" + "\n".join(
+                f"  {fault}" for fault in self.faults
+            )
+        super().__init__(message, hint=hint)
+
+
+class SourceUnreachable(IngestionError):
+    """A source does not answer, refuses the login, or refuses the request."""
+
+    exit_code = 4
+
+
+class ConnectionMissing(IngestionError):
+    """A declaration names a connection that is not configured."""
+
+    exit_code = 4
+
+
+class SourceFailed(IngestionError):
+    """A source answered, but extraction could not be carried through."""
+
+    exit_code = 4
+
+
+class LockHeld(IngestionError):
+    """Another process holds the warehouse."""
+
+    exit_code = 5
+
+
+class BadInput(IngestionError):
+    """What a source delivered cannot be read, or breaks a declared contract."""
+
+    exit_code = 6
+
+
+class DiskFull(IngestionError):
+    """There is no room left where the data folder lies."""
+
+    exit_code = 7
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether an exception, or one that caused it, says that no space is left."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, DiskFull):
+            return True
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EFBIG,
+        ):
+            return True
+        text = str(error).lower()
+        if any(sign in text for sign in ("no space left", "errno 28]", "failed to offload data")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def disk_full_error(place: Path, error: BaseException, *, source: str | None = None) -> DiskFull:
+    """The error to raise when `disk_full` recognised one.
+
+    Args:
+        place: Folder that could not be written to.
+        error: What the writer raised.
+        source: Name of the source that was being written.
+    """
+    return DiskFull(
+        f"no space left below {place}: {first_line(error)}",
+        hint=(
+            "Free space or set [paths] data in wellspring.toml (or WELLSPRING_DATA) to a larger "
+            "disk, then run again: nothing was half-loaded."
+        ),
+        source=source,
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an exception's text, redacted; its class name if it has none."""
+    lines = str(error).strip().splitlines()
+    return redact(lines[0]) if lines else type(error).__name__

@@ -1,0 +1,293 @@
+"""The one place that knows settings and paths.
+
+wellspring.toml at the project's root, then the environment -> `load_settings` -> `Settings`
+
+Standard library only, so that `wellspring --help` stays quick. Left out: secrets, which
+`connections.py` reads through dlt's configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ingestion.errors import SettingsError
+
+SETTINGS_FILE = "wellspring.toml"
+DATA_VARIABLE = "WELLSPRING_DATA"
+_PREFIX = "WELLSPRING__"
+_MEMORY = re.compile(r"^\s*\d+(\.\d+)?\s*(%|[KMGT]i?B)\s*$", re.I)
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """Section `[paths]`.
+
+    Attributes:
+        data: Folder for everything that is not code; relative to the project's root.
+    """
+
+    data: str = "data"
+
+
+@dataclass(frozen=True)
+class CompanionSettings:
+    """Section `[companion]`.
+
+    Attributes:
+        command: Command line of a process to start for a run; empty for none.
+    """
+
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """Section `[extract]`.
+
+    Attributes:
+        parallel_sources: How many sources are read at the same time, at least 1.
+    """
+
+    parallel_sources: int = 4
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """Section `[load]`.
+
+    Attributes:
+        memory: DuckDB's memory limit: a share of the machine (`25%`) or a size (`4GB`).
+    """
+
+    memory: str = "25%"
+
+
+@dataclass(frozen=True)
+class PublishSettings:
+    """Section `[publish]`.
+
+    Attributes:
+        keep: How many published versions are kept, at least 1.
+    """
+
+    keep: int = 5
+
+
+_SECTIONS: dict[str, type[Any]] = {
+    "paths": PathSettings,
+    "companion": CompanionSettings,
+    "extract": ExtractSettings,
+    "load": LoadSettings,
+    "publish": PublishSettings,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a project and the places that follow from them.
+
+    Attributes:
+        project_dir: The project's root, where `dbt_project.yml` lies.
+        data_dir: Folder for everything that is not code.
+        companion: Section `[companion]`.
+        extract: Section `[extract]`.
+        load: Section `[load]`.
+        publish: Section `[publish]`.
+    """
+
+    project_dir: Path
+    data_dir: Path
+    companion: CompanionSettings = field(default_factory=CompanionSettings)
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
+    load: LoadSettings = field(default_factory=LoadSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+
+    @property
+    def landing_dir(self) -> Path:
+        """Immutable files as extracted, one folder a source."""
+        return self.data_dir / "landing"
+
+    @property
+    def warehouse_path(self) -> Path:
+        """The DuckDB file that load and dbt write; no reader opens it."""
+        return self.data_dir / "warehouse" / "wellspring.duckdb"
+
+    @property
+    def published_dir(self) -> Path:
+        """Published versions and the link `current`."""
+        return self.data_dir / "published"
+
+    @property
+    def state_dir(self) -> Path:
+        """Working folders, run history, lock and logs."""
+        return self.data_dir / "state"
+
+    @property
+    def dlt_dir(self) -> Path:
+        """dlt's working folders; may be wiped, dlt restores its state from landing."""
+        return self.state_dir / "dlt"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Short-lived files between a source and landing; may be wiped."""
+        return self.state_dir / "spool"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Logs of dbt and of the companion."""
+        return self.state_dir / "logs"
+
+    @property
+    def extensions_dir(self) -> Path:
+        """DuckDB's extensions, linked from the environment's wheels; may be wiped."""
+        return self.state_dir / "duckdb_extensions"
+
+    def environment(self) -> dict[str, str]:
+        """Variables that dbt, dlt and a companion need to find this project's places."""
+        return {
+            DATA_VARIABLE: str(self.data_dir),
+            "DLT_PROJECT_DIR": str(self.project_dir),
+            "DLT_DATA_DIR": str(self.dlt_dir),
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "DO_NOT_TRACK": "1",
+        }
+
+
+def find_project(start: Path | None = None) -> Path:
+    """The nearest folder with a `dbt_project.yml`, from `start` (default: here) upwards.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    begin = (start or Path.cwd()).resolve()
+    for folder in (begin, *begin.parents):
+        if (folder / "dbt_project.yml").is_file():
+            return folder
+    raise SettingsError(
+        f"no dbt_project.yml in {begin} or any folder above it",
+        hint="Run the command inside a Wellspring project.",
+    )
+
+
+def load_settings(project_dir: Path | None = None) -> Settings:
+    """Reads `wellspring.toml` and the environment.
+
+    Args:
+        project_dir: The project's root; by default it is looked for from here upwards.
+
+    Raises:
+        SettingsError: No project, no valid TOML, an unknown key or a value of the wrong type.
+    """
+    root = project_dir.resolve() if project_dir else find_project()
+    path = root / SETTINGS_FILE
+    values = _read_toml(path)
+    _check_names(values, path)
+    sections = {
+        name: _section(name, kind, values.get(name, {}), path) for name, kind in _SECTIONS.items()
+    }
+    data = Path(os.environ.get(DATA_VARIABLE) or sections["paths"].data).expanduser()
+    return Settings(
+        project_dir=root,
+        data_dir=(root / data).resolve(),
+        companion=sections["companion"],
+        extract=sections["extract"],
+        load=sections["load"],
+        publish=sections["publish"],
+    )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"not valid TOML: {error}", file=path, hint="Mend that line and run again."
+        ) from error
+
+
+def _check_names(values: dict[str, Any], path: Path) -> None:
+    for name in values:
+        if name not in _SECTIONS:
+            raise _unknown(f"[{name}]", name, list(_SECTIONS), path)
+    for variable in os.environ:
+        if not variable.startswith(_PREFIX):
+            continue
+        section, _, key = variable.removeprefix(_PREFIX).lower().partition("__")
+        known = {f.name for f in fields(_SECTIONS[section])} if section in _SECTIONS else set()
+        if key not in known:
+            raise SettingsError(
+                f"the environment variable {variable} overrides no setting",
+                key=variable,
+                hint="Known: " + ", ".join(_variables()) + ".",
+            )
+
+
+def _variables() -> list[str]:
+    return [
+        f"{_PREFIX}{name.upper()}__{f.name.upper()}"
+        for name, kind in _SECTIONS.items()
+        for f in fields(kind)
+    ]
+
+
+def _unknown(shown: str, name: str, known: list[str], path: Path) -> SettingsError:
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"Did you mean {near[0]}? " if near else ""
+    return SettingsError(
+        "unknown setting", file=path, key=shown, hint=f"{meant}Known: {', '.join(known)}."
+    )
+
+
+def _section(name: str, kind: type[Any], given: Any, path: Path) -> Any:
+    if not isinstance(given, dict):
+        raise SettingsError(
+            f"found {given!r}, expected a section [{name}]", file=path, key=name
+        )
+    types = get_type_hints(kind)
+    for key in given:
+        if key not in types:
+            raise _unknown(f"{name}.{key}", key, list(types), path)
+    values = {}
+    for key, wanted in types.items():
+        variable = f"{_PREFIX}{name.upper()}__{key.upper()}"
+        if variable in os.environ:
+            values[key] = _checked(os.environ[variable], wanted, variable, None, name, key)
+        elif key in given:
+            values[key] = _checked(given[key], wanted, f"{name}.{key}", path, name, key)
+    return kind(**values)
+
+
+def _checked(
+    value: Any, wanted: Any, shown: str, path: Path | None, section: str, key: str
+) -> Any:
+    expected = {
+        int: "a whole number of at least 1",
+        str: "a text",
+        tuple[str, ...]: "a list of texts",
+    }[wanted]
+    if path is None and wanted is int and re.fullmatch(r"\d+", value.strip()):
+        value = int(value)
+    if path is None and wanted == tuple[str, ...]:
+        value = shlex.split(value)
+    if wanted == tuple[str, ...] and isinstance(value, list):
+        value = tuple(value)
+    right = {
+        int: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+        str: isinstance(value, str) and value.strip() != "",
+        tuple[str, ...]: isinstance(value, tuple) and all(isinstance(v, str) for v in value),
+    }[wanted]
+    if right and (section, key) == ("load", "memory"):
+        expected, right = 'a share or a size, such as "25%" or "4GB"', bool(_MEMORY.match(value))
+    if not right:
+        raise SettingsError(f"found {value!r}, expected {expected}", file=path, key=shown)
+    return value
