@@ -1,0 +1,113 @@
+"""The one place that opens DuckDB: the warehouse, or a database in memory with the same budget.
+
+settings -> `connect` -> connection with memory, threads, temporary and extension folder set
+
+DuckDB lets one process write and shuts all others out, so a held file ends in `LockHeld` and says
+who holds it. Left out: published versions, which readers open by themselves, read-only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from ingestion.errors import BadInput, LockHeld, disk_full, disk_full_error, first_line
+from ingestion.extensions import prepare_extensions
+from ingestion.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+_HOLDER = re.compile(r"PID (\d+)")
+
+
+def connect(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Opens the warehouse file, which is made if absent.
+
+    Args:
+        settings: The project's settings.
+        read_only: Open for reading; other processes may then read too.
+
+    Raises:
+        LockHeld: Another process has the file open.
+        BadInput: The file is no DuckDB database, or does not exist when opened read-only.
+        DiskFull: There is no room to make it.
+    """
+    import duckdb
+
+    path = settings.warehouse_path
+    if read_only and not path.is_file():
+        raise BadInput(
+            "there is no warehouse yet", file=path, hint="Run `wellspring load` first."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(str(path), read_only=read_only)
+    except (duckdb.Error, OSError) as error:
+        raise _explain(settings, error) from error
+    _configure(connection, settings)
+    return connection
+
+
+def in_memory(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """A DuckDB database in memory, with the same budget, for work on files."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    _configure(connection, settings)
+    return connection
+
+
+def memory_limit(settings: Settings) -> str:
+    """DuckDB's memory limit as a size; a share is taken of the machine's (or cgroup's) memory."""
+    text = settings.load.memory.strip()
+    if not text.endswith("%"):
+        return text
+    share = float(text[:-1]) / 100
+    # A floor, because DuckDB cannot sort or join in a few megabytes.
+    return f"{max(int(_machine_memory() * share), 256 * 2**20) // 2**20}MiB"
+
+
+def _machine_memory() -> int:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as handle:  # noqa: PTH123
+            limit = handle.read().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    temporary = settings.state_dir / "duckdb_tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    connection.execute("set memory_limit = ?", [memory_limit(settings)])
+    connection.execute("set temp_directory = ?", [str(temporary)])
+    connection.execute("set preserve_insertion_order = true")
+    connection.execute("set TimeZone = 'UTC'")
+    connection.execute("set enable_progress_bar = false")
+    prepare_extensions(connection, settings.extensions_dir)
+
+
+def _explain(settings: Settings, error: Exception) -> Exception:
+    path = settings.warehouse_path
+    text = str(error)
+    if "Conflicting lock" in text or "Could not set lock" in text:
+        holder = _HOLDER.search(text)
+        who = f" (process {holder.group(1)})" if holder else ""
+        return LockHeld(
+            f"another process{who} has the warehouse open",
+            file=path,
+            hint="Wait until it has ended, or close it. Readers use the published version instead.",
+        )
+    if disk_full(error):
+        return disk_full_error(path.parent, error)
+    return BadInput(
+        f"the warehouse cannot be opened: {first_line(error)}",
+        file=path,
+        hint=(
+            "If the file is damaged, delete it and run `wellspring load build`: everything in it "
+            "is made again from landing."
+        ),
+    )
