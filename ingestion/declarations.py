@@ -1,0 +1,738 @@
+"""What the dbt source YAML says about a source, checked and typed (D1: declare once).
+
+dbt manifest -> `sources` with `config.meta.ingest` -> pydantic models -> `SourceDeclaration`
+
+The source's `ingest` names kind and connection; its further keys are defaults for its tables. All
+faults of all files are collected and raised at once, each with its place and what was expected.
+Sources without `ingest` are not ours. Left out: whether the source really has these tables.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from ingestion.errors import DeclarationError, DeclarationFault
+
+_NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
+_NAME_EXPECTED = "lower case letters, digits and single underscores, beginning with a letter"
+_SPAN = re.compile(r"^\s*(\d+)\s*(second|minute|hour|day|week)s?\s*$")
+METADATA_COLUMNS = ("_file", "_row", "_load_id", "_extracted_at", "_deleted")
+
+
+def _span(value: Any) -> Any:
+    """`3 days` as a timedelta."""
+    if isinstance(value, timedelta):
+        return value
+    match = _SPAN.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise PydanticCustomError("span", 'a span such as "3 days", "6 hours" or "90 minutes"')
+    return timedelta(**{f"{match.group(2)}s": int(match.group(1))})
+
+
+def _names(value: Any) -> Any:
+    """A single name stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Span = Annotated[timedelta, BeforeValidator(_span)]
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_names)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _encoding(value: Any) -> Any:
+    import codecs
+
+    if isinstance(value, str):
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            raise PydanticCustomError(
+                "encoding", "the name of an encoding such as utf-8, cp1252 or utf-16"
+            ) from None
+    return value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+
+
+class TableIngest(_Strict):
+    """Keys that every kind of table knows.
+
+    Attributes:
+        primary_key: Columns that identify a row in the source.
+        cursor: Column that grows with every new or changed row.
+        window: How far before the last cursor value to read again, for rows that arrive late.
+        deletes: `sweep` compares the keys of the source with those landed (database only).
+        contract: `freeze` refuses a load that would change the columns of the raw table.
+        on_refused: Whether a file or table that is refused fails the run, or only warns.
+    """
+
+    primary_key: Names = []
+    cursor: Text | None = None
+    window: Span = timedelta(0)
+    deletes: Literal["none", "sweep"] = "none"
+    contract: Literal["evolve", "freeze"] = "evolve"
+    on_refused: Literal["fail", "warn"] = "fail"
+
+
+class DatabaseTable(TableIngest):
+    """A table or view of a database.
+
+    Attributes:
+        schema_name: Schema of the origin (`schema`); the connection's default if absent.
+        origin: Name of the origin (`from`) where it is not the declared name.
+        columns: Only these columns are read; all if empty.
+        exclude_columns: These columns are not read.
+    """
+
+    schema_name: Text | None = Field(default=None, alias="schema")
+    origin: Text | None = Field(default=None, alias="from")
+    columns: Names = []
+    exclude_columns: Names = []
+
+
+class CsvOptions(_Strict):
+    """The dialect of CSV files; nothing of it is guessed.
+
+    Attributes:
+        delimiter: One character between fields.
+        quote: One character around fields; an empty text for none.
+        escape: Character that escapes a quote inside a quoted field; the quote itself by default.
+        header: Whether the first record names the columns.
+        skip_lines: Lines before the header (or the first record) that are not read.
+        null_values: Texts that stand for NULL, quoted or not; the empty text by default.
+        comment: A line that begins with this character is not read.
+        columns: Names of the columns; needed without a header, overrides it otherwise.
+    """
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    quote: Annotated[str, Field(max_length=1)] = '"'
+    escape: Annotated[str, Field(max_length=1)] | None = None
+    header: bool = True
+    skip_lines: Annotated[int, Field(ge=0)] = 0
+    null_values: Annotated[list[str], BeforeValidator(_names)] = [""]
+    comment: Annotated[str, Field(max_length=1)] | None = None
+    columns: Names = []
+
+
+class XmlOptions(_Strict):
+    """How records stand in an XML document.
+
+    Attributes:
+        record: Tag of the element that makes one row.
+    """
+
+    record: Text
+
+
+class ExcelOptions(_Strict):
+    """Which cells of a workbook are the table.
+
+    Attributes:
+        sheet: Name of the sheet; the first one if absent.
+        header_row: 1-based number of the row that names the columns.
+    """
+
+    sheet: Text | None = None
+    header_row: Annotated[int, Field(ge=1)] = 1
+
+
+Format = Literal["csv", "json", "ndjson", "xml", "parquet", "excel"]
+
+
+class FilesTable(TableIngest):
+    """A table that arrives as files.
+
+    Attributes:
+        path: Glob below the connection's URL.
+        format: Format of the files; taken from the suffix if absent.
+        csv: Dialect of CSV files.
+        encodings: Encodings of text files; the first that decodes a file strictly is taken.
+        records: Dotted path of keys to the array of records in a JSON document.
+        xml: How records stand in an XML document.
+        excel: Which cells of a workbook are the table.
+    """
+
+    path: Text
+    format: Format | None = None
+    csv: CsvOptions = CsvOptions()
+    encodings: Annotated[
+        list[Annotated[str, BeforeValidator(_encoding)]], BeforeValidator(_names), Field(min_length=1)
+    ] = ["utf-8"]
+    records: Text | None = None
+    xml: XmlOptions | None = None
+    excel: ExcelOptions = ExcelOptions()
+
+
+class RestAuth(_Strict):
+    """How requests are authorised; values come from the connection, never from here.
+
+    Attributes:
+        type: The scheme.
+        key: Key of the connection that holds the token or API key.
+        name: Name of the header, query parameter or cookie of an API key.
+        location: Where the API key goes.
+    """
+
+    type: Literal["bearer", "api_key", "basic", "none"] = "none"
+    key: Text | None = None
+    name: Text = "Authorization"
+    location: Literal["header", "query", "cookie"] = "header"
+
+
+class RestSource(_Strict):
+    """What all tables of an API share.
+
+    Attributes:
+        auth: How requests are authorised.
+        headers: Further headers of every request; no secrets.
+        page_timeout: Seconds to wait for one page.
+    """
+
+    auth: RestAuth = RestAuth()
+    headers: dict[str, str] = {}
+    page_timeout: Annotated[float, Field(gt=0, strict=False)] = 60.0
+
+
+class CursorPaginator(_Strict):
+    """Pages that name the cursor of the next one in their body."""
+
+    type: Literal["cursor"]
+    cursor_path: Text = "cursors.next"
+    cursor_param: Text | None = None
+    cursor_body_path: Text | None = None
+    has_more_path: Text | None = None
+    stop_after_empty_page: bool | None = None
+
+
+class NextUrlPaginator(_Strict):
+    """Pages that hold the address of the next one in their body."""
+
+    type: Literal["next_url"]
+    next_url_path: Text = "next"
+    has_more_path: Text | None = None
+
+
+class OffsetPaginator(_Strict):
+    """Pages asked for by the number of the first record."""
+
+    type: Literal["offset"]
+    limit: Annotated[int, Field(ge=1)]
+    offset: Annotated[int, Field(ge=0)] = 0
+    offset_param: Text = "offset"
+    limit_param: Text = "limit"
+    total_path: Text | None = None
+    maximum_offset: Annotated[int, Field(ge=1)] | None = None
+    stop_after_empty_page: bool = True
+    has_more_path: Text | None = None
+
+
+class PagePaginator(_Strict):
+    """Pages asked for by their number."""
+
+    type: Literal["page"]
+    base_page: Annotated[int, Field(ge=0)] = 1
+    page_param: Text = "page"
+    total_path: Text | None = None
+    maximum_page: Annotated[int, Field(ge=1)] | None = None
+    stop_after_empty_page: bool = True
+    has_more_path: Text | None = None
+
+
+class LinkHeaderPaginator(_Strict):
+    """Pages whose `Link` header holds the address of the next one."""
+
+    type: Literal["link_header"]
+    links_next_key: Text = "next"
+
+
+class SinglePaginator(_Strict):
+    """One page holds everything."""
+
+    type: Literal["single"]
+
+
+Paginator = Annotated[
+    CursorPaginator
+    | NextUrlPaginator
+    | OffsetPaginator
+    | PagePaginator
+    | LinkHeaderPaginator
+    | SinglePaginator,
+    Field(discriminator="type"),
+]
+
+
+class RestIncremental(_Strict):
+    """How an API is asked only for what is new.
+
+    Attributes:
+        param: Query parameter that takes the last cursor value.
+        format: How the API writes times: seconds since 1970, or ISO 8601.
+        initial: Where the first extraction begins: a date, time or number, as a text.
+    """
+
+    param: Text
+    format: Literal["epoch", "iso"] = "iso"
+    initial: Text
+
+
+class RestEndpoint(_Strict):
+    """Where an API keeps a table.
+
+    Attributes:
+        path: Path below the connection's URL.
+        params: Further query parameters.
+        records: JSON path to the array of records in a page; the page itself if absent.
+        paginator: How one page leads to the next.
+        incremental: How the API is asked only for what is new.
+    """
+
+    path: Text
+    params: dict[str, str | int | float | bool] = {}
+    records: Text | None = None
+    paginator: Paginator = SinglePaginator(type="single")
+    incremental: RestIncremental | None = None
+
+
+class RestTable(TableIngest):
+    """A table that an API delivers.
+
+    Attributes:
+        rest: Where the API keeps it.
+    """
+
+    rest: RestEndpoint
+
+
+class PythonSource(_Strict):
+    """A dlt source written in Python, for what a declaration cannot say.
+
+    Attributes:
+        callable: `package.module:function` that returns a dlt source, resource or list of these.
+        arguments: Keyword arguments of that function.
+    """
+
+    callable: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    arguments: dict[str, Any] = {}
+
+
+class PythonTable(TableIngest):
+    """A table that a Python source delivers under the same name."""
+
+
+Kind = Literal["database", "rest", "files", "python"]
+_TABLE_MODELS: dict[str, type[TableIngest]] = {
+    "database": DatabaseTable,
+    "rest": RestTable,
+    "files": FilesTable,
+    "python": PythonTable,
+}
+_SOURCE_MODELS: dict[str, type[_Strict]] = {"rest": RestSource, "python": PythonSource}
+
+
+@dataclass(frozen=True)
+class DeclaredColumn:
+    """A column that the YAML describes.
+
+    Attributes:
+        name: Its name in raw.
+        data_type: Its SQL type, or None if the YAML does not say.
+    """
+
+    name: str
+    data_type: str | None
+
+
+@dataclass(frozen=True)
+class TableDeclaration:
+    """One table of a source.
+
+    Attributes:
+        name: Name of the raw table and of the dlt resource.
+        unique_id: dbt's id of the source table.
+        ingest: What the declaration says; its class depends on the source's kind.
+        columns: Columns that the YAML describes, in its order.
+    """
+
+    name: str
+    unique_id: str
+    ingest: TableIngest
+    columns: tuple[DeclaredColumn, ...] = ()
+
+    @property
+    def files(self) -> FilesTable:
+        """The declaration as one of kind `files`."""
+        assert isinstance(self.ingest, FilesTable)
+        return self.ingest
+
+    @property
+    def database(self) -> DatabaseTable:
+        """The declaration as one of kind `database`."""
+        assert isinstance(self.ingest, DatabaseTable)
+        return self.ingest
+
+    @property
+    def rest(self) -> RestTable:
+        """The declaration as one of kind `rest`."""
+        assert isinstance(self.ingest, RestTable)
+        return self.ingest
+
+
+@dataclass(frozen=True)
+class SourceDeclaration:
+    """One source and those of its tables that were selected.
+
+    Attributes:
+        name: Name of the source, of its dlt pipeline and of its folder in landing.
+        schema: Schema of its raw tables.
+        kind: How it is extracted.
+        connection: Name of its connection; None for a Python source without one.
+        file: The YAML file below the project's root, for messages.
+        tables: Its tables, in the order of their names.
+        rest: What all tables of an API share (kind `rest`).
+        python: The function to call (kind `python`).
+    """
+
+    name: str
+    schema: str
+    kind: Kind
+    connection: str | None
+    file: str
+    tables: tuple[TableDeclaration, ...]
+    rest: RestSource | None = None
+    python: PythonSource | None = None
+
+    def table(self, name: str) -> TableDeclaration:
+        """The table of that name; KeyError if there is none."""
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(name)
+
+
+@dataclass
+class _Group:
+    """The manifest's nodes of one source, before they are checked."""
+
+    name: str
+    schema: str
+    file: str
+    ingest: Any
+    nodes: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def load_declarations(
+    manifest: Mapping[str, Any], select: Collection[str] | None = None
+) -> list[SourceDeclaration]:
+    """Reads every declared source from dbt's manifest and checks all of them.
+
+    Args:
+        manifest: dbt's manifest as a dictionary; only `sources` is read.
+        select: Unique ids of the source tables wanted; None for all. Faults of sources that are
+            not selected are reported as well, because a declaration is wrong wherever it is used.
+
+    Returns:
+        The sources with at least one selected table, by name.
+
+    Raises:
+        DeclarationError: With every fault of every file.
+    """
+    faults: list[DeclarationFault] = []
+    declarations = []
+    for group in _groups(manifest):
+        declaration = _source(group, faults)
+        if declaration is not None:
+            declarations.append(declaration)
+    _check_raw_names(declarations, faults)
+    if faults:
+        raise DeclarationError(list(dict.fromkeys(faults)))
+    if select is None:
+        return declarations
+    return [chosen for d in declarations if (chosen := _chosen(d, select)).tables]
+
+
+def _chosen(declaration: SourceDeclaration, select: Collection[str]) -> SourceDeclaration:
+    from dataclasses import replace
+
+    tables = tuple(table for table in declaration.tables if table.unique_id in select)
+    return replace(declaration, tables=tables)
+
+
+def _groups(manifest: Mapping[str, Any]) -> list[_Group]:
+    groups: dict[str, _Group] = {}
+    for node in sorted(manifest.get("sources", {}).values(), key=lambda n: str(n["unique_id"])):
+        source_meta = node.get("source_meta") or {}
+        own = _table_ingest(node)
+        if "ingest" not in source_meta and own is None:
+            continue
+        group = groups.setdefault(
+            node["source_name"],
+            _Group(
+                name=node["source_name"],
+                schema=node["schema"],
+                file=node["original_file_path"],
+                ingest=source_meta.get("ingest", {}),
+            ),
+        )
+        group.nodes.append(node)
+    return [groups[name] for name in sorted(groups)]
+
+
+def _table_ingest(node: Mapping[str, Any]) -> Any:
+    """What the table itself says: dbt shows the source's `ingest` where a table has none."""
+    meta = (node.get("config") or {}).get("meta") or node.get("meta") or {}
+    own = meta.get("ingest")
+    inherited = (node.get("source_meta") or {}).get("ingest")
+    return None if own == inherited else own
+
+
+def _source(group: _Group, faults: list[DeclarationFault]) -> SourceDeclaration | None:
+    def fault(key: str, found: Any, expected: str, table: str | None = None) -> None:
+        faults.append(
+            DeclarationFault(group.file, group.name, table, key, _shown(found), expected)
+        )
+
+    before = len(faults)
+    given = group.ingest
+    if not isinstance(given, Mapping):
+        fault("ingest", given, "keys such as kind and connection")
+        return None
+    if not _NAME.match(group.name):
+        fault("name", group.name, _NAME_EXPECTED)
+    kind = given.get("kind")
+    if kind not in _TABLE_MODELS:
+        fault("ingest.kind", kind, _one_of(kind, list(_TABLE_MODELS)))
+        return None
+    connection = given.get("connection")
+    if not (isinstance(connection, str) and connection) and not (
+        kind == "python" and connection is None
+    ):
+        fault("ingest.connection", connection, "the name of a connection")
+    shared = _shared(kind, given, fault)
+    defaults = _defaults(kind, given, fault)
+    tables = [_table(group, node, kind, defaults, fault) for node in group.nodes]
+    if len(faults) > before:
+        return None
+    return SourceDeclaration(
+        name=group.name,
+        schema=group.schema,
+        kind=kind,
+        connection=connection,
+        file=group.file,
+        tables=tuple(table for table in tables if table is not None),
+        rest=shared if isinstance(shared, RestSource) else None,
+        python=shared if isinstance(shared, PythonSource) else None,
+    )
+
+
+def _shared(kind: str, given: Mapping[str, Any], fault: Any) -> _Strict | None:
+    """The part of a source that its tables share, such as an API's authorisation."""
+    model = _SOURCE_MODELS.get(kind)
+    if model is None:
+        return None
+    try:
+        return model.model_validate(given.get(kind, {}))
+    except ValidationError as error:
+        for detail in error.errors():
+            key, found, expected = _explain(detail, model)
+            fault(f"ingest.{kind}.{key}", found, expected)
+        return None
+
+
+def _defaults(kind: str, given: Mapping[str, Any], fault: Any) -> dict[str, Any]:
+    """Keys of the source that its tables inherit; unknown ones are faults of the source."""
+    own = {"kind", "connection", *([kind] if kind in _SOURCE_MODELS else [])}
+    known = _keys(_TABLE_MODELS[kind])
+    defaults = {key: value for key, value in given.items() if key not in own}
+    for key in [key for key in defaults if key not in known]:
+        fault(f"ingest.{key}", f"the unknown key {key}", _one_of(key, sorted({*known, *own})))
+        del defaults[key]
+    return defaults
+
+
+def _table(
+    group: _Group, node: Mapping[str, Any], kind: str, defaults: Mapping[str, Any], fault: Any
+) -> TableDeclaration | None:
+    name = node["name"]
+    if not _NAME.match(name):
+        fault("name", name, _NAME_EXPECTED, name)
+    if node["identifier"] != name:
+        expected = f"the table's name {name}; the origin's name goes to meta.ingest.from"
+        fault("identifier", node["identifier"], expected, name)
+    own = _table_ingest(node)
+    if own is not None and not isinstance(own, Mapping):
+        fault("ingest", own, "keys such as primary_key", name)
+        return None
+    merged = _merged(defaults, own or {})
+    model = _TABLE_MODELS[kind]
+    try:
+        ingest = model.model_validate(merged)
+    except ValidationError as error:
+        for detail in error.errors():
+            key, found, expected = _explain(detail, model)
+            # A wrong default is one fault of the source, not one of each table.
+            inherited = key.partition(".")[0] in defaults and _same(defaults, own or {}, key)
+            fault(f"ingest.{key}", found, expected, None if inherited else name)
+        return None
+    _check_meaning(kind, ingest, name, fault)
+    columns = tuple(
+        DeclaredColumn(column["name"], column.get("data_type") or None)
+        for column in (node.get("columns") or {}).values()
+    )
+    return TableDeclaration(name, node["unique_id"], ingest, columns)
+
+
+def _same(defaults: Mapping[str, Any], own: Mapping[str, Any], key: str) -> bool:
+    return key.partition(".")[0] not in own and bool(defaults)
+
+
+def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The table's keys over the source's; nested keys are merged one level deep."""
+    merged = dict(defaults)
+    for key, value in own.items():
+        inherited = merged.get(key)
+        if isinstance(inherited, Mapping) and isinstance(value, Mapping):
+            merged[key] = {**inherited, **value}
+        else:
+            merged[key] = value
+    return merged
+
+
+def _check_meaning(kind: str, ingest: TableIngest, name: str, fault: Any) -> None:
+    """Keys that are valid each for itself but not together."""
+    if ingest.deletes == "sweep" and kind != "database":
+        fault("ingest.deletes", "sweep", "none: only a database can be swept", name)
+    if ingest.deletes == "sweep" and not ingest.primary_key:
+        fault("ingest.primary_key", None, "the key's columns, which a sweep compares", name)
+    if ingest.window and not ingest.cursor:
+        fault("ingest.window", str(ingest.window), "a cursor beside it, or no window", name)
+    if isinstance(ingest, RestTable) and ingest.rest.incremental and not ingest.cursor:
+        fault("ingest.cursor", None, "the field that rest.incremental follows", name)
+    if isinstance(ingest, FilesTable):
+        _check_files(ingest, name, fault)
+
+
+def _check_files(ingest: FilesTable, name: str, fault: Any) -> None:
+    if ingest.cursor:
+        fault("ingest.cursor", ingest.cursor, "no cursor: new and changed files are found", name)
+    if not ingest.csv.header and not ingest.csv.columns and ingest.format == "csv":
+        fault("ingest.csv.columns", None, "names of the columns, as there is no header", name)
+    if ingest.format == "xml" and ingest.xml is None:
+        fault("ingest.xml.record", None, "the tag of the element that makes one row", name)
+    if ingest.csv.quote and ingest.csv.quote == ingest.csv.delimiter:
+        fault("ingest.csv.quote", ingest.csv.quote, "another character than the delimiter", name)
+
+
+def _check_raw_names(
+    declarations: list[SourceDeclaration], faults: list[DeclarationFault]
+) -> None:
+    owners: dict[tuple[str, str], str] = {}
+    for declaration in declarations:
+        for table in declaration.tables:
+            place = (declaration.schema, table.name)
+            other = owners.setdefault(place, declaration.name)
+            if other != declaration.name:
+                expected = f"a schema of its own: source {other} has {'.'.join(place)} already"
+                faults.append(
+                    DeclarationFault(
+                        declaration.file,
+                        declaration.name,
+                        table.name,
+                        "schema",
+                        _shown(declaration.schema),
+                        expected,
+                    )
+                )
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, Any, str]:
+    """Key path, what was found and what is expected, from one of pydantic's errors."""
+    loc = detail["loc"]
+    # Within the union of paginators pydantic names the chosen one; no key of the YAML says that.
+    path = [part for i, part in enumerate(loc) if i == 0 or loc[i - 1] != "paginator"]
+    key = ".".join(str(part) for part in path)
+    context = detail.get("ctx") or {}
+    match detail["type"]:
+        case "missing":
+            return key, None, "a value, as it is required"
+        case "extra_forbidden":
+            return (
+                key,
+                f"the unknown key {path[-1]}",
+                _one_of(path[-1], _known_keys(model, path[:-1], detail)),
+            )
+        case "literal_error":
+            options = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+            return key, detail["input"], _one_of(detail["input"], options)
+        case "union_tag_invalid" | "union_tag_not_found":
+            options = list(_PAGINATORS)
+            found = detail["input"].get("type") if isinstance(detail["input"], Mapping) else None
+            return f"{key}.type", found, _one_of(found, options)
+        case "span" | "encoding":
+            return key, detail["input"], detail["msg"]
+        case _:
+            message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            return key, detail["input"], message
+
+
+_PAGINATORS: dict[str, type[BaseModel]] = {
+    "cursor": CursorPaginator,
+    "next_url": NextUrlPaginator,
+    "offset": OffsetPaginator,
+    "page": PagePaginator,
+    "link_header": LinkHeaderPaginator,
+    "single": SinglePaginator,
+}
+
+
+def _known_keys(
+    model: type[BaseModel], path: list[int | str], detail: ErrorDetails
+) -> list[str]:
+    """Keys of the model that stands at `path`."""
+    current: Any = model
+    for part in path:
+        fields = {info.alias or name: info for name, info in current.model_fields.items()}
+        info = fields.get(str(part))
+        if info is None:
+            return []
+        if part == "paginator":
+            tag = detail["loc"][detail["loc"].index("paginator") + 1]
+            return _keys(_PAGINATORS[str(tag)])
+        options = [info.annotation, *getattr(info.annotation, "__args__", ())]
+        inner = next(
+            (o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None
+        )
+        if inner is None:
+            return []
+        current = inner
+    return _keys(current)
+
+
+def _one_of(found: Any, options: list[str]) -> str:
+    near = difflib.get_close_matches(str(found), options, n=1)
+    listed = ", ".join(options)
+    return f"{near[0]} (one of {listed})" if near else f"one of {listed}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, str) and value.startswith("the unknown key"):
+        return value
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
