@@ -1,0 +1,376 @@
+"""The landing zone: immutable files as extracted, one dlt filesystem dataset a source (D2).
+
+dlt resources -> `run` (one dlt pipeline a source) -> landing/<source>/<table>/<load>.<job>.parquet
+-> `completed_loads` -> `landed_files`, `register_rows` -> the loader and the delta
+
+A file counts only once its dlt load is complete, so a crash leaves nothing half-landed: files of a
+broken load are ignored, and its package is finished or repeated under the same names. dlt keeps its
+state in landing too; working folders can be wiped. Left out: what to extract, which the kinds of
+sources know, and reading the files, which `load.py` does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ingestion.errors import (
+    BadInput,
+    IngestionError,
+    SourceFailed,
+    disk_full,
+    disk_full_error,
+    first_line,
+)
+from ingestion.settings import Settings
+
+if TYPE_CHECKING:
+    import dlt
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+
+# Arrow batches of a DuckDB row group: far fewer calls through dlt than with its thousand rows.
+BATCH_ROWS = 122_880
+REGISTER_SUFFIX = "__files"
+_LAYOUT = "{table_name}/{load_id}.{file_id}.{ext}"
+_LOADS = "_dlt_loads"
+# More rounds than dlt ever leaves packages behind; beyond that it is not getting forward.
+_PENDING_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """One Parquet file that dlt wrote in a completed load.
+
+    Attributes:
+        table: Name of the table.
+        load_id: dlt's load id; as a text it sorts by time.
+        path: Where the file lies.
+        file: Its path below the landing zone, as raw rows state it in `_file`.
+    """
+
+    table: str
+    load_id: str
+    path: Path
+    file: str
+
+
+@dataclass(frozen=True)
+class RegisterRow:
+    """One readable unit of a table that arrives as files: a file, or a member of a zip archive.
+
+    Attributes:
+        origin_url: Where it was found, without secrets.
+        origin_name: Path below the table's connection, `archive.zip!member` for members.
+        size: Bytes of the original file.
+        modified_at: When the origin says it was modified, as an ISO text; empty if it does not.
+        etag: The origin's own mark of this version; empty if it has none.
+        sha256: Checksum of the original bytes.
+        original: Path of the original below landing.
+        file: What raw rows state in `_file`: `original`, with `!member` for members.
+        read_path: Path below landing of what the loader reads: the original or a prepared file.
+        reader: How it is read.
+        reader_options: Options of that reader and the reading's fingerprint, as JSON.
+        columns: Normalised names of its columns in order, as JSON; `null` if not known yet.
+        rows: Its number of rows, if known at landing.
+        status: Whether it can be read.
+        reason: Why it was refused, for people; empty otherwise.
+        encoding: Encoding that decoded it; empty where that does not apply.
+        load_id: dlt's load id; empty for a row that is not landed yet.
+    """
+
+    origin_url: str
+    origin_name: str
+    size: int
+    modified_at: str
+    etag: str
+    sha256: str
+    original: str
+    file: str
+    read_path: str
+    reader: str
+    reader_options: str
+    columns: str
+    rows: int | None
+    status: Literal["landed", "refused"]
+    reason: str
+    encoding: str
+    load_id: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The reader's options."""
+        options: dict[str, Any] = json.loads(self.reader_options)
+        return options
+
+    @property
+    def column_names(self) -> list[str] | None:
+        """Normalised names of the columns; None if not known yet."""
+        names: list[str] | None = json.loads(self.columns)
+        return names
+
+
+def configure(settings: Settings) -> None:
+    """Sets what dlt takes from the environment: places, no telemetry, Parquet with zstd.
+
+    Call it before dlt is imported for the first time.
+    """
+    os.environ.update(settings.environment())
+    os.environ.setdefault("DATA_WRITER__COMPRESSION", "zstd")
+    os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
+    # Rows in a Parquet file and in memory before dlt rotates or flushes.
+    os.environ.setdefault("DATA_WRITER__BUFFER_MAX_ITEMS", str(BATCH_ROWS))
+
+
+def source_pipeline(settings: Settings, source: str) -> dlt.Pipeline:
+    """The dlt pipeline of a source: its name, its folder in landing, its working folder in state."""
+    configure(settings)
+    import dlt
+    from dlt.destinations import filesystem
+
+    settings.landing_dir.mkdir(parents=True, exist_ok=True)
+    return dlt.pipeline(
+        pipeline_name=source,
+        pipelines_dir=str(settings.dlt_dir / "pipelines"),
+        destination=filesystem(bucket_url=settings.landing_dir.as_uri(), layout=_LAYOUT),
+        dataset_name=source,
+    )
+
+
+def finish_pending(pipeline: dlt.Pipeline, settings: Settings) -> None:
+    """Carries loads through that an earlier run left half done.
+
+    Call it before anything compares a source with landing: pending rows will be landed, too.
+
+    Raises:
+        SourceFailed: A pending load cannot be finished.
+        DiskFull: There is no room for it.
+    """
+    with _explained(settings, pipeline.pipeline_name):
+        pipeline.sync_destination()
+        for _ in range(_PENDING_ROUNDS):
+            if not pipeline.has_pending_data:
+                return
+            log.info("finishing a pending load of %s", pipeline.pipeline_name)
+            pipeline.normalize()
+            pipeline.load()
+    raise SourceFailed(
+        "an interrupted load cannot be finished",
+        source=pipeline.pipeline_name,
+        hint=f"Delete {pipeline.working_dir}: dlt restores its state from landing.",
+    )
+
+
+def run(pipeline: dlt.Pipeline, data: Any, settings: Settings) -> list[str]:
+    """Extracts and lands dlt sources or resources; returns the ids of the loads it completed.
+
+    Args:
+        pipeline: From `source_pipeline`; `finish_pending` has been called.
+        data: A dlt source, a resource or a list of these.
+        settings: The project's settings.
+
+    Raises:
+        IngestionError: As the resource raised it; `SourceFailed` for what dlt itself reports.
+        DiskFull: There is no room in landing or in dlt's working folder.
+    """
+    with _explained(settings, pipeline.pipeline_name):
+        before = set(completed_loads(settings, pipeline.pipeline_name))
+        pipeline.run(data, loader_file_format="parquet")
+        after = completed_loads(settings, pipeline.pipeline_name)
+        return [load_id for load_id in after if load_id not in before]
+
+
+class _explained:
+    """Turns what dlt raises into one of our errors."""
+
+    def __init__(self, settings: Settings, source: str) -> None:
+        self._settings = settings
+        self._source = source
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        ours = _our_error(error)
+        if ours is not None:
+            if ours is not error:
+                raise ours from error
+            return
+        if disk_full(error):
+            raise disk_full_error(
+                self._settings.data_dir, error, source=self._source
+            ) from error
+        cause = error.__cause__ or error
+        raise SourceFailed(
+            f"extraction failed: {first_line(cause)}",
+            source=self._source,
+            hint="Nothing of this load counts; run again once the cause is mended.",
+        ) from error
+
+
+def _our_error(error: BaseException) -> IngestionError | None:
+    """The first of our errors along the chain of causes: dlt wraps what a resource raises."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, IngestionError):
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return None
+
+
+def completed_loads(settings: Settings, source: str) -> list[str]:
+    """Ids of the completed loads of a source, oldest first."""
+    folder = settings.landing_dir / source / _LOADS
+    if not folder.is_dir():
+        return []
+    # dlt names them <schema>__<load id>.jsonl; a Python source may have several schemas.
+    names = (entry.name for entry in os.scandir(folder) if entry.name.endswith(".jsonl"))
+    return sorted({name.removesuffix(".jsonl").rpartition("__")[2] for name in names})
+
+
+def landed_files(settings: Settings, source: str, table: str) -> list[LandedFile]:
+    """Parquet files of completed loads of a table, in load order.
+
+    For tables of databases, APIs and Python sources; files tables have `register_rows`.
+    """
+    completed = set(completed_loads(settings, source))
+    return [file for file in _table_files(settings, source, table) if file.load_id in completed]
+
+
+def _table_files(settings: Settings, source: str, table: str) -> Iterator[LandedFile]:
+    folder = settings.landing_dir / source / table
+    if not folder.is_dir():
+        return
+    names = sorted(e.name for e in os.scandir(folder) if e.name.endswith(".parquet"))
+    for name in names:
+        seconds, _, rest = name.partition(".")
+        fraction = rest.partition(".")[0]
+        load_id = f"{seconds}.{fraction}"
+        yield LandedFile(table, load_id, folder / name, f"{source}/{table}/{name}")
+
+
+def register_rows(settings: Settings, source: str, table: str) -> list[RegisterRow]:
+    """Rows of the register of a files table, of completed loads only, in load order.
+
+    Raises:
+        BadInput: A register file cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    names = [f.name for f in fields(RegisterRow) if f.name != "load_id"]
+    rows = []
+    for landed in landed_files(settings, source, table + REGISTER_SUFFIX):
+        try:
+            # dlt leaves out columns without any value.
+            content = pq.read_table(landed.path).to_pylist()
+        except Exception as error:
+            raise BadInput(
+                f"the register of landed files cannot be read: {first_line(error)}",
+                source=source,
+                table=table,
+                file=landed.path,
+                hint="Restore this file from a backup of landing.",
+            ) from error
+        for row in content:
+            values = {name: row.get(name, None if name == "rows" else "") for name in names}
+            rows.append(RegisterRow(**values, load_id=landed.load_id))
+    return rows
+
+
+def register_table(rows: Sequence[RegisterRow]) -> pa.Table:
+    """Register rows as an Arrow table with stable types, ready to be yielded to dlt."""
+    import pyarrow as pa
+
+    whole = {"size", "rows"}
+    schema = pa.schema(
+        [
+            pa.field(f.name, pa.int64() if f.name in whole else pa.string())
+            for f in fields(RegisterRow)
+            if f.name != "load_id"
+        ]
+    )
+    return pa.Table.from_pylist([{n: getattr(r, n) for n in schema.names} for r in rows], schema)
+
+
+def batches(paths: Path | Iterable[Path]) -> Iterator[pa.Table]:
+    """Rows of Parquet files as Arrow tables of `BATCH_ROWS` rows, ready to be yielded to dlt."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in [paths] if isinstance(paths, Path) else paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                yield pa.Table.from_batches([batch])
+
+
+def spool_dir(settings: Settings, source: str) -> Path:
+    """A folder for short-lived files of a source; the caller deletes what it made there."""
+    folder = settings.spool_dir / source
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _naming() -> Any:
+    from dlt.common.normalizers.naming.snake_case import NamingConvention
+
+    return NamingConvention()
+
+
+@lru_cache(maxsize=65536)
+def normalise(name: str) -> str:
+    """A column's name in raw: dlt's snake_case, `InvoiceId` -> `invoice_id`."""
+    return str(_naming().normalize_path(name.strip() or "column"))
+
+
+def normalise_columns(names: Sequence[str], **where: Any) -> list[str]:
+    """Names of columns in raw, which must stay different from each other.
+
+    Args:
+        names: Names as the source has them; an empty one becomes `column_<position>`.
+        where: `source`, `table`, `file` for the message.
+
+    Raises:
+        BadInput: Two names become the same, or one takes the place of a column of ours.
+    """
+    taken: dict[str, str] = {}
+    for position, name in enumerate(names, start=1):
+        column = normalise(name) if name.strip() else f"column_{position}"
+        if column in taken:
+            same = taken[column] == name
+            raise BadInput(
+                f"the column {name!r} stands there twice"
+                if same
+                else f"the columns {taken[column]!r} and {name!r} both become {column!r}",
+                key=column,
+                hint="Rename one of them where the data comes from.",
+                **where,
+            )
+        if column in RESERVED_COLUMNS:
+            raise BadInput(
+                f"the column {name!r} has a name that Wellspring uses itself",
+                key=column,
+                hint="Rename it where the data comes from.",
+                **where,
+            )
+        taken[column] = name
+    return list(taken)
+
+
+RESERVED_COLUMNS = frozenset({"_file", "_row", "_load_id", "_extracted_at", "_deleted"})
+
+
+def column_mapping(names: Sequence[str], **where: Any) -> Mapping[str, str]:
+    """`normalise_columns` as a mapping from the source's name to the name in raw."""
+    return dict(zip(names, normalise_columns(names, **where), strict=True))
