@@ -1,5 +1,5 @@
 {% macro create_staging_schemas() %}
-    {%- for schema in ["quarantine", "filtered", "ledger_outcomes"] -%}
+    {%- for schema in ["quarantine", "absent_keys", "ledger_outcomes"] -%}
         create schema if not exists {{ schema }};
     {% endfor -%}
 {% endmacro %}

@@ -1,0 +1,122 @@
+{% macro utc_timestamp(column) -%}
+    {{- return(adapter.dispatch("utc_timestamp")(column)) -}}
+{%- endmacro %}
+
+
+{% macro default__utc_timestamp(column) -%}
+    cast(try_cast({{ column }} as timestamp with time zone) at time zone 'UTC' as timestamp)
+{%- endmacro %}
+
+
+{% macro spark__utc_timestamp(column) -%}
+    cast(to_utc_timestamp(try_cast({{ column }} as timestamp), current_timezone()) as timestamp_ntz)
+{%- endmacro %}
+
+
+{% macro utc_from_local(column, time_zone) -%}
+    {{- return(adapter.dispatch("utc_from_local")(column, time_zone)) -}}
+{%- endmacro %}
+
+
+{% macro default__utc_from_local(column, time_zone) -%}
+    {#- try: the name of a zone may be wrong -#}
+    try(({{ column }} at time zone {{ time_zone }}) at time zone 'UTC')
+{%- endmacro %}
+
+
+{% macro spark__utc_from_local(column, time_zone) -%}
+    convert_timezone({{ time_zone }}, 'UTC', cast({{ column }} as timestamp_ntz))
+{%- endmacro %}
+
+
+{% macro timestamp_from_epoch_ms(column) -%}
+    {{- return(adapter.dispatch("timestamp_from_epoch_ms")(column)) -}}
+{%- endmacro %}
+
+
+{% macro default__timestamp_from_epoch_ms(column) -%}
+    epoch_ms(try_cast({{ column }} as bigint))
+{%- endmacro %}
+
+
+{% macro spark__timestamp_from_epoch_ms(column) -%}
+    convert_timezone(current_timezone(), 'UTC', cast(timestamp_millis(try_cast({{ column }} as bigint)) as timestamp_ntz))
+{%- endmacro %}
+
+
+{% macro parse_timestamp(column, format) -%}
+    {{- return(adapter.dispatch("parse_timestamp")(column, checked_time_format(format))) -}}
+{%- endmacro %}
+
+
+{% macro default__parse_timestamp(column, format) -%}
+    {%- set spelled = namespace(format=format) -%}
+    {%- for letters, code in [
+        ("yyyy", "%Y"), ("MM", "%m"), ("dd", "%d"), ("HH", "%H"), ("mm", "%M"), ("ss", "%S"),
+    ] -%}
+        {%- set spelled.format = spelled.format | replace(letters, code) -%}
+    {%- endfor -%}
+    try_strptime({{ column }}, {{ sql_literal(spelled.format) }})
+{%- endmacro %}
+
+
+{% macro spark__parse_timestamp(column, format) -%}
+    cast(try_to_timestamp({{ column }}, {{ sql_literal(format) }}) as timestamp_ntz)
+{%- endmacro %}
+
+
+{% macro parse_date(column, format) -%}
+    cast({{ parse_timestamp(column, format) }} as date)
+{%- endmacro %}
+
+
+{% macro checked_time_format(format) %}
+    {%- set rest = namespace(letters=format) -%}
+    {%- for letters in ["yyyy", "MM", "dd", "HH", "mm", "ss"] -%}
+        {%- set rest.letters = rest.letters | replace(letters, "") -%}
+    {%- endfor -%}
+    {%- if modules.re.search("[A-Za-z%]", rest.letters) -%}
+        {{ exceptions.raise_compiler_error(
+            "parse_date, parse_timestamp: the format is " ~ format
+            ~ "; expected one built of yyyy, MM, dd, HH, mm, ss and punctuation"
+        ) }}
+    {%- endif -%}
+    {{ return(format) }}
+{% endmacro %}
+
+
+{% macro minutes_between(start, end) -%}
+    {{- return(adapter.dispatch("minutes_between")(start, end)) -}}
+{%- endmacro %}
+
+
+{% macro default__minutes_between(start, end) -%}
+    cast(floor(epoch({{ end }} - {{ start }}) / 60) as bigint)
+{%- endmacro %}
+
+
+{% macro spark__minutes_between(start, end) -%}
+    cast(floor(timestampdiff(second, {{ start }}, {{ end }}) / 60) as bigint)
+{%- endmacro %}
+
+
+{% macro date_spine_query(first_date, last_date) -%}
+    {{- return(adapter.dispatch("date_spine_query")(first_date, last_date)) -}}
+{%- endmacro %}
+
+
+{% macro default__date_spine_query(first_date, last_date) -%}
+    select cast(day_at as date) as date_day
+    from generate_series(
+        cast({{ first_date }} as timestamp),
+        cast({{ last_date }} as timestamp),
+        interval 1 day
+    ) as days (day_at)
+{%- endmacro %}
+
+
+{% macro spark__date_spine_query(first_date, last_date) -%}
+    select explode(
+        sequence(cast({{ first_date }} as date), cast({{ last_date }} as date))
+    ) as date_day
+{%- endmacro %}

@@ -1,0 +1,44 @@
+{% materialization staging, adapter="duckdb" %}
+    {%- set target_relation = this.incorporate(type="table") -%}
+    {%- set existing_relation = load_cached_relation(this) -%}
+    {%- set grant_config = config.get("grants") -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- set plan = plan_staging(model, sql) -%}
+    {%- if config.get("contract").enforced -%}
+        {%- do get_assert_columns_equivalent(select_clean_columns(plan, sql)) -%}
+    {%- endif -%}
+    {%- if existing_relation is not none and not existing_relation.is_table -%}
+        {%- do adapter.drop_relation(existing_relation) -%}
+    {%- endif -%}
+
+    {#- one transaction: all relations are replaced, or none is -#}
+    {%- call statement("main") -%}
+        create or replace temporary table {{ plan.set_aside }} as
+        {{ screen_rows(plan, sql) }};
+
+        create or replace table {{ target_relation }} as
+        {{ select_staged_rows(plan, sql) }};
+
+        create or replace table {{ plan.quarantine }} as
+        {{ select_quarantined_rows(plan) }};
+
+        create or replace table {{ plan.absent_keys }} as
+        {{ select_absent_keys(plan) }};
+
+        create or replace table {{ plan.outcomes }} as
+        {{ count_outcomes(plan, target_relation) }};
+
+        drop table {{ plan.set_aside }};
+    {%- endcall -%}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {%- do apply_grants(target_relation, grant_config, should_revoke=False) -%}
+    {%- do persist_docs(target_relation, model) -%}
+    {{ adapter.commit() }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+
+    {{ return({"relations": [target_relation]}) }}
+{% endmaterialization %}
