@@ -18,9 +18,11 @@
     {%- for name in names -%}
         {%- do told.append("trim(cast(_record." ~ name ~ " as string)) <> ''") -%}
     {%- endfor -%}
+    {%- set is_told = "coalesce(" ~ told | join(" or ") ~ ", false)" -%}
     {{ return({
-        "broken": column ~ " is null and (" ~ told | join(" or ") ~ ")",
+        "broken": column ~ " is null and " ~ is_told,
         "reason": column ~ " is unreadable",
+        "is_told": is_told,
     }) }}
 {% endmacro %}
 
@@ -109,5 +111,18 @@
     {{ return({
         "broken": "not " ~ every_element(column, argument),
         "reason": column ~ " holds an element that is not " ~ argument,
+    }) }}
+{% endmacro %}
+
+
+{% macro rule_plausible_time(column, argument) %}
+    {%- if argument is not true -%}
+        {{ return({"error": "true (leave the rule out otherwise)"}) }}
+    {%- endif -%}
+    {%- set earliest = var("earliest_plausible_date") -%}
+    {%- set latest = var("latest_plausible_date") -%}
+    {{ return({
+        "broken": "cast(" ~ column ~ " as date) not between date '" ~ earliest ~ "' and date '" ~ latest ~ "'",
+        "reason": column ~ " is outside " ~ earliest ~ " to " ~ latest,
     }) }}
 {% endmacro %}

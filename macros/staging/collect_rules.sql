@@ -23,6 +23,12 @@
             {%- do rules.append(rule) -%}
         {%- endif -%}
     {%- endfor -%}
+    {#- what is told but unreadable is not missing as well -#}
+    {%- for typed in rules if typed.is_told -%}
+        {%- for rule in rules if rule.kind == "required" and rule.column == typed.column -%}
+            {%- do rule.update({"broken": rule.broken ~ " and not " ~ typed.is_told}) -%}
+        {%- endfor -%}
+    {%- endfor -%}
     {{ return(rules) }}
 {% endmacro %}
 
@@ -77,7 +83,10 @@
         {%- do complete_reference(compiled.reference) -%}
     {%- endif -%}
     {{ return({
+        "kind": names[0],
+        "column": column,
         "broken": compiled.broken,
+        "is_told": compiled.is_told,
         "reason": options.get("name") or compiled.reason,
         "reference": compiled.reference,
     }) }}
