@@ -1,0 +1,71 @@
+# Everything starts here: `make` lists the targets. Python 3.11 and make are all it needs.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint unit format docs clean bench
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := $(shell command -v uv || echo .uv/bin/uv)
+BIN := .venv/bin
+# What follows `wellspring run` in `make run`, and pytest in `make test`.
+ARGS ?=
+PYTEST_ARGS ?= -n 2
+
+# The environment is made here and of what is installed, whatever surrounds us.
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
+		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: .venv/.synced ## make the environment, as locked in uv.lock
+
+run: .venv/.synced ## extract, load, build, audit, publish and document (ARGS="--select ...")
+	@$(BIN)/wellspring run $(ARGS)
+
+test: lint unit ## everything CI runs: lint, unit tests of the models, tests of the code
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: .venv/.synced ## check style and types, of Python and SQL
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(in_scratch) $(BIN)/sqlfluff lint --processes 2 --disable-progress-bar models tests/dbt
+
+# On an empty warehouse: its raw tables come of the declarations, the models of those.
+unit: .venv/.synced ## run the unit tests of the models
+	@$(in_scratch) $(BIN)/wellspring load build --quiet >/dev/null && \
+		$(BIN)/dbt --quiet test --select test_type:unit
+
+format: .venv/.synced ## put Python and SQL into house style
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+	@$(in_scratch) $(BIN)/sqlfluff fix --processes 2 --disable-progress-bar models tests/dbt
+
+docs: .venv/.synced ## write the documentation and serve it on this machine
+	@$(BIN)/wellspring docs
+
+clean: .venv/.synced ## remove working folders and logs; landing and published versions stay
+	@$(BIN)/wellspring clean
+
+bench: .venv/.synced ## time a first run, one with nothing new, and one after a week
+	@$(BIN)/python tests/bench/run_times.py
+
+# A data and target folder of its own, gone afterwards: neither data nor dbt's partial parse are met.
+in_scratch = scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	export WELLSPRING_DATA="$$scratch/data" DBT_TARGET_PATH="$$scratch/target" && \
+	mkdir -p "$$scratch/data/warehouse" &&
+
+.venv/.synced: uv.lock pyproject.toml
+	@$(UV) sync --locked
+	@touch $@
+
+ifeq ($(UV),.uv/bin/uv)
+.venv/.synced: | .uv/bin/uv
+endif
+
+# Into a folder of its own: that needs neither a virtual environment nor rights to the system's.
+.uv/bin/uv:
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or later is needed, with pip.' >&2; exit 1; }
+	@echo 'fetching uv ...'
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.8,<1'

@@ -1,0 +1,430 @@
+"""The command line of `wellspring`.
+
+arguments -> settings -> a run of steps, or a question about what is there -> exit code
+
+It only parses, calls and reports; heavy modules are imported by the command that needs them, so
+that `--help` is quick. Left out: what the commands do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.exceptions
+
+from ingestion.errors import BadInput, IngestionError
+from ingestion.settings import load_settings
+from runner.errors import EXIT_CODES
+
+if TYPE_CHECKING:
+    from runner.report import LogFormat
+    from runner.transform import Selection
+
+USAGE = 64
+INTERRUPTED = 130
+RUN_STEPS = ("extract", "load", "build", "audit", "publish", "docs")
+
+_CODES = "\n".join(f"{code:>3}  {text}" for code, text in EXIT_CODES.items())
+app = typer.Typer(
+    name="wellspring",
+    help="Extract, load, build, audit and publish a warehouse.",
+    epilog=f"\b\nExit codes:\n{_CODES}",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # drawing the help with rich would double its time
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """How a run tells what it does."""
+
+    auto = "auto"
+    plain = "plain"
+    json = "json"
+
+
+class Output(StrEnum):
+    """How an answer is written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+class StepName(StrEnum):
+    """Steps that can be named after another."""
+
+    extract = "extract"
+    load = "load"
+    build = "build"
+    audit = "audit"
+    publish = "publish"
+    docs = "docs"
+
+
+Then = Annotated[
+    list[StepName] | None,
+    typer.Argument(metavar="[STEP]...", help="Further steps to do after it, in this order."),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option("--select", "-s", help="What to work on, in dbt's selection language."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="What to leave out, in dbt's selection language."),
+]
+FullRefresh = Annotated[
+    bool, typer.Option("--full-refresh", help="Read sources and build models anew.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what each step would do, and do nothing.")
+]
+LogFormatOption = Annotated[
+    Format, typer.Option("--log-format", help="auto: a live display on a terminal, else plain.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+# -- steps -------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Do all steps: extract, load, build, audit, publish, docs."""
+    _steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet)
+
+
+@app.command()
+def extract(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Land what is new or changed in the sources above the selection."""
+    steps = _chain("extract", then)
+    _steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+
+
+@app.command()
+def load(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Load landed files into raw tables, with the ledger, in one transaction."""
+    steps = _chain("load", then)
+    _steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+
+
+@app.command()
+def build(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Build seeds and models with dbt."""
+    steps = _chain("build", then)
+    _steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+
+
+@app.command()
+def audit(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Run data tests and freshness checks. Unit tests are left out: `make test` runs them."""
+    _steps(_chain("audit", then), select, exclude, False, dry_run, log_format, quiet)
+
+
+@app.command()
+def publish(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Publish what passed its audit, in one atomic swap."""
+    _steps(_chain("publish", then), select, exclude, False, dry_run, log_format, quiet)
+
+
+def _chain(first: str, then: Sequence[StepName] | None) -> tuple[str, ...]:
+    steps = (first, *(step.value for step in then or ()))
+    for step in steps:
+        if steps.count(step) > 1:
+            raise BadInput(f"the step {step} is named twice", hint="Name each step once.")
+    return steps
+
+
+def _steps(
+    steps: Sequence[str],
+    select: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    full_refresh: bool,
+    dry_run: bool,
+    log_format: Format,
+    quiet: bool,
+) -> None:
+    from runner.report import reporting
+
+    selection = _selection(select, exclude)
+    settings = load_settings()
+    if dry_run:
+        _show_plan(steps, selection, full_refresh, log_format is Format.json)
+        return
+    from runner.pipeline import execute
+    from runner.summary import print_summary
+
+    with reporting(_log_format(log_format), quiet) as reporter:
+        result = execute(settings, steps, selection, full_refresh, reporter, _command_line())
+    print_summary(result, as_json=log_format is Format.json)
+    raise typer.Exit(result.exit_code)
+
+
+def _selection(select: Sequence[str] | None, exclude: Sequence[str] | None) -> Selection:
+    from runner.transform import Selection
+
+    return Selection(tuple(select or ()), tuple(exclude or ()))
+
+
+def _log_format(value: Format) -> LogFormat:
+    formats: dict[Format, LogFormat] = {
+        Format.auto: "auto",
+        Format.plain: "plain",
+        Format.json: "json",
+    }
+    return formats[value]
+
+
+def _show_plan(
+    steps: Sequence[str], selection: Selection, full_refresh: bool, as_json: bool
+) -> None:
+    from runner.history import History
+    from runner.plan import plan_fields, print_plan
+    from runner.report import Reporter
+    from runner.steps import Run
+
+    settings = load_settings()
+    history = History(Path(":memory:"))
+    planned = Run(settings, selection, full_refresh, "dry-run", history, Reporter())
+    plan = plan_fields(planned, steps)
+    if as_json:
+        _print_json(plan)
+    else:
+        print_plan(plan, _console())
+
+
+# -- questions ---------------------------------------------------------------------------------
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show the last run, what is published, and rows by source. Works while a run is under way."""
+    from runner.status import print_status, status_fields
+
+    fields = status_fields(load_settings())
+    if as_json:
+        _print_json(fields)
+    else:
+        print_status(fields, _console())
+
+
+@app.command()
+def sql(
+    query: Annotated[
+        str | None, typer.Argument(help="The SQL; `-` or nothing reads it from stdin.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Read the SQL from here.")
+    ] = None,
+    output: Annotated[
+        Output, typer.Option("--format", help="How to write the answer.")
+    ] = Output.table,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Rows a table shows at most; 0 for all.")
+    ] = 100,
+) -> None:
+    """Query the published version, read-only."""
+    from runner.query import SqlFormat, read_sql, run_sql
+
+    formats: dict[Output, SqlFormat] = {
+        Output.table: "table",
+        Output.csv: "csv",
+        Output.json: "json",
+    }
+    run_sql(load_settings(), read_sql(query, file), formats[output], limit)
+
+
+@app.command()
+def docs(
+    then: Then = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Where to serve; 0 takes a free one.")
+    ] = 8080,
+    build_only: Annotated[
+        bool, typer.Option("--build-only", help="Write the documentation, do not serve it.")
+    ] = False,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Serve what the last run wrote.")
+    ] = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Write the documentation and serve it on this machine."""
+    from runner.pipeline import execute
+    from runner.report import reporting
+    from runner.site import docs_folder, serve
+    from runner.versions import current_version
+
+    settings = load_settings()
+    folder = docs_folder(settings, current_version(settings))
+    if not no_build:
+        steps = _chain("docs", then)
+        with reporting(_log_format(log_format), quiet) as reporter:
+            result = execute(
+                settings, steps, _selection(None, None), False, reporter, _command_line()
+            )
+        if result.stopped_by is not None:
+            raise result.stopped_by
+        folder = Path(str(result.run.docs_page)).parent
+    if not build_only:
+        serve(folder, port, lambda url: _console().print(f"{url}  (Ctrl-C ends it)"))
+    else:
+        _console().print(str(folder / "index.html"), soft_wrap=True)
+
+
+@app.command()
+def clean(
+    warehouse: Annotated[
+        bool,
+        typer.Option("--warehouse", help="The warehouse too; `load build` makes it from landing."),
+    ] = False,
+    landing: Annotated[
+        bool,
+        typer.Option("--landing", help="Landing and warehouse too: sources are read anew."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove working folders, logs and leftovers. Published versions stay."""
+    from runner.clean import clean as remove_places
+    from runner.clean import cleanable
+    from runner.history import new_run_id
+    from runner.lock import RunLock
+    from runner.summary import shown_path
+
+    settings = load_settings()
+    with RunLock(settings.state_dir / "run.lock", new_run_id(), _command_line()):
+        places = cleanable(settings, warehouse=warehouse or landing, landing=landing)
+        if landing and not yes:
+            _confirm_landing(settings.landing_dir)
+        for place in places:
+            _console().print(f"removed {shown_path(place)}", soft_wrap=True, highlight=False)
+        freed = remove_places(places)
+    _console().print(f"{freed / 2**20:,.1f} MiB freed", highlight=False)
+
+
+def _confirm_landing(folder: Path) -> None:
+    if not sys.stdin.isatty():
+        raise BadInput(
+            "landing is what everything else is made from; it is not removed without --yes",
+            file=folder,
+            hint="`wellspring clean --landing --yes` removes it.",
+        )
+    if not typer.confirm(f"Remove {folder}? What sources no longer have is lost."):
+        raise typer.Exit(0)
+
+
+# -- around them -------------------------------------------------------------------------------
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    from ingestion.redaction import redact
+
+    sys.stdout.write(redact(json.dumps(content, indent=2, default=str)) + "\n")
+
+
+def _command_line() -> str:
+    return " ".join(["wellspring", *_arguments])
+
+
+_arguments: list[str] = []
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: The command line without the program's name; by default that of this process.
+
+    Returns:
+        The exit code (see `EXIT_CODES`).
+    """
+    _arguments[:] = sys.argv[1:] if arguments is None else arguments
+    try:
+        return int(app(list(_arguments), standalone_mode=False) or 0)
+    except IngestionError as error:
+        from runner.report import print_error
+
+        print_error(error)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has enough; nothing is wrong, and nothing more can be written.
+        sys.stdout = None
+        return 0
+    except typer.exceptions.TyperException as error:
+        _show_usage(error)
+        return USAGE
+
+
+def _show_usage(error: typer.exceptions.TyperException) -> None:
+    # Faults of the command line know how to show themselves; their class is private to typer.
+    show = getattr(error, "show", None)
+    if show is not None:
+        show()
+    else:
+        sys.stderr.write(f"{error}\n")

@@ -1,0 +1,41 @@
+"""What the runner adds to ingestion's errors, and the table of exit codes.
+
+a step fails -> one exception with an exit code -> the command's exit code
+
+Left out: faults of sources, files and settings, which `ingestion.errors` knows.
+"""
+
+from __future__ import annotations
+
+from ingestion.errors import IngestionError
+
+EXIT_CODES = {
+    0: "all is well",
+    1: "the build failed, or a fault that no other code names",
+    2: "the audit failed: nothing was published",
+    3: "settings, a declaration or the dbt project are wrong",
+    4: "a source failed or is older than it may be; what could be done is done",
+    5: "another process holds the warehouse",
+    6: "bad input: a file, a selection or an SQL text",
+    7: "the disk is full",
+    64: "the command line is wrong",
+    130: "interrupted",
+}
+
+
+class BuildFailed(IngestionError):
+    """A model or seed could not be built."""
+
+    exit_code = 1
+
+
+class AuditFailed(IngestionError):
+    """A test of error severity failed, or the warehouse was not audited since it last changed."""
+
+    exit_code = 2
+
+
+class SourceStale(IngestionError):
+    """A source's newest row is older than its declaration allows."""
+
+    exit_code = 4

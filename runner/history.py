@@ -1,0 +1,343 @@
+"""The run history: what ran, when, with what result.
+
+pipeline -> `History` -> `state/history.sqlite` (WAL) -> `status`, audits that publish relies on
+
+SQLite, because it can be read while DuckDB's file is locked by a run. Every call commits, so a
+killed run leaves its last finished step behind. Left out: measures over time and their marts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ingestion.errors import IngestionError
+from ingestion.settings import Settings
+from runner.lock import user_name
+
+_VERSION = 1
+_SCHEMA = """
+create table if not exists runs (
+    run_id text primary key,
+    command text not null,
+    selection text not null,
+    status text not null,
+    exit_code integer,
+    message text,
+    started_at text not null,
+    finished_at text,
+    git_revision text,
+    settings_hash text not null,
+    user text not null,
+    host text not null,
+    pid integer not null,
+    started_by text not null
+);
+create table if not exists steps (
+    run_id text not null references runs,
+    position integer not null,
+    step text not null,
+    status text not null,
+    started_at text not null,
+    seconds real,
+    message text,
+    primary key (run_id, position)
+);
+create table if not exists step_items (
+    run_id text not null references runs,
+    step text not null,
+    kind text not null,
+    name text not null,
+    status text not null,
+    row_count integer,
+    file_count integer,
+    rejected integer,
+    seconds real,
+    message text,
+    recorded_at text not null
+);
+create index if not exists step_items_by_kind on step_items (kind, name, recorded_at);
+create table if not exists audits (
+    fingerprint text not null,
+    run_id text not null references runs,
+    audited_at text not null,
+    passed integer not null,
+    models text not null,
+    primary key (fingerprint, run_id)
+);
+create table if not exists published_versions (
+    version text primary key,
+    run_id text not null references runs,
+    sealed_at text not null,
+    published_at text,
+    removed_at text,
+    table_count integer not null,
+    row_count integer not null,
+    bytes integer not null,
+    git_revision text
+);
+"""
+
+
+def now() -> str:
+    """The present moment as it stands in the history: ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time: `20260630T120000Z-4f1c`."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a step did to one thing.
+
+    Attributes:
+        kind: source, table, model, seed, test, freshness, relation, total or outcome.
+        name: Its name, such as `shop.orders` or `fct_orders`.
+        status: ok, nothing_new, failed, warned, skipped.
+        rows: Rows that came of it, or that failed a test.
+        files: Files that it took.
+        rejected: Rows or files that it refused.
+        seconds: How long it took.
+        message: What there is to say, for people.
+    """
+
+    kind: str
+    name: str
+    status: str
+    rows: int | None = None
+    files: int | None = None
+    rejected: int | None = None
+    seconds: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run was started from.
+
+    Attributes:
+        git_revision: Commit of the project, `-dirty` if files differ from it; None outside git.
+        settings_hash: Hash of the settings in force.
+        user: Who started it.
+        host: On which machine.
+        pid: Process id.
+        started_by: Name of the parent process: a shell, make, cron, a CI runner.
+    """
+
+    git_revision: str | None
+    settings_hash: str
+    user: str
+    host: str
+    pid: int
+    started_by: str
+
+
+def origin(settings: Settings) -> Origin:
+    """Looks up what this process was started from."""
+    return Origin(
+        git_revision=git_revision(settings.project_dir),
+        settings_hash=sha256(repr(settings).encode()).hexdigest()[:16],
+        user=user_name(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started_by=_parent_name(),
+    )
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit that is checked out, with `-dirty` if tracked files differ; None outside git."""
+    try:
+        done = subprocess.run(
+            [*["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _parent_name() -> str:
+    try:
+        return Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return f"process {os.getppid()}"
+
+
+@dataclass
+class History:
+    """The run history of one data folder.
+
+    Args:
+        path: The SQLite file; made with its folder if absent.
+
+    Raises:
+        IngestionError: The file is no history.
+    """
+
+    path: Path
+    _connection: sqlite3.Connection = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._explained():
+            self._connection = sqlite3.connect(
+                self.path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            self._connection.row_factory = sqlite3.Row
+            if self._connection.execute("pragma user_version").fetchone()[0] < _VERSION:
+                self._connection.execute("pragma journal_mode = wal")
+                self._connection.executescript(_SCHEMA)
+                self._connection.execute(f"pragma user_version = {_VERSION}")
+            self._connection.execute("pragma synchronous = normal")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise IngestionError(
+                f"the run history cannot be used: {error}",
+                file=self.path,
+                hint="If it is damaged, move it away: a new one is begun, and no data is lost "
+                "(`wellspring audit publish` vouches for the warehouse again).",
+            ) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def _write(self, sql: str, values: Iterable[Any]) -> None:
+        with self._explained():
+            self._connection.execute(sql, tuple(values))
+
+    def rows(self, sql: str, values: Iterable[Any] = ()) -> list[dict[str, Any]]:
+        """Answers a query as a list of dictionaries."""
+        with self._explained():
+            return [dict(row) for row in self._connection.execute(sql, tuple(values))]
+
+    # -- runs and steps ------------------------------------------------------------------------
+
+    def start_run(self, run_id: str, command: str, selection: str, began: Origin) -> None:
+        """Notes that a run began. Called under the lock: whatever else runs was interrupted."""
+        self._write(
+            "update runs set status = 'interrupted', finished_at = ? where status = 'running'",
+            (now(),),
+        )
+        self._write("update steps set status = 'interrupted' where status = 'running'", ())
+        self._write(
+            "insert into runs (run_id, command, selection, status, started_at, git_revision, "
+            "settings_hash, user, host, pid, started_by) "
+            "values (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
+            (run_id, command, selection, now(), *astuple(began)),
+        )
+
+    def finish_run(self, run_id: str, status: str, exit_code: int, message: str) -> None:
+        """Notes how a run ended."""
+        self._write(
+            "update runs set status = ?, exit_code = ?, message = ?, finished_at = ? "
+            "where run_id = ?",
+            (status, exit_code, message, now(), run_id),
+        )
+
+    def start_step(self, run_id: str, position: int, step: str) -> None:
+        """Notes that a step began."""
+        self._write(
+            "insert into steps (run_id, position, step, status, started_at) "
+            "values (?, ?, ?, 'running', ?)",
+            (run_id, position, step, now()),
+        )
+
+    def finish_step(
+        self, run_id: str, position: int, status: str, seconds: float, message: str
+    ) -> None:
+        """Notes how a step ended."""
+        self._write(
+            "update steps set status = ?, seconds = ?, message = ? "
+            "where run_id = ? and position = ?",
+            (status, round(seconds, 3), message, run_id, position),
+        )
+
+    def add_items(self, run_id: str, step: str, items: Iterable[Item]) -> None:
+        """Notes what a step did to each thing, in one transaction."""
+        moment = now()
+        values = [(run_id, step, *astuple(item), moment) for item in items]
+        with self._explained():
+            self._connection.execute("begin")
+            self._connection.executemany(
+                "insert into step_items values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values
+            )
+            self._connection.execute("commit")
+
+    # -- audits --------------------------------------------------------------------------------
+
+    def add_audit(self, fingerprint: str, run_id: str, passed: bool, models: Iterable[str]) -> None:
+        """Notes what an audit found about the warehouse as it is now.
+
+        Args:
+            fingerprint: Names the content of the warehouse file that was audited.
+            run_id: The run that audited it.
+            passed: Whether every test of error severity passed.
+            models: Unique ids of the models that the audit covered.
+        """
+        self._write(
+            "insert or replace into audits values (?, ?, ?, ?, ?)",
+            (fingerprint, run_id, now(), int(passed), json.dumps(sorted(models))),
+        )
+
+    def audited_models(self, fingerprint: str) -> set[str] | None:
+        """Models that passed the last audit of this very content; None if it was never audited.
+
+        A failed audit vouches for nothing, whatever an earlier one had said of the same content.
+        """
+        found = self.rows(
+            "select passed, models from audits where fingerprint = ? order by audited_at",
+            (fingerprint,),
+        )
+        if not found:
+            return None
+        covered: set[str] = set()
+        for audit in found:
+            covered = covered | set(json.loads(audit["models"])) if audit["passed"] else set()
+        return covered
+
+    # -- published versions --------------------------------------------------------------------
+
+    def add_version(
+        self, version: str, tables: int, rows: int, size: int, revision: str | None
+    ) -> None:
+        """Notes a version that is complete but not yet current."""
+        self._write(
+            "insert or replace into published_versions (version, run_id, sealed_at, table_count, "
+            "row_count, bytes, git_revision) values (?, ?, ?, ?, ?, ?, ?)",
+            (version, version, now(), tables, rows, size, revision),
+        )
+
+    def mark_published(self, version: str) -> None:
+        """Notes that a version became the current one."""
+        self._write(
+            "update published_versions set published_at = coalesce(published_at, ?) "
+            "where version = ?",
+            (now(), version),
+        )
+
+    def mark_removed(self, version: str) -> None:
+        """Notes that a version's files were removed."""
+        self._write(
+            "update published_versions set removed_at = ? where version = ?", (now(), version)
+        )

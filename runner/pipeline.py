@@ -1,0 +1,202 @@
+"""A run from its first step to its last: lock, history, time, what stops it and how it ends.
+
+steps asked for -> lock -> history -> prepare -> each step in order -> `RunResult` with an exit code
+
+A fault that leaves something to do (one source of several failed) lets the run go on and makes it
+end non-zero; any other ends it at once, and the steps after it are not done. Left out: what the
+steps do, which `steps` knows, and how a result is shown, which `summary` knows.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
+from ingestion.settings import Settings
+from runner.history import History, new_run_id, origin
+from runner.lock import RunLock
+from runner.report import Reporter
+from runner.steps import STEPS, Run, Step, StepResult, prepare
+from runner.transform import Selection
+
+INTERRUPTED = 130
+# Of several sources' faults the one that needs a person first gives the exit code.
+_URGENCY = (7, 4, 6)
+
+
+@dataclass(frozen=True)
+class FinishedStep:
+    """A step that was done, well or badly.
+
+    Attributes:
+        name: Its name.
+        seconds: How long it took.
+        result: What it did.
+    """
+
+    name: str
+    seconds: float
+    result: StepResult
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        run: What was asked for and what came of it.
+        steps: The steps that were begun.
+        not_done: Names of the steps that were not.
+        seconds: How long all of it took.
+        exit_code: The exit code of the command.
+        stopped_by: The fault that ended it early.
+    """
+
+    run: Run
+    steps: tuple[FinishedStep, ...]
+    not_done: tuple[str, ...]
+    seconds: float
+    exit_code: int
+    stopped_by: IngestionError | None
+
+    @property
+    def later(self) -> tuple[IngestionError, ...]:
+        """Faults that did not stop it."""
+        found = (error for step in self.steps for error in step.result.later)
+        return tuple(error for error in found if error is not self.stopped_by)
+
+    @property
+    def status(self) -> str:
+        """succeeded, failed, or partly (it was done to the end, but not all of it went well)."""
+        if self.stopped_by is not None:
+            return "failed"
+        return "partly" if self.exit_code else "succeeded"
+
+
+def execute(
+    settings: Settings,
+    steps: Sequence[str],
+    selection: Selection,
+    full_refresh: bool,
+    reporter: Reporter,
+    command: str,
+) -> RunResult:
+    """Does steps in order, under the lock, noted in the history.
+
+    Args:
+        settings: The project's settings.
+        steps: Names of the steps.
+        selection: What to work on.
+        full_refresh: Whether to extract and build everything anew.
+        reporter: Who tells people.
+        command: The command line, for the history and for whoever meets the lock.
+
+    Raises:
+        LockHeld: Another run is under way.
+        KeyboardInterrupt: It was interrupted; the history says so.
+    """
+    run_id = new_run_id()
+    with (
+        RunLock(settings.state_dir / "run.lock", run_id, command),
+        _terminable(),
+        closing(History(settings.state_dir / "history.sqlite")) as history,
+    ):
+        history.start_run(run_id, command, str(selection), origin(settings))
+        run = Run(settings, selection, full_refresh, run_id, history, reporter)
+        reporter.begin(run_id, list(steps))
+        try:
+            result = _do_steps(run, [STEPS[name] for name in steps])
+        except KeyboardInterrupt:
+            history.finish_run(run_id, "interrupted", INTERRUPTED, "interrupted")
+            raise
+        except Exception as error:
+            history.finish_run(run_id, "failed", 1, f"fault in the program: {first_line(error)}")
+            raise
+        history.finish_run(run_id, result.status, result.exit_code, _message(result))
+    return result
+
+
+def _do_steps(run: Run, steps: Sequence[Step]) -> RunResult:
+    began = time.monotonic()
+    done: list[FinishedStep] = []
+    for position, step in enumerate((Step("prepare", "", prepare), *steps)):
+        done.append(_do_step(run, position, step))
+        if done[-1].result.stop is not None:
+            break
+    stopped_by = done[-1].result.stop
+    not_done = tuple(step.name for step in steps[len(done) - 1 :])
+    later = [error for step in done for error in step.result.later]
+    code = stopped_by.exit_code if stopped_by else _exit_code(later)
+    return RunResult(run, tuple(done), not_done, time.monotonic() - began, code, stopped_by)
+
+
+def _do_step(run: Run, position: int, step: Step) -> FinishedStep:
+    run.step = step.name
+    run.history.start_step(run.run_id, position, step.name)
+    run.reporter.step_begins(step.name)
+    began = time.monotonic()
+    try:
+        result = step.work(run)
+    except IngestionError as error:
+        result = StepResult("failed", error.message, stop=error)
+    except Exception as error:
+        seconds = time.monotonic() - began
+        run.history.finish_step(run.run_id, position, "failed", seconds, first_line(error))
+        fault = _known_fault(run.settings, error)
+        if fault is None:
+            raise
+        result = StepResult("failed", fault.message, stop=fault)
+    seconds = time.monotonic() - began
+    run.history.add_items(run.run_id, step.name, result.items)
+    run.history.finish_step(run.run_id, position, result.status, seconds, result.text)
+    run.reporter.step_ends(step.name, result.status, seconds, result.text)
+    return FinishedStep(step.name, seconds, result)
+
+
+def _known_fault(settings: Settings, error: Exception) -> IngestionError | None:
+    """The machine's faults in words of ours; None for a fault in the program."""
+    if disk_full(error):
+        return disk_full_error(settings.data_dir, error)
+    if isinstance(error, PermissionError):
+        return IngestionError(
+            f"not allowed: {error.strerror}",
+            file=error.filename,
+            hint="Give this user the right to write there, or set another [paths] data.",
+        )
+    return None
+
+
+def _exit_code(later: Sequence[IngestionError]) -> int:
+    codes = {error.exit_code for error in later}
+    for code in _URGENCY:
+        if code in codes:
+            return code
+    return max(codes, default=0)
+
+
+def _message(result: RunResult) -> str:
+    errors = ([result.stopped_by] if result.stopped_by else []) + list(result.later)
+    return "; ".join(str(error).splitlines()[0] for error in errors)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Makes a request to terminate end the run in good order, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

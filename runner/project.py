@@ -1,0 +1,112 @@
+"""What the runner asks of the parsed dbt project.
+
+dbt's manifest -> models in order, what is published, what lies above a test, tests of a model
+
+Plain look-ups over the manifest that `transform.Dbt` keeps. Left out: anything about the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
+_PUBLISHED_FOLDER = "marts"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table that readers get.
+
+    Attributes:
+        unique_id: dbt's name of the model.
+        schema: Its schema, in the warehouse and in the published version.
+        name: Its name there.
+        description: What it holds, in words.
+        columns: Description by column, for those that have one.
+    """
+
+    unique_id: str
+    schema: str
+    name: str
+    description: str
+    columns: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def published_relations(manifest: Manifest) -> list[Relation]:
+    """Models that readers get: public ones of the marts, and those that ask for it.
+
+    A model outside `models/marts` asks with `config: meta: publish: true`; a public mart declines
+    with `false`.
+    """
+    found = []
+    for node in manifest.nodes.values():
+        if str(node.resource_type) != "model" or node.config.materialized == "ephemeral":
+            continue
+        public_mart = str(node.access) == "public" and _PUBLISHED_FOLDER in node.fqn[1:-1]
+        if (node.config.meta or {}).get("publish", public_mart):
+            texts = {name: column.description for name, column in node.columns.items()}
+            described = {name: text.strip() for name, text in texts.items() if text}
+            found.append(
+                Relation(
+                    node.unique_id, node.schema, node.alias, node.description.strip(), described
+                )
+            )
+    return sorted(found, key=str)
+
+
+def in_order(manifest: Manifest, unique_ids: Collection[str]) -> list[Any]:
+    """Nodes in an order in which they can be built; alphabetical where that leaves a choice."""
+    chosen = set(unique_ids)
+    graph = {key: _parents(manifest, key) for key in sorted(manifest.nodes)}
+    order = TopologicalSorter(graph).static_order()
+    return [manifest.nodes[key] for key in order if key in chosen]
+
+
+def sources_above(manifest: Manifest, unique_ids: Iterable[str]) -> set[str]:
+    """Unique ids of the source tables from which nodes are made, however far above.
+
+    Sources that are among the nodes count too.
+    """
+    found: set[str] = set()
+    seen: set[str] = set()
+    ahead = list(unique_ids)
+    while ahead:
+        key = ahead.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        if key.startswith("source."):
+            found.add(key)
+        elif key in manifest.nodes:
+            ahead += _parents(manifest, key)
+    return found
+
+
+def source_names(manifest: Manifest, unique_ids: Iterable[str]) -> list[str]:
+    """Short names (`shop.orders`) of source tables, sorted."""
+    known = (manifest.sources[key] for key in unique_ids if key in manifest.sources)
+    return sorted(f"{source.source_name}.{source.name}" for source in known)
+
+
+def tests_by_model(manifest: Manifest, unique_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Names of tests by the model they are attached to; under an empty key those of none."""
+    found: dict[str, list[str]] = {}
+    for key in unique_ids:
+        node = manifest.nodes[key]
+        attached = getattr(node, "attached_node", None) or ""
+        found.setdefault(attached, []).append(node.name)
+    return found
+
+
+def _parents(manifest: Manifest, key: str) -> list[str]:
+    node = manifest.nodes[key]
+    depends_on = getattr(node, "depends_on", None)
+    return list(getattr(depends_on, "nodes", ()))

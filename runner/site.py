@@ -1,0 +1,89 @@
+"""The documentation: dbt's static page, kept with the version it describes, served on loopback.
+
+dbt docs -> one HTML page without outside parts -> `published/<version>/docs/`, or `docs/` in the
+data folder before anything is published -> a small web server
+
+Left out: guides, which are Markdown in the repository, and a server for others: any web server can
+serve the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from ingestion.errors import BadInput
+from ingestion.settings import Settings
+from runner.transform import Dbt
+from runner.versions import UNFINISHED, Version
+
+PAGE = "index.html"
+
+
+def docs_folder(settings: Settings, version: Version | None = None) -> Path:
+    """Where the documentation of a version lies; without one, that of the project as it is now."""
+    return (version.path if version else settings.data_dir) / "docs"
+
+
+def build_docs(dbt: Dbt, folder: Path) -> Path:
+    """Writes the documentation to a folder, which is replaced as a whole.
+
+    Args:
+        dbt: The project.
+        folder: Where to; its parent exists or is made.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        BuildFailed: dbt could not write it.
+    """
+    page = dbt.docs()
+    fresh = folder.with_name(f"{folder.name}{UNFINISHED}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    shutil.copyfile(page, fresh / PAGE)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.rename(fresh, folder)  # noqa: PTH104  # a rename of a folder, not of a file
+    return folder / PAGE
+
+
+def serve(folder: Path, port: int, on_ready: Callable[[str], Any]) -> None:
+    """Serves a folder on loopback until interrupted.
+
+    Args:
+        folder: What to serve.
+        port: The port; 0 takes a free one.
+        on_ready: Called with the address when it can be opened.
+
+    Raises:
+        BadInput: The port is taken.
+    """
+    handler = partial(_QuietHandler, directory=str(folder))
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except (OSError, OverflowError) as error:
+        raise BadInput(
+            f"port {port} cannot be used: {error}",
+            key="--port",
+            hint="Choose another one, or 0 for a free one: wellspring docs --port 0",
+        ) from error
+    with server:
+        on_ready(f"http://127.0.0.1:{server.server_address[1]}/{PAGE}")
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            return
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a line for each request."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""

@@ -1,0 +1,493 @@
+"""The steps of a run: what each does, and what it hands back.
+
+extract -> load -> build -> audit -> publish -> docs
+
+Each step is a function of the `Run`; it returns a `StepResult` or raises the error that ends the
+run. `STEPS` is the one list of them. Left out: what goes on around a step (lock, history, time),
+which `pipeline` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ingestion.errors import IngestionError, first_line
+from ingestion.settings import Settings
+from runner.errors import AuditFailed, BuildFailed, SourceStale
+from runner.fingerprint import fingerprint
+from runner.history import History, Item
+from runner.project import published_relations, source_names, sources_above
+from runner.publish import Published, publish
+from runner.report import Reporter, count
+from runner.site import build_docs, docs_folder
+from runner.transform import Dbt, NodeResult, Selection
+from runner.versions import current_version
+
+if TYPE_CHECKING:
+    from ingestion.extract import SourceResult
+    from ingestion.load import LoadResult
+
+    from ingestion.declarations import SourceDeclaration
+    from ingestion.progress import ProgressEvent
+
+_SAMPLE_ROWS = 3
+_SAMPLED_TESTS = 20
+_OUTCOMES_MODEL = "row_outcomes"
+
+
+@dataclass(frozen=True)
+class FailedTest:
+    """A test that did not pass, with what helps to find out why.
+
+    Attributes:
+        result: dbt's result.
+        model: Name of the model it is attached to; empty for a test that stands alone.
+        columns: Columns of the sample.
+        sample: A few of the rows it found.
+        sources: Source tables from which the tested models are made.
+    """
+
+    result: NodeResult
+    model: str
+    columns: tuple[str, ...]
+    sample: tuple[tuple[Any, ...], ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did.
+
+    Attributes:
+        status: ok, nothing_new, warned, failed or skipped.
+        text: One line for people.
+        items: What it did to each thing.
+        later: Faults that do not stop the run but make it end non-zero.
+        stop: The fault that ends the run; None if it goes on.
+    """
+
+    status: str
+    text: str
+    items: tuple[Item, ...] = ()
+    later: tuple[IngestionError, ...] = ()
+    stop: IngestionError | None = None
+
+
+@dataclass
+class Run:
+    """One pass of the runner: what was asked for, with what, and what came of it.
+
+    Attributes:
+        settings: The project's settings.
+        selection: What to work on.
+        full_refresh: Whether to extract and build everything anew.
+        run_id: Its name.
+        history: Where results are noted.
+        reporter: Who tells people.
+        published: What was published, once it was.
+        failed_tests: Tests that did not pass.
+        docs_page: The page of the documentation, once it is written.
+    """
+
+    settings: Settings
+    selection: Selection
+    full_refresh: bool
+    run_id: str
+    history: History
+    reporter: Reporter
+    published: Published | None = None
+    failed_tests: list[FailedTest] = field(default_factory=list)
+    docs_page: str | None = None
+    step: str = ""
+
+    def __post_init__(self) -> None:
+        self.dbt = Dbt(self.settings, self._on_node)
+
+    @cached_property
+    def _selected_sources(self) -> tuple[dict[str, Any], set[str]]:
+        return self.dbt.sources(self.selection)
+
+    @cached_property
+    def source_ids(self) -> set[str]:
+        """Unique ids of the source tables that the selection is made from."""
+        return self._selected_sources[1]
+
+    @cached_property
+    def declarations(self) -> list[SourceDeclaration]:
+        """The declared sources that the selection is made from."""
+        from ingestion.declarations import load_declarations
+
+        manifest, wanted = self._selected_sources
+        return load_declarations(manifest, None if self.selection.everything else wanted)
+
+    @cached_property
+    def model_ids(self) -> set[str]:
+        """Unique ids of the selected models."""
+        return set(self.dbt.select(self.selection, "model"))
+
+    def on_event(self, event: ProgressEvent) -> None:
+        """Passes on what ingestion tells."""
+        name = f"{event.source}.{event.table}" if event.table else event.source
+        if event.state in ("started", "advanced"):
+            figure = count(event.rows, "row") if event.rows else event.message
+            self.reporter.activity(self.step, name, figure)
+        elif event.table:
+            status = "failed" if event.state == "failed" else "ok"
+            text = event.message or count(event.rows, "row")
+            self.reporter.item(self.step, name, status, text, kind="table", rows=event.rows)
+
+    def _on_node(self, done: int, total: int, name: str) -> None:
+        self.reporter.advance(self.step, done, total, name)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step as the command line and the pipeline know it.
+
+    Attributes:
+        name: Its name.
+        title: What it does, in one sentence.
+        work: The function that does it.
+    """
+
+    name: str
+    title: str
+    work: Callable[[Run], StepResult]
+
+
+def prepare(run: Run) -> StepResult:
+    """Reads the project and checks every declaration before anything is done."""
+    declarations = run.declarations
+    tables = sum(len(declaration.tables) for declaration in declarations)
+    return StepResult(
+        "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
+    )
+
+
+# -- extract and load --------------------------------------------------------------------------
+
+
+def extract_step(run: Run) -> StepResult:
+    """Extracts what is new or changed in the selected sources."""
+    from ingestion.extract import extract
+
+    from ingestion.companion import companion
+
+    if not run.declarations:
+        return StepResult("skipped", "the selection is made from no declared source")
+    connections = {d.connection for d in run.declarations if d.connection}
+    with companion(run.settings, connections):
+        results = extract(
+            run.declarations,
+            run.settings,
+            full_refresh=run.full_refresh,
+            on_progress=run.on_event,
+        )
+    items = [item for result in results for item in _source_items(result)]
+    for item in items:
+        if item.kind == "source":
+            run.reporter.item("extract", item.name, item.status, item.message, kind="source")
+    failed = [result.error for result in results if result.error is not None]
+    rows = sum(table.rows for result in results for table in result.tables)
+    files = sum(table.files for result in results for table in result.tables)
+    text = f"{count(rows, 'new row')} and {count(files, 'new file')} landed"
+    if failed:
+        text += f"; {len(failed)} of {count(len(results), 'source')} failed"
+    everything_failed = len(failed) == len(results)
+    status = "failed" if failed else "ok" if rows or files else "nothing_new"
+    return StepResult(
+        status, text, tuple(items), tuple(failed), failed[0] if everything_failed else None
+    )
+
+
+def _source_items(result: SourceResult) -> Iterator[Item]:
+    rows = sum(table.rows for table in result.tables)
+    files = sum(table.files for table in result.tables)
+    refused = sum(table.refused for table in result.tables)
+    text = str(result.error) if result.error else _landed(rows, files, refused)
+    yield Item("source", result.source, result.status, rows, files, refused, result.seconds, text)
+    for table in result.tables:
+        name = f"{result.source}.{table.table}"
+        yield Item("table", name, "ok", table.rows, table.files, table.refused, table.seconds)
+
+
+def _landed(rows: int, files: int, refused: int) -> str:
+    parts = [count(rows, "row")] if rows else []
+    parts += [count(files, "file")] if files else []
+    parts += [f"{count(refused, 'file')} refused"] if refused else []
+    return ", ".join(parts) or "nothing new"
+
+
+def load_step(run: Run) -> StepResult:
+    """Loads completed extractions into raw tables, in one transaction with the ledger."""
+    from ingestion.load import load
+
+    if not run.declarations:
+        return StepResult("skipped", "the selection is made from no declared source")
+    result = load(run.declarations, run.settings, on_progress=run.on_event)
+    rows = sum(table.rows for table in result.tables)
+    files = sum(table.files for table in result.tables)
+    rejected = sum(table.rejected for table in result.tables)
+    items = [
+        Item("table", f"{t.source}.{t.table}", "ok", t.rows, t.files, t.rejected)
+        for t in result.tables
+    ]
+    items += [*_refused_items(result), *_totals(run)]
+    text = f"{count(rows, 'row')} from {count(files, 'file')}" if files else "nothing new"
+    if rejected:
+        text += f", {count(rejected, 'record')} rejected"
+    if result.refused:
+        text += f", {count(len(result.refused), 'file')} refused"
+    status = "warned" if rejected or result.refused else "ok" if files else "nothing_new"
+    return StepResult(status, text, tuple(items))
+
+
+def _refused_items(result: LoadResult) -> Iterator[Item]:
+    for file in result.refused:
+        name = f"{file.source}.{file.table}"
+        yield Item("file", f"{name}: {file.file}", "warned", message=file.reason)
+
+
+def _totals(run: Run) -> list[Item]:
+    """What the ledger counts by source, so that `status` can tell while the warehouse is busy."""
+    found = _ask(
+        run,
+        "select source, sum(rows_loaded), count(*), sum(rows_rejected) from ledger.files "
+        "group by source order by source",
+    )
+    return [Item("total", row[0], "ok", int(row[1]), row[2], int(row[3])) for row in found]
+
+
+# -- build and audit ---------------------------------------------------------------------------
+
+
+def build_step(run: Run) -> StepResult:
+    """Builds seeds and models."""
+    results = run.dbt.build(run.selection, run.full_refresh)
+    if not results:
+        return StepResult("skipped", "the selection holds nothing to build")
+    items = [*_node_items(results), *_outcomes(run, results)]
+    failed = [result for result in results if result.status == "failed"]
+    skipped = sum(result.status == "skipped" for result in results)
+    models = sum(result.kind == "model" for result in results)
+    if not failed:
+        return StepResult("ok", f"{count(models, 'model')} built", tuple(items))
+    for result in failed:
+        run.reporter.item("build", result.name, "failed", _told(result), kind=result.kind)
+    names = ", ".join(result.name for result in failed[:5])
+    text = f"{len(failed)} of {count(len(results), 'node')} failed ({names})"
+    text += f", {skipped} below them skipped" if skipped else ""
+    hint = f"Mend {failed[0].file} and run `wellspring build`; compiled SQL lies below target/."
+    return StepResult("failed", text, tuple(items), stop=BuildFailed(text, hint=hint))
+
+
+def _told(result: NodeResult) -> str:
+    place = f"\n  compiled SQL: {result.compiled_path}" if result.compiled_path else ""
+    return f"{result.message or result.file}{place}"
+
+
+def _node_items(results: Sequence[NodeResult]) -> Iterator[Item]:
+    for result in results:
+        text = result.message if result.status in ("failed", "warned") else ""
+        yield Item(
+            result.kind,
+            result.name,
+            result.status,
+            rows=result.failures,
+            seconds=result.seconds,
+            message=text,
+        )
+
+
+def _outcomes(run: Run, results: Sequence[NodeResult]) -> list[Item]:
+    """Rows by source and outcome, where the project accounts for them in `row_outcomes`."""
+    for result in results:
+        if result.name == _OUTCOMES_MODEL and result.status == "ok":
+            node = run.dbt.manifest.nodes[result.unique_id]
+            found = _ask(
+                run,
+                f'select source, outcome, sum(row_count) from "{node.schema}"."{node.alias}" '
+                "group by source, outcome order by source, outcome",
+            )
+            return [Item("outcome", f"{row[0]}.{row[1]}", "ok", int(row[2])) for row in found]
+    return []
+
+
+def audit_step(run: Run) -> StepResult:
+    """Runs the data tests and the freshness checks, and vouches for the warehouse if they pass."""
+    path = run.settings.warehouse_path
+    if not path.is_file():
+        raise AuditFailed("there is no warehouse", file=path, hint="Run `wellspring load build`.")
+    results = run.dbt.test(run.selection)
+    fresh = run.dbt.freshness(run.source_ids)
+    failed = [result for result in results if result.status == "failed"]
+    warned = [result for result in results if result.status == "warned"]
+    run.failed_tests = _explain_failures(run, [*failed, *warned])
+    for test in run.failed_tests:
+        status = test.result.status
+        run.reporter.item("audit", test.result.name, status, tell_test(test), kind="test")
+    stamp = fingerprint(path)
+    if stamp is not None:
+        run.history.add_audit(stamp, run.run_id, not failed, run.model_ids)
+    stale, aging = _stale(fresh)
+    for result in aging:
+        run.reporter.item("audit", result.name, "warned", _age(result), kind="freshness")
+    items = (*_node_items(results), *(_freshness_item(result) for result in fresh))
+    passed = sum(result.status == "ok" for result in results)
+    text = f"{count(passed, 'test')} passed, {len(warned)} warned, {len(failed)} failed"
+    text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
+    if failed:
+        return StepResult("failed", text, items, stale, _audit_failure(failed))
+    return StepResult("warned" if warned or aging or stale else "ok", text, items, stale)
+
+
+def _audit_failure(failed: Sequence[NodeResult]) -> AuditFailed:
+    names = ", ".join(result.name for result in failed[:5])
+    more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+    return AuditFailed(
+        f"{count(len(failed), 'test')} failed: {names}{more}; nothing is published, readers keep "
+        "the former version",
+        hint="Mend the model, its rules or the source, then `wellspring build audit publish docs`.",
+    )
+
+
+def tell_test(test: FailedTest) -> str:
+    """What a test found, as lines: message, model, where the rows come from, a few of them."""
+    result = test.result
+    lines = [result.message or "it could not be run"]
+    lines += [f"  on {test.model}" if test.model else "", f"  written in {result.file}"]
+    lines += [f"  compiled SQL: {result.compiled_path}" if result.compiled_path else ""]
+    lines += [f"  made from {', '.join(test.sources)}" if test.sources else ""]
+    for row in test.sample:
+        pairs = zip(test.columns, row, strict=True)
+        lines.append("  row: " + ", ".join(f"{name}={value}" for name, value in pairs))
+    return "\n".join(line for line in lines if line)
+
+
+def _explain_failures(run: Run, results: Sequence[NodeResult]) -> list[FailedTest]:
+    manifest = run.dbt.manifest
+    explained = []
+    for result in results:
+        sources = source_names(manifest, sources_above(manifest, [result.unique_id]))
+        attached = manifest.nodes.get(result.attached_to or "")
+        model = attached.name if attached else ""
+        explained.append(FailedTest(result, model, (), (), tuple(sources)))
+    if not explained:
+        return []
+    with _opened(run) as connection:
+        sampled = [_with_sample(connection, test) for test in explained[:_SAMPLED_TESTS]]
+    return sampled + explained[_SAMPLED_TESTS:]
+
+
+def _with_sample(connection: Any, test: FailedTest) -> FailedTest:
+    import duckdb
+
+    if not test.result.compiled_sql or not test.result.failures:
+        return test
+    try:
+        found = connection.execute(
+            f"select * from ({test.result.compiled_sql}\n) as failing limit {_SAMPLE_ROWS}"
+        )
+    except duckdb.Error:
+        # A test whose own SQL is wrong has no rows to show; dbt's message says what is wrong.
+        return test
+    columns = tuple(column[0] for column in found.description)
+    return replace(test, columns=columns, sample=tuple(found.fetchall()))
+
+
+def _stale(fresh: Sequence[NodeResult]) -> tuple[tuple[SourceStale, ...], list[NodeResult]]:
+    stale = tuple(
+        SourceStale(
+            f"its newest row is too old: {_age(result)}",
+            table=result.name,
+            hint="See whether its source still delivers; `freshness` in its declaration says how "
+            "old it may be.",
+        )
+        for result in fresh
+        if result.status == "failed"
+    )
+    return stale, [result for result in fresh if result.status == "warned"]
+
+
+def _age(result: NodeResult) -> str:
+    return result.message or "older than declared"
+
+
+def _freshness_item(result: NodeResult) -> Item:
+    return Item("freshness", result.name, result.status, message=result.message)
+
+
+# -- publish and docs --------------------------------------------------------------------------
+
+
+def publish_step(run: Run) -> StepResult:
+    """Copies what readers get into a new version and makes it current."""
+    relations = published_relations(run.dbt.manifest)
+    selected = None if run.selection.everything else run.model_ids
+    if selected is not None and not any(r.unique_id in selected for r in relations):
+        return StepResult("skipped", "the selection holds no published model")
+    done = publish(
+        run.settings,
+        run.history,
+        run.run_id,
+        relations,
+        selected,
+        lambda number, total, name: run.reporter.advance("publish", number, total, name),
+    )
+    run.published = done
+    items = tuple(
+        Item("relation", t.name, "ok" if t.from_version == run.run_id else "carried_over", t.rows)
+        for t in done.tables
+    )
+    text = f"{count(len(done.tables), 'table')}, {count(done.rows, 'row')}"
+    if done.carried_over:
+        text += f"; {len(done.carried_over)} carried over from the former version"
+    if done.missing:
+        text += f"; not yet there: {', '.join(done.missing)}"
+    return StepResult("ok", text, items)
+
+
+def docs_step(run: Run) -> StepResult:
+    """Writes the documentation beside the version that it describes."""
+    version = run.published.version if run.published else current_version(run.settings)
+    page = build_docs(run.dbt, docs_folder(run.settings, version))
+    run.docs_page = str(page)
+    return StepResult("ok", f"{page.stat().st_size / 2**20:.1f} MiB")
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step("extract", "Land what is new or changed in the sources.", extract_step),
+        Step("load", "Load landed files into raw tables, with the ledger.", load_step),
+        Step("build", "Build seeds and models with dbt.", build_step),
+        Step("audit", "Run the data tests and freshness checks.", audit_step),
+        Step("publish", "Publish what passed its audit, in one atomic swap.", publish_step),
+        Step("docs", "Write the documentation.", docs_step),
+    )
+}
+
+
+@contextmanager
+def _opened(run: Run) -> Iterator[Any]:
+    from ingestion.warehouse import connect
+
+    with closing(connect(run.settings, read_only=True)) as connection:
+        yield connection
+
+
+def _ask(run: Run, sql: str) -> list[tuple[Any, ...]]:
+    """Answers a query over the warehouse; nothing where the tables it names do not exist."""
+    import duckdb
+
+    with _opened(run) as connection:
+        try:
+            rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
+        except duckdb.CatalogException as error:
+            run.reporter.warn(f"no figures: {first_line(error)}")
+            return []
+    return rows

@@ -1,0 +1,266 @@
+"""The last lines of a run: what was loaded, rejected, tested, published, and where to look.
+
+`RunResult` -> `summarise` -> text on stdout for people, or one JSON object for programs
+
+Left out: what was said while it ran, which went to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingestion.redaction import redact
+from runner.history import Item
+from runner.pipeline import RunResult
+from runner.report import count, error_fields
+from runner.steps import tell_test
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_OUTCOMES = ("staged", "superseded", "filtered", "quarantined")
+_SIGNS = {
+    "succeeded": ("✓", "green"),
+    "partly": ("!", "yellow"),
+    "failed": ("✗", "red"),
+}
+
+
+@dataclass
+class SourceFigures:
+    """What a run and the ledger say of one source.
+
+    Attributes:
+        rows: Rows that this run loaded.
+        files: Files that it took.
+        rejected: Records that could not be read as rows.
+        refused: Files that could not be read at all.
+        total: Rows loaded in all; None if the run did not load.
+        quarantined: Rows that broke a rule, of all; None if the run did not build.
+        status: What its extraction came to; empty if the run did not extract.
+    """
+
+    rows: int = 0
+    files: int = 0
+    rejected: int = 0
+    refused: int = 0
+    total: int | None = None
+    quarantined: int | None = None
+    status: str = ""
+
+
+def by_source(result: RunResult) -> dict[str, SourceFigures]:
+    """Figures by source, of the steps that the run did."""
+    found: dict[str, SourceFigures] = defaultdict(SourceFigures)
+    for step in result.steps:
+        for item in step.result.items:
+            _count_in(found, step.name, item)
+    return dict(sorted(found.items()))
+
+
+def _count_in(found: dict[str, SourceFigures], step: str, item: Item) -> None:
+    if item.kind == "source":
+        found[item.name].status = item.status
+    elif item.kind == "total":
+        found[item.name].total = item.rows
+    elif item.kind == "outcome":
+        source, _, outcome = item.name.rpartition(".")
+        figures = found[source]
+        figures.quarantined = figures.quarantined or 0
+        if outcome == "quarantined":
+            figures.quarantined += item.rows or 0
+    elif item.kind == "table":
+        figures = found[item.name.partition(".")[0]]
+        if step == "load":
+            figures.rows += item.rows or 0
+            figures.files += item.files or 0
+            figures.rejected += item.rejected or 0
+        else:
+            figures.refused += item.rejected or 0
+
+
+def print_summary(result: RunResult, as_json: bool) -> None:
+    """Writes the summary to stdout.
+
+    Args:
+        result: The run.
+        as_json: As one JSON object on one line.
+    """
+    if as_json:
+        sys.stdout.write(redact(json.dumps(summary_fields(result), default=str)) + "\n")
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    console.print()
+    _print_sources(console, result)
+    _print_lines(console, result)
+    _print_faults(console, result)
+    _print_verdict(console, result)
+
+
+def summary_fields(result: RunResult) -> dict[str, Any]:
+    """The summary as named values."""
+    published = result.run.published
+    return {
+        "event": "run_finished",
+        "run_id": result.run.run_id,
+        "status": result.status,
+        "exit_code": result.exit_code,
+        "seconds": round(result.seconds, 3),
+        "steps": [
+            {
+                "step": step.name,
+                "status": step.result.status,
+                "seconds": round(step.seconds, 3),
+                "message": step.result.text,
+            }
+            for step in result.steps
+        ],
+        "not_done": list(result.not_done),
+        "sources": {name: vars(figures) for name, figures in by_source(result).items()},
+        "tests": _tests(result),
+        "failed_tests": [
+            {"test": test.result.name, "model": test.model, "rows": test.result.failures}
+            | {"status": test.result.status, "sources": list(test.sources)}
+            for test in result.run.failed_tests
+        ],
+        "published": published.version.name if published else None,
+        "database": str(published.version.database) if published else None,
+        "docs": result.run.docs_page,
+        "errors": [error_fields(error) for error in _faults(result)],
+    }
+
+
+def _tests(result: RunResult) -> dict[str, int] | None:
+    items = [item for step in result.steps for item in step.result.items if item.kind == "test"]
+    if not any(step.name == "audit" for step in result.steps):
+        return None
+    names = {"passed": "ok", "warned": "warned", "failed": "failed"}
+    return {name: sum(i.status == status for i in items) for name, status in names.items()}
+
+
+def _faults(result: RunResult) -> list[Any]:
+    return ([result.stopped_by] if result.stopped_by else []) + list(result.later)
+
+
+# -- for people --------------------------------------------------------------------------------
+
+
+def _print_sources(console: Console, result: RunResult) -> None:
+    sources = by_source(result)
+    if not sources:
+        return
+    table = _table("source", "new rows", "files", "rejected", "rows in all", "quarantined")
+    for name, figures in sources.items():
+        rejected = figures.rejected + figures.refused
+        note = " [red](failed)[/red]" if figures.status == "failed" else ""
+        table.add_row(
+            f"{name}{note}",
+            *(_figure(n) for n in (figures.rows, figures.files, rejected)),
+            *(_figure(n) for n in (figures.total, figures.quarantined)),
+        )
+    if len(sources) > 1:
+        table.add_section()
+        table.add_row("all", *_sums(list(sources.values())), style="bold")
+    console.print(table)
+
+
+def _sums(figures: list[SourceFigures]) -> list[str]:
+    columns: list[list[int | None]] = [
+        [f.rows for f in figures],
+        [f.files for f in figures],
+        [f.rejected + f.refused for f in figures],
+        [f.total for f in figures],
+        [f.quarantined for f in figures],
+    ]
+    known = [[n for n in column if n is not None] for column in columns]
+    return [_figure(sum(column)) if column else "" for column in known]
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _figure(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _print_lines(console: Console, result: RunResult) -> None:
+    lines = []
+    tests = _tests(result)
+    if tests:
+        lines.append(
+            (
+                "tests",
+                f"{tests['passed']:,} passed, {tests['warned']} warned, {tests['failed']} failed",
+            )
+        )
+    took = [f"{step.name} {step.seconds:.1f} s" for step in result.steps]
+    lines.append(("steps", " · ".join(took)))
+    published = result.run.published
+    if published is not None:
+        size = f"{published.bytes / 2**20:.1f} MiB"
+        what = f"{count(len(published.tables), 'table')}, {count(published.rows, 'row')}, {size}"
+        lines.append(("published", f"{published.version.name}: {what}"))
+        lines.append(("", shown_path(published.version.database)))
+    if result.run.docs_page:
+        lines.append(("docs", f"{shown_path(Path(result.run.docs_page))}  (wellspring docs)"))
+    if published is not None:
+        lines.append(("query", f'wellspring sql "from {_example(result)} limit 10"'))
+    for name, text in lines:
+        console.print(f"[bold]{name:<10}[/bold] ", end="")
+        console.print(text, markup=False, soft_wrap=True)
+
+
+def _example(result: RunResult) -> str:
+    """The table to show first: a report if there is one."""
+    published = result.run.published
+    assert published is not None
+    names = [table.name for table in published.tables]
+    reports = [name for name in names if name.split(".")[-1].startswith("rpt_")]
+    return (reports or names)[0]
+
+
+def shown_path(path: Path) -> str:
+    """A path as a person types it: relative to here where it lies below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _print_faults(console: Console, result: RunResult) -> None:
+    from runner.report import print_error
+
+    for test in result.run.failed_tests:
+        sign, style = ("!", "yellow") if test.result.status == "warned" else ("✗", "red")
+        console.print(f"\n[{style}]{sign}[/{style}] [bold]{test.result.name}[/bold]")
+        console.print(f"  {redact(tell_test(test))}", markup=False, soft_wrap=True)
+    for error in _faults(result):
+        console.print()
+        print_error(error, console)
+
+
+def _print_verdict(console: Console, result: RunResult) -> None:
+    sign, style = _SIGNS[result.status]
+    words = {
+        "succeeded": "done",
+        "partly": f"done, with faults (exit code {result.exit_code})",
+        "failed": f"failed (exit code {result.exit_code})",
+    }
+    rest = f"; not done: {', '.join(result.not_done)}" if result.not_done else ""
+    text = f"run {result.run.run_id} {words[result.status]} in {result.seconds:.1f} s{rest}"
+    console.print(f"\n[{style}]{sign} {text}[/{style}]", soft_wrap=True)

@@ -1,0 +1,310 @@
+"""dbt in this process, with typed results.
+
+dbt project -> parsed once -> `select` / `build` / `test` / `freshness` / `docs` -> `NodeResult`s
+
+One parse serves every later call, because a parse costs more than a small build. dbt's own output
+is off: its events become progress, its results become `NodeResult`s, its faults become errors with
+a hint. Left out: dbt's `--vars`, which would throw away the partial parse.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingestion.errors import (
+    BadInput,
+    IngestionError,
+    LockHeld,
+    disk_full,
+    disk_full_error,
+)
+from ingestion.settings import Settings
+from runner.errors import BuildFailed
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
+_STATUS = {
+    "success": "ok",
+    "pass": "ok",
+    "no-op": "ok",
+    "warn": "warned",
+    "skipped": "skipped",
+}
+OnNode = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user chose, in dbt's selection language.
+
+    Attributes:
+        select: Values of `--select`; none means everything.
+        exclude: Values of `--exclude`.
+    """
+
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing was chosen or left out."""
+        return not self.select and not self.exclude
+
+    def arguments(self) -> list[str]:
+        """The selection as dbt's arguments."""
+        return [part for value in self.select for part in ("--select", value)] + [
+            part for value in self.exclude for part in ("--exclude", value)
+        ]
+
+    def __str__(self) -> str:
+        return " ".join(self.arguments())
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What dbt did with one node.
+
+    Attributes:
+        unique_id: dbt's name of the node.
+        name: Its short name.
+        kind: model, seed, test, snapshot or source.
+        status: ok, warned, failed or skipped.
+        seconds: How long it took.
+        message: dbt's message, if it is not merely `OK`.
+        failures: Rows that a test found; None for anything else.
+        file: Where it is written, below the project's root.
+        compiled_path: Its compiled SQL, below the project's root; None if it was not compiled.
+        compiled_sql: The compiled SQL; None if it was not compiled.
+        attached_to: Unique id of the model that a generic test is attached to.
+    """
+
+    unique_id: str
+    name: str
+    kind: str
+    status: str
+    seconds: float
+    message: str = ""
+    failures: int | None = None
+    file: str = ""
+    compiled_path: str | None = None
+    compiled_sql: str | None = None
+    attached_to: str | None = None
+
+
+@dataclass
+class Dbt:
+    """The project's dbt, parsed at first use.
+
+    Args:
+        settings: The project's settings.
+        on_node: Called as `on_node(done, total, name)` when a node is finished.
+    """
+
+    settings: Settings
+    on_node: OnNode | None = None
+    _manifest: Manifest | None = field(default=None, init=False, repr=False)
+    _done: int = field(default=0, init=False)
+    _total: int = field(default=0, init=False)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The parsed project.
+
+        Raises:
+            DeclarationError: dbt refuses the project.
+        """
+        if self._manifest is None:
+            from ingestion.manifest import parse_project
+
+            with _surroundings(self.settings):
+                self._manifest = parse_project(self.settings)
+        return self._manifest
+
+    def sources(self, selection: Selection) -> tuple[dict[str, Any], set[str]]:
+        """The manifest as a dictionary, and the source tables that a selection is made from.
+
+        Raises:
+            DeclarationError: dbt refuses the project or the selection, or nothing matches it.
+        """
+        from ingestion.manifest import read_manifest
+
+        manifest = self.manifest
+        with _surroundings(self.settings):
+            return read_manifest(self.settings, selection.select, selection.exclude, manifest)
+
+    def select(self, selection: Selection, *kinds: str) -> list[str]:
+        """Unique ids of the nodes of these kinds within a selection, sorted.
+
+        Raises:
+            BadInput: dbt does not understand the selection.
+        """
+        arguments = ["ls", "--output", "json", "--output-keys", "unique_id"]
+        for kind in kinds:
+            arguments += ["--resource-type", kind]
+        manifest = self.manifest
+        done = self._invoke([*arguments, *selection.arguments()], manifest)
+        if done.exception or not done.success:
+            raise BadInput(
+                f"dbt does not understand the selection `{selection}`: {_text(done.exception)}",
+                hint="See https://docs.getdbt.com/reference/node-selection/syntax.",
+            )
+        import json
+
+        return sorted(json.loads(line)["unique_id"] for line in done.result)
+
+    def build(self, selection: Selection, full_refresh: bool = False) -> list[NodeResult]:
+        """Builds seeds, models and snapshots, without tests.
+
+        Returns:
+            A result a node, also where some failed.
+
+        Raises:
+            BuildFailed: dbt could not even begin.
+        """
+        arguments = ["build", "--exclude-resource-type", "test"]
+        arguments += ["--exclude-resource-type", "unit_test", *selection.arguments()]
+        return self._results([*arguments, "--full-refresh"] if full_refresh else arguments)
+
+    def test(self, selection: Selection) -> list[NodeResult]:
+        """Runs the data tests. Unit tests are left out: they test code, not data."""
+        arguments = ["test", "--exclude-resource-type", "unit_test", *selection.arguments()]
+        return self._results(arguments)
+
+    def freshness(self, sources: Collection[str]) -> list[NodeResult]:
+        """Compares the newest row of each source table with what its declaration allows.
+
+        Args:
+            sources: Unique ids of source tables; those without `freshness` are passed over.
+        """
+        known = self.manifest.sources
+        chosen = [
+            f"source:{known[key].source_name}.{known[key].name}"
+            for key in sorted(sources)
+            if key in known and known[key].freshness
+        ]
+        if not chosen:
+            return []
+        return self._results(["source", "freshness", "--select", " ".join(chosen)])
+
+    def docs(self) -> Path:
+        """Writes dbt's documentation as one page and returns its path.
+
+        Raises:
+            BuildFailed: dbt could not write it.
+        """
+        done = self._invoke(["docs", "generate", "--static"], self.manifest)
+        page = self.settings.project_dir / "target" / "static_index.html"
+        if done.exception or not page.is_file():
+            raise self._failure(done.exception, "the documentation could not be written")
+        return page
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _results(self, arguments: list[str]) -> list[NodeResult]:
+        done = self._invoke(arguments, self.manifest)
+        if done.exception is not None:
+            raise self._failure(done.exception, f"dbt {arguments[0]} could not be done")
+        return [_node_result(result) for result in getattr(done.result, "results", ())]
+
+    def _failure(self, error: BaseException | None, what: str) -> IngestionError:
+        if error is not None and disk_full(error):
+            return disk_full_error(self.settings.data_dir, error)
+        text = _text(error)
+        if "Could not set lock" in text or "Conflicting lock" in text:
+            return LockHeld(
+                f"another process has the warehouse open: {text.splitlines()[-1].strip()}",
+                file=self.settings.warehouse_path,
+                hint="Close it, then run again. Readers use the published version instead.",
+            )
+        return BuildFailed(f"{what}: {text}", hint=f"See {self.settings.logs_dir / 'dbt.log'}.")
+
+    def _invoke(self, arguments: Sequence[str], manifest: Manifest | None = None) -> Any:
+        from dbt.cli.main import dbtRunner
+
+        from ingestion.manifest import dbt_arguments
+
+        self.settings.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
+        self.settings.logs_dir.mkdir(parents=True, exist_ok=True)
+        self._done = self._total = 0
+        with _surroundings(self.settings):
+            runner = dbtRunner(manifest, callbacks=[self._on_event])
+            flags = [*dbt_arguments(self.settings), "--log-level-file", "info"]
+            done = runner.invoke([*arguments, *flags])
+        _close_connections()
+        if isinstance(done.exception, KeyboardInterrupt):
+            raise done.exception
+        return done
+
+    def _on_event(self, event: Any) -> None:
+        if event.info.name == "ConcurrencyLine":
+            self._total = event.data.node_count
+        elif event.info.name == "NodeFinished":
+            self._done += 1
+            if self.on_node is not None:
+                total = max(self._total, self._done)
+                self.on_node(self._done, total, event.data.node_info.node_name)
+
+
+@contextmanager
+def _surroundings(settings: Settings) -> Iterator[None]:
+    """Gives dbt its environment and takes back what it changes: it moves to the project's root."""
+    here = Path.cwd()
+    os.environ.update(settings.environment())
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
+def _close_connections() -> None:
+    """Lets go of the warehouse file: dbt would hold it until the process ends."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    environment = DuckDBConnectionManager._ENV
+    DuckDBConnectionManager.close_all_connections()
+    if environment is not None:
+        environment.close()
+
+
+def _text(error: BaseException | None) -> str:
+    lines = [line.rstrip() for line in str(error or "it did not say why").strip().splitlines()]
+    return "\n".join(line for line in lines if line)
+
+
+def _node_result(result: Any) -> NodeResult:
+    node = result.node
+    message = (result.message or "").strip() or _age(result)
+    return NodeResult(
+        unique_id=node.unique_id,
+        name=_node_name(node),
+        kind=str(node.resource_type),
+        status=_STATUS.get(str(result.status), "failed"),
+        seconds=round(result.execution_time, 3),
+        message="" if message == "OK" else message,
+        failures=getattr(result, "failures", None),
+        file=node.original_file_path,
+        compiled_path=getattr(node, "compiled_path", None),
+        compiled_sql=getattr(node, "compiled_code", None),
+        attached_to=getattr(node, "attached_node", None),
+    )
+
+
+def _age(result: Any) -> str:
+    """When a source table got its newest row, for the result of a freshness check."""
+    newest = getattr(result, "max_loaded_at", None)
+    if newest is None:
+        return ""
+    if newest.year == 1:
+        return "it has no row yet"
+    return f"newest row of {newest:%Y-%m-%d %H:%M} UTC, {result.age / 3600:,.1f} hours old"
+
+
+def _node_name(node: Any) -> str:
+    source = getattr(node, "source_name", None)
+    return f"{source}.{node.name}" if source else str(node.name)
