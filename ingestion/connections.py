@@ -82,9 +82,7 @@ def is_configured(name: str, settings: Settings) -> bool:
     if os.environ.get(variable(name, "url")):
         return True
     folder = settings.project_dir / ".dlt"
-    return any(
-        name in _toml_connections(folder / file) for file in ("secrets.toml", "config.toml")
-    )
+    return any(name in _toml_connections(folder / file) for file in ("secrets.toml", "config.toml"))
 
 
 def remember_environment() -> None:
@@ -105,7 +103,9 @@ def _toml_connections(path: os.PathLike[str]) -> Mapping[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {name: keys for name, keys in found.items() if isinstance(keys, dict) and keys.get("url")}
+    return {
+        name: keys for name, keys in found.items() if isinstance(keys, dict) and keys.get("url")
+    }
 
 
 def _configured(name: str) -> dict[str, Any]:
@@ -157,4 +157,3 @@ def _missing(name: str, key: str) -> ConnectionMissing:
             f"environment as {variable(name, key)}."
         ),
     )
-

@@ -167,7 +167,9 @@ class FilesTable(TableIngest):
     format: Format | None = None
     csv: CsvOptions = CsvOptions()
     encodings: Annotated[
-        list[Annotated[str, BeforeValidator(_encoding)]], BeforeValidator(_names), Field(min_length=1)
+        list[Annotated[str, BeforeValidator(_encoding)]],
+        BeforeValidator(_names),
+        Field(min_length=1),
     ] = ["utf-8"]
     records: Text | None = None
     xml: XmlOptions | None = None
@@ -499,9 +501,7 @@ def _table_ingest(node: Mapping[str, Any]) -> Any:
 
 def _source(group: _Group, faults: list[DeclarationFault]) -> SourceDeclaration | None:
     def fault(key: str, found: Any, expected: str, table: str | None = None) -> None:
-        faults.append(
-            DeclarationFault(group.file, group.name, table, key, _shown(found), expected)
-        )
+        faults.append(DeclarationFault(group.file, group.name, table, key, _shown(found), expected))
 
     before = len(faults)
     given = group.ingest
@@ -634,9 +634,7 @@ def _check_files(ingest: FilesTable, name: str, fault: Any) -> None:
         fault("ingest.csv.quote", ingest.csv.quote, "another character than the delimiter", name)
 
 
-def _check_raw_names(
-    declarations: list[SourceDeclaration], faults: list[DeclarationFault]
-) -> None:
+def _check_raw_names(declarations: list[SourceDeclaration], faults: list[DeclarationFault]) -> None:
     owners: dict[tuple[str, str], str] = {}
     for declaration in declarations:
         for table in declaration.tables:
@@ -700,9 +698,7 @@ _PAGINATORS: dict[str, type[BaseModel]] = {
 }
 
 
-def _known_keys(
-    model: type[BaseModel], path: list[int | str], detail: ErrorDetails
-) -> list[str]:
+def _known_keys(model: type[BaseModel], path: list[int | str], detail: ErrorDetails) -> list[str]:
     """Keys of the model that stands at `path`."""
     current: Any = model
     for part in path:
@@ -714,9 +710,7 @@ def _known_keys(
             tag = detail["loc"][detail["loc"].index("paginator") + 1]
             return _keys(_PAGINATORS[str(tag)])
         options = [info.annotation, *getattr(info.annotation, "__args__", ())]
-        inner = next(
-            (o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None
-        )
+        inner = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
         if inner is None:
             return []
         current = inner

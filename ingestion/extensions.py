@@ -43,9 +43,7 @@ def _link(name: str, version: str, place: Path) -> bool:
     spec = importlib.util.find_spec(f"duckdb_extension_{name}")
     if spec is None or spec.origin is None:
         return False
-    binary = (
-        Path(spec.origin).parent / "extensions" / version / f"{name}.duckdb_extension"
-    )
+    binary = Path(spec.origin).parent / "extensions" / version / f"{name}.duckdb_extension"
     if not binary.is_file():
         return False
     link = place / binary.name

@@ -206,9 +206,7 @@ class _explained:
                 raise ours from error
             return
         if disk_full(error):
-            raise disk_full_error(
-                self._settings.data_dir, error, source=self._source
-            ) from error
+            raise disk_full_error(self._settings.data_dir, error, source=self._source) from error
         cause = error.__cause__ or error
         raise SourceFailed(
             f"extraction failed: {first_line(cause)}",

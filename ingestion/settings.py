@@ -250,9 +250,7 @@ def _unknown(shown: str, name: str, known: list[str], path: Path) -> SettingsErr
 
 def _section(name: str, kind: type[Any], given: Any, path: Path) -> Any:
     if not isinstance(given, dict):
-        raise SettingsError(
-            f"found {given!r}, expected a section [{name}]", file=path, key=name
-        )
+        raise SettingsError(f"found {given!r}, expected a section [{name}]", file=path, key=name)
     types = get_type_hints(kind)
     for key in given:
         if key not in types:
@@ -267,9 +265,7 @@ def _section(name: str, kind: type[Any], given: Any, path: Path) -> Any:
     return kind(**values)
 
 
-def _checked(
-    value: Any, wanted: Any, shown: str, path: Path | None, section: str, key: str
-) -> Any:
+def _checked(value: Any, wanted: Any, shown: str, path: Path | None, section: str, key: str) -> Any:
     expected = {
         int: "a whole number of at least 1",
         str: "a text",

@@ -38,9 +38,7 @@ def connect(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyCo
 
     path = settings.warehouse_path
     if read_only and not path.is_file():
-        raise BadInput(
-            "there is no warehouse yet", file=path, hint="Run `wellspring load` first."
-        )
+        raise BadInput("there is no warehouse yet", file=path, hint="Run `wellspring load` first.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(str(path), read_only=read_only)

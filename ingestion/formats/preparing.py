@@ -1,0 +1,263 @@
+"""From an original to what the loader can read: one unit a file, or one a member of an archive.
+
+original -> format and compression by name -> check (encoding, footer, syntax) -> `Unit`
+
+DuckDB reads plain, gzip and zstd CSV and NDJSON in UTF-8, and Parquet, by itself; all else is prepared
+once as Parquet or UTF-8 text. A prepared file can always be made again from its original: its name
+holds the fingerprint of the declaration that it was read by. A unit that cannot be read is refused,
+with its reason, and does not hinder the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ingestion.declarations import FilesTable
+from ingestion.errors import BadInput
+from ingestion.formats import csvfile, excelfile, jsonfile, parquetfile, streams, xmlfile
+from ingestion.formats.streams import Content
+from ingestion.formats.tables import TextTable
+from ingestion.landing import normalise_columns
+
+# Raised when a reader changes what it makes of the same bytes, so that files are prepared again.
+READING_VERSION = 1
+SUFFIXES = {
+    ".csv": "csv",
+    ".json": "json",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".xml": "xml",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+    ".xlsb": "excel",
+    ".xls": "excel",
+    ".ods": "excel",
+}
+Reader = Literal["parquet", "csv", "ndjson"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Something that the loader reads as one file.
+
+    Attributes:
+        member: Name of the archive's member; empty for a whole file.
+        reader: How it is read; None if it is refused.
+        path: What is read: the original or a prepared file.
+        options: What the reader needs to know, fit for JSON.
+        columns: Normalised names of its columns; None if only reading it tells.
+        rows: Its number of records, rejected ones included; None if only reading it tells.
+        encoding: What decoded it; empty where that does not apply.
+        refused: Why it cannot be read; empty if it can.
+    """
+
+    member: str
+    reader: Reader | None
+    path: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    columns: list[str] | None = None
+    rows: int | None = None
+    encoding: str = ""
+    refused: str = ""
+
+
+def reading_of(table: FilesTable) -> str:
+    """Fingerprint of everything in a declaration that decides how bytes become rows."""
+    keys = {"format", "csv", "encodings", "records", "xml", "excel"}
+    said = table.model_dump(mode="json", include=keys)
+    text = json.dumps([READING_VERSION, said], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def prepare(original: Path, name: str, table: FilesTable, prepared_dir: Path) -> list[Unit]:
+    """Checks an original and makes it readable.
+
+    Args:
+        original: The landed bytes.
+        name: The name under which they arrived, for format and compression.
+        table: The declaration.
+        prepared_dir: Where prepared files of this original go.
+
+    Returns:
+        One unit; for a zip archive, one for each of its members. Doing it again gives the same.
+
+    Raises:
+        OSError: The disk is full, or landing cannot be read or written.
+    """
+    if not name.lower().endswith(".zip"):
+        return [_unit(Content(original, name), table, prepared_dir)]
+    try:
+        members = streams.archive_members(original)
+    except BadInput as error:
+        return [Unit("", None, original, refused=_told(error))]
+    return [_unit(Content(original, name, member), table, prepared_dir) for member in members]
+
+
+def _unit(content: Content, table: FilesTable, prepared_dir: Path) -> Unit:
+    try:
+        return _READERS[_format(content, table)](content, table, prepared_dir)
+    except BadInput as error:
+        return Unit(content.member, None, content.path, refused=_told(error))
+
+
+def _told(error: BadInput) -> str:
+    return f"{error.message} {error.hint}".strip() if error.hint else error.message
+
+
+def _format(content: Content, table: FilesTable) -> str:
+    if table.format is not None:
+        return table.format
+    suffix = Path(content.stem).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadInput(
+            f"the suffix {suffix!r} tells no format",
+            hint="Declare `format`, or a `path` that leaves such files out.",
+        )
+    return SUFFIXES[suffix]
+
+
+def _prepared(content: Content, table: FilesTable, folder: Path, suffix: str) -> Path:
+    """Path of a prepared file: as short as a file name has to be, and different for each member."""
+    member = re.sub(r"[^A-Za-z0-9._-]+", "_", content.member)[-80:]
+    if content.member:
+        member = f"{hashlib.sha256(content.member.encode()).hexdigest()[:8]}-{member}"
+    return folder / f"{member or 'whole'}.{reading_of(table)}{suffix}"
+
+
+def _text_in_place(
+    content: Content, encoding: streams.Encoding, table: FilesTable, folder: Path, suffix: str
+) -> tuple[Content, streams.Encoding]:
+    """The unit as text that DuckDB can read: where it is, or transcoded."""
+    if encoding.is_utf8 and not content.member:
+        return content, encoding
+    target = _prepared(content, table, folder, suffix)
+    if not target.exists():
+        streams.transcode(content, encoding, target)
+    return Content(target, target.name), streams.Encoding("utf-8", bom=False)
+
+
+def _csv(content: Content, table: FilesTable, folder: Path) -> Unit:
+    found = streams.find_encoding(content, table.encodings)
+    text, encoding = _text_in_place(content, found, table, folder, ".csv")
+    options = table.csv
+    if not options.header and not options.columns:
+        raise BadInput("there is no header", hint="Declare the columns under `csv: columns`.")
+    header = csvfile.read_header(text, encoding, options)
+    columns = normalise_columns(header.names)
+    return Unit(
+        member=content.member,
+        reader="csv",
+        path=text.path,
+        options={
+            "compression": text.compression,
+            "names": list(header.names),
+            "plain": header.plain,
+            "bom": encoding.bom,
+        },
+        columns=columns,
+        rows=None if columns else 0,
+        encoding=found.name,
+    )
+
+
+def _ndjson(content: Content, table: FilesTable, folder: Path) -> Unit:
+    found = streams.find_encoding(content, table.encodings)
+    text, encoding = _text_in_place(content, found, table, folder, ".ndjson")
+    return Unit(
+        member=content.member,
+        reader="ndjson",
+        path=text.path,
+        options={"compression": text.compression, "bom": encoding.bom},
+        encoding=found.name,
+    )
+
+
+def _json(content: Content, table: FilesTable, folder: Path) -> Unit:
+    encoding = streams.find_encoding(content, table.encodings)
+
+    def read(target: Path) -> TextTable:
+        return jsonfile.read_document(content, encoding, table.records, target)
+
+    return _converted(content, table, folder, read, encoding.name)
+
+
+def _xml(content: Content, table: FilesTable, folder: Path) -> Unit:
+    if table.xml is None:
+        raise BadInput("`xml: {record: ...}` is not declared", hint="Name the element of a row.")
+    record = table.xml.record
+
+    def read(target: Path) -> TextTable:
+        return xmlfile.read_document(content, record, target)
+
+    return _converted(content, table, folder, read)
+
+
+def _excel(content: Content, table: FilesTable, folder: Path) -> Unit:
+    def read(target: Path) -> TextTable:
+        return excelfile.read_sheet(content, table.excel, target)
+
+    return _converted(content, table, folder, read)
+
+
+def _converted(
+    content: Content,
+    table: FilesTable,
+    folder: Path,
+    read: Callable[[Path], TextTable],
+    encoding: str = "",
+) -> Unit:
+    """A unit whose records were turned into Parquet of texts."""
+    target = _prepared(content, table, folder, ".parquet")
+    taken = read(target)
+    return Unit(
+        member=content.member,
+        reader="parquet",
+        path=target,
+        options={"prepared": True, "rejected": len(taken.rejected)},
+        columns=normalise_columns(list(taken.names)),
+        rows=taken.rows + len(taken.rejected),
+        encoding=encoding,
+    )
+
+
+def _parquet(content: Content, table: FilesTable, folder: Path) -> Unit:
+    path = content.path
+    if content.member or content.compression != "none":
+        path = _prepared(content, table, folder, ".original.parquet")
+        if not path.exists():
+            _copy(content, path)
+    if path.stat().st_size == 0:
+        return Unit(content.member, "parquet", path, {"prepared": False}, [], 0)
+    footer = parquetfile.read_footer(path)
+    return Unit(
+        member=content.member,
+        reader="parquet",
+        path=path,
+        options={"prepared": False},
+        columns=list(footer.names.values()),
+        rows=footer.rows,
+    )
+
+
+def _copy(content: Content, target: Path) -> None:
+    with streams.opened(content) as stream, streams.written(target) as out:
+        while chunk := stream.read(streams.CHUNK):
+            out.write(chunk)
+
+
+_READERS: dict[str, Callable[[Content, FilesTable, Path], Unit]] = {
+    "csv": _csv,
+    "ndjson": _ndjson,
+    "json": _json,
+    "xml": _xml,
+    "excel": _excel,
+    "parquet": _parquet,
+}

@@ -1,0 +1,315 @@
+"""Bytes of a file as they are meant: decompressed, taken out of an archive, decoded.
+
+path or archive member -> `opened` -> decompressed bytes -> `find_encoding` -> text
+
+Writes through `written`: temporary name, fsync, rename, so that a file exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import os
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from ingestion.errors import BadInput
+
+CHUNK = 1 << 20
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Where the bytes of one readable unit are.
+
+    Attributes:
+        path: A local file.
+        name: The name that tells format and compression.
+        member: Name of the archive's member; empty for the file itself.
+    """
+
+    path: Path
+    name: str
+    member: str = ""
+
+    @property
+    def compression(self) -> str:
+        """`gzip`, `zstd` or `none`, by suffix."""
+        return COMPRESSIONS.get(Path(self.member or self.name).suffix.lower(), "none")
+
+    @property
+    def stem(self) -> str:
+        """The name without a suffix of compression."""
+        name = self.member or self.name
+        return name if self.compression == "none" else name.rpartition(".")[0]
+
+
+@contextmanager
+def opened(content: Content) -> Iterator[BinaryIO]:
+    """The decompressed bytes of a unit.
+
+    Raises:
+        BadInput: The archive or the compressed data is broken or encrypted; raised where reading
+            comes upon it.
+    """
+    with _raw(content) as raw:
+        if content.compression == "none":
+            yield cast(BinaryIO, _Guarded(raw, raw))
+        elif content.compression == "gzip":
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield cast(BinaryIO, _Guarded(cast("IO[bytes]", stream), raw))
+        else:
+            import zstandard
+
+            with zstandard.ZstdDecompressor().stream_reader(
+                raw, read_across_frames=True, closefd=False
+            ) as stream:
+                yield cast(BinaryIO, _Guarded(stream, raw))
+
+
+@contextmanager
+def _raw(content: Content) -> Iterator[IO[bytes]]:
+    if not content.member:
+        with content.path.open("rb") as handle:
+            yield handle
+        return
+    with open_archive(content.path) as archive:
+        try:
+            stream = archive.open(content.member)
+        except RuntimeError as error:
+            raise BadInput(f"the member {content.member} is encrypted") from error
+        except (NotImplementedError, zipfile.BadZipFile) as error:
+            raise BadInput(f"the member {content.member} cannot be read: {error}") from error
+        with stream:
+            yield stream
+
+
+class _Guarded(io.RawIOBase):
+    """A byte stream that tells broken compression as `BadInput` with its position."""
+
+    def __init__(self, stream: IO[bytes], raw: IO[bytes]) -> None:
+        self._stream = stream
+        self._raw = raw
+        self._given = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        import zstandard
+
+        wanted = -1 if size is None else size
+        try:
+            data = self._read_all() if wanted < 0 else self._stream.read(wanted)
+        except EOFError as error:
+            raise self._broken("it is truncated: the compressed data ends early") from error
+        except (zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+            raise self._broken(f"the compressed data is broken: {error}") from error
+        except zstandard.ZstdError as error:
+            raise self._broken(f"the compressed data is broken or truncated: {error}") from error
+        self._given += len(data)
+        return data
+
+    def readinto(self, buffer: object, /) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def _read_all(self) -> bytes:
+        parts = []
+        while part := self._stream.read(CHUNK):
+            parts.append(part)
+        return b"".join(parts)
+
+    def _broken(self, what: str) -> BadInput:
+        try:
+            place = f" (compressed byte {self._raw.tell()})"
+        except (OSError, ValueError):
+            place = ""
+        return BadInput(f"{what}, after {self._given} bytes of content{place}")
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An open zip archive.
+
+    Raises:
+        BadInput: It is no zip archive, or a broken one.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        size = path.stat().st_size
+        raise BadInput(f"it is no readable zip archive: {error} ({size} bytes)") from error
+    with archive:
+        yield archive
+
+
+def archive_members(path: Path) -> list[str]:
+    """Names of the files in a zip archive, in its order, without what systems add of their own."""
+    with open_archive(path) as archive:
+        return [
+            info.filename
+            for info in archive.infolist()
+            if not info.is_dir()
+            and not info.filename.startswith("__MACOSX/")
+            and Path(info.filename).name not in {".DS_Store", "Thumbs.db"}
+        ]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a text is encoded.
+
+    Attributes:
+        name: Name of the codec.
+        bom: Whether the text begins with a byte order mark.
+    """
+
+    name: str
+    bom: bool
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether DuckDB reads the bytes as they are."""
+        return codecs.lookup(self.name).name in {"utf-8", "ascii"}
+
+    @property
+    def codec(self) -> str:
+        """The codec that leaves the byte order mark out."""
+        return "utf-8-sig" if self.is_utf8 and self.bom else self.name
+
+
+def find_encoding(content: Content, encodings: Sequence[str]) -> Encoding:
+    """The first encoding that decodes the whole unit strictly; a byte order mark decides by itself.
+
+    Raises:
+        BadInput: None does; the message names the first faulty byte and its line for each.
+    """
+    with opened(content) as stream:
+        head = stream.read(4)
+    marked = next((name for mark, name in _BOMS if head.startswith(mark)), None)
+    faults = []
+    for name in [marked] if marked else encodings:
+        fault = _decoding_fault(content, name)
+        if fault is None:
+            return Encoding(name, marked is not None)
+        faults.append(fault)
+    raise BadInput(
+        "; ".join(faults), hint="Declare the encoding that it really has under `encodings`."
+    )
+
+
+def _decoding_fault(content: Content, encoding: str) -> str | None:
+    """None if the unit decodes strictly, else where it does not."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    done = lines = 0
+    with opened(content) as stream:
+        while True:
+            chunk = stream.read(CHUNK)
+            pending = len(decoder.getstate()[0])
+            try:
+                lines += decoder.decode(chunk, final=not chunk).count("\n")
+            except UnicodeDecodeError as error:
+                # The decoder still held `pending` bytes of the chunk before.
+                position = done - pending + error.start
+                good = error.object[: error.start].decode(encoding, errors="replace")
+                line = lines + good.count("\n") + 1
+                byte = error.object[error.start]
+                return (
+                    f"it is not {encoding}: byte 0x{byte:02x} at position {position}, line {line}"
+                )
+            if not chunk:
+                return None
+            done += len(chunk)
+
+
+@contextmanager
+def text_lines(content: Content, encoding: Encoding) -> Iterator[Iterator[str]]:
+    """Physical lines of a text with their line ends: LF or CRLF, or CR where there is no LF."""
+    with opened(content) as stream:
+        head = stream.read(CHUNK)
+    has_line_feed = "\n" in head.decode(encoding.codec, errors="ignore")
+    has_return = "\r" in head.decode(encoding.codec, errors="ignore")
+    newline = "\r" if has_return and not has_line_feed else "\n"
+    with opened(content) as stream:
+        reader = io.TextIOWrapper(
+            io.BufferedReader(cast(io.RawIOBase, stream), CHUNK), encoding.codec, newline=newline
+        )
+        yield _without_mark(reader)
+
+
+def _without_mark(lines: Iterator[str]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        yield line.removeprefix("\ufeff") if number == 0 else line
+
+
+def transcode(content: Content, encoding: Encoding, target: Path) -> None:
+    """Writes a unit's text as UTF-8 without a byte order mark; line ends stay as they are."""
+    decoder = codecs.getincrementaldecoder(encoding.codec)("strict")
+    with opened(content) as stream, written(target) as out:
+        first = True
+        while True:
+            chunk = stream.read(CHUNK)
+            text = decoder.decode(chunk, final=not chunk)
+            if first and text:
+                text, first = text.removeprefix("\ufeff"), False
+            out.write(text.encode("utf-8"))
+            if not chunk:
+                return
+
+
+@contextmanager
+def written(target: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name only when it is whole and on the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        with temporary.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+        sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def placed(target: Path) -> Iterator[Path]:
+    """As `written`, for writers that want a path."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+        sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename inside a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
