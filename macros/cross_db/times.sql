@@ -19,8 +19,11 @@
 
 
 {% macro default__utc_from_local(column, time_zone) -%}
-    {#- try: the name of a zone may be wrong -#}
-    try(({{ column }} at time zone {{ time_zone }}) at time zone 'UTC')
+    {#- an unknown zone would be an error that try() does not catch -#}
+    case
+        when {{ time_zone }} in (select name from pg_timezone_names())
+            then ({{ column }} at time zone {{ time_zone }}) at time zone 'UTC'
+    end
 {%- endmacro %}
 
 

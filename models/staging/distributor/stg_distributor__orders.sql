@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_distributor__retailers') }}
+{{ refers_to('stg_distributor__retailers') }}
 with
 
 source as (

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_distributor__orders') }}
+{{ refers_to('stg_distributor__orders') }}
 with
 
 source as (

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_erp__orders') }}
+{{ refers_to('stg_erp__orders') }}
 with
 
 source as (

@@ -1,5 +1,5 @@
--- depends_on: {{ ref('stg_erp__orders') }}
--- depends_on: {{ ref('stg_erp__materials') }}
+{{ refers_to('stg_erp__orders') }}
+{{ refers_to('stg_erp__materials') }}
 with
 
 source as (

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_erp__customers') }}
+{{ refers_to('stg_erp__customers') }}
 with
 
 source as (

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_helpdesk__tickets') }}
+{{ refers_to('stg_helpdesk__tickets') }}
 with
 
 source as (

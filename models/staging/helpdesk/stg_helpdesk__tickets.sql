@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_helpdesk__users') }}
+{{ refers_to('stg_helpdesk__users') }}
 with
 
 source as (

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_marketplace__buyers') }}
+{{ refers_to('stg_marketplace__buyers') }}
 with
 
 source as (

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_marketplace__orders') }}
+{{ refers_to('stg_marketplace__orders') }}
 with
 
 source as (

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_pixelco__accounts') }}
+{{ refers_to('stg_pixelco__accounts') }}
 with
 
 source as (

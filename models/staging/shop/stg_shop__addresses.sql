@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_shop__customers') }}
+{{ refers_to('stg_shop__customers') }}
 with
 
 source as (

@@ -1,5 +1,5 @@
--- depends_on: {{ ref('stg_shop__orders') }}
--- depends_on: {{ ref('stg_shop__products') }}
+{{ refers_to('stg_shop__orders') }}
+{{ refers_to('stg_shop__products') }}
 with
 
 source as (

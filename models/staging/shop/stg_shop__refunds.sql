@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_shop__orders') }}
+{{ refers_to('stg_shop__orders') }}
 with
 
 source as (
