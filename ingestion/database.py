@@ -1,0 +1,467 @@
+"""Reads the tables of a database: PostgreSQL, MySQL or MariaDB, SQLite, from one declaration.
+
+declaration -> one consistent view -> rows as the database's own text -> typed Parquet spool -> delta
+
+All tables of a source are read as of one moment where the system offers that. With a `cursor`, only
+rows at or after the highest landed value minus `window` are read, and rows whose cursor is NULL; with
+`deletes: sweep` all keys as well, so that rows which went, came back or were written late are found.
+Types are proved, not assumed: a column whose values do not all fit its type stays text.
+
+Left out: other systems (`kind: python` with dlt's own `sql_database`), change streams.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingestion.connections import Connection, resolve
+from ingestion.databases.base import (
+    Column,
+    Condition,
+    Database,
+    Fault,
+    KeyIn,
+    MissingRelation,
+    Raw,
+    Relation,
+    Session,
+    Since,
+)
+from ingestion.declarations import DatabaseTable, SourceDeclaration, TableDeclaration
+from ingestion.delta import ROW_GROUP, Delta, Spool, literal, quoted
+from ingestion.errors import (
+    DeclarationError,
+    DeclarationFault,
+    IngestionError,
+    SourceFailed,
+    SourceUnreachable,
+)
+from ingestion.landing import column_mapping
+
+if TYPE_CHECKING:
+    import duckdb
+
+logger = logging.getLogger(__name__)
+
+# More rows than this are cheaper to read with the whole table than by their keys.
+_KEYS_AT_ONCE = 500
+_MOST_KEYS = 20_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading a table brought.
+
+    Attributes:
+        spool: The rows, ready to be compared with landing.
+        statement: What was read, in words.
+    """
+
+    spool: Spool
+    statement: str
+
+
+OnTable = Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], None]
+
+
+def open_database(connection: Connection, declaration: SourceDeclaration) -> Database:
+    """The database system that the connection's URL names.
+
+    Raises:
+        DeclarationError: The URL names a system that this kind does not read.
+    """
+    scheme = connection.url.partition("://")[0].partition("+")[0].lower()
+    if scheme in ("postgresql", "postgres"):
+        from ingestion.databases.postgres import Postgres
+
+        return Postgres(connection)
+    if scheme in ("mysql", "mariadb"):
+        from ingestion.databases.mysql import MySQL
+
+        return MySQL(connection)
+    if scheme == "sqlite":
+        from ingestion.databases.sqlite import SQLite
+
+        return SQLite(connection)
+    raise DeclarationError(
+        [
+            DeclarationFault(
+                declaration.file,
+                declaration.name,
+                None,
+                "ingest.connection",
+                f"connections.{connection.name}.url of the scheme {scheme!r}",
+                "postgresql://, mysql://, mariadb:// or sqlite:///",
+            )
+        ],
+        hint="Any other database: kind: python, with a function that returns dlt's sql_database.",
+    )
+
+
+def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: OnTable) -> None:
+    """Reads every table of a source inside one consistent view.
+
+    Args:
+        declaration: The source.
+        full_refresh: Whether cursors are ignored and every row is read.
+        on_table: Called once a table, from several threads, with a function that reads it; it must
+            call that function and deals with its errors itself.
+
+    Raises:
+        ConnectionMissing: The connection is not configured.
+        SourceUnreachable: The database does not answer or refuses the login.
+        DeclarationError: The connection names no supported system.
+    """
+    assert declaration.connection is not None
+    connection = resolve(declaration.connection)
+    database = open_database(connection, declaration)
+
+    def work(table: TableDeclaration) -> None:
+        def read(delta: Delta, folder: Path) -> Reading:
+            with _explained(database, declaration, table), database.session() as session:
+                return _read_table(session, declaration, table, delta, folder, full_refresh)
+
+        on_table(table, read)
+
+    with _explained(database, declaration, None), database.consistent_view():
+        with ThreadPoolExecutor(database.sessions, f"read-{declaration.name}") as pool:
+            for _ in pool.map(work, declaration.tables):
+                pass
+
+
+@contextmanager
+def _explained(
+    database: Database, declaration: SourceDeclaration, table: TableDeclaration | None
+) -> Iterator[None]:
+    """Turns a driver's exceptions into errors for people."""
+    name = table.name if table else None
+    try:
+        yield
+    except IngestionError:
+        raise
+    except MissingRelation as missing:
+        raise _missing_relation(declaration, name, missing) from None
+    except Exception as error:
+        fault = database.explain(error)
+        if fault is None:
+            raise
+        raise _error(fault, declaration.name, name, database.connection) from error
+
+
+def _error(fault: Fault, source: str, table: str | None, connection: Connection) -> IngestionError:
+    where: dict[str, Any] = {"source": source, "table": table, "hint": fault.hint}
+    if fault.kind == "unreachable":
+        return SourceUnreachable(f"{connection.safe_url}: {fault.message}", **where)
+    if fault.kind == "lost":
+        return SourceFailed(f"the connection broke while reading: {fault.message}", **where)
+    return SourceFailed(fault.message, **where)
+
+
+def _missing_relation(
+    declaration: SourceDeclaration, table: str | None, missing: MissingRelation
+) -> DeclarationError:
+    near = difflib.get_close_matches(missing.label.rpartition(".")[2], missing.known, n=1)
+    known = ", ".join(missing.known[:20]) or "no table at all"
+    expected = f"{near[0]} (the database has {known})" if near else f"one of: {known}"
+    fault = DeclarationFault(
+        declaration.file, declaration.name, table, "ingest.from", missing.label, expected
+    )
+    return DeclarationError(
+        [fault],
+        hint="Correct the table's name, `from` or `schema`; or grant the user the right to see it.",
+    )
+
+
+def _read_table(
+    session: Session,
+    declaration: SourceDeclaration,
+    table: TableDeclaration,
+    delta: Delta,
+    folder: Path,
+    full_refresh: bool,
+) -> Reading:
+    ingest = table.database
+    relation = session.describe(ingest.schema_name, ingest.origin or table.name)
+    check = _Names(declaration, table, relation)
+    columns = check.chosen(ingest)
+    names = column_mapping(
+        [column.name for column in columns], source=declaration.name, table=table.name
+    )
+    key = [check.column("primary_key", name, columns) for name in ingest.primary_key] or [
+        column for column in columns if column.name in relation.primary_key
+    ]
+    if len(key) < len(relation.primary_key) and not ingest.primary_key:
+        key = []
+    if ingest.deletes == "sweep" and not key:
+        raise check.fault(
+            "primary_key", "none", "the columns that identify a row: a sweep needs them"
+        )
+    since = None if full_refresh else _since(check, ingest, columns, names, delta)
+    reader = _Reader(session, relation, names, delta.connection, folder)
+    files = [reader.read(columns, since, "rows")]
+    spool = Spool(
+        files=files,
+        key=[names[column.name] for column in key],
+        cursor=names[ingest.cursor] if ingest.cursor else None,
+        sweep=ingest.deletes == "sweep",
+    )
+    statement = f"read {reader.rows:,} rows of {relation.label}{_span(since, ingest)}"
+    if spool.sweep and since is not None:
+        spool, more = _swept(reader, spool, columns, key, delta)
+        statement += more
+    logger.info("%s: %s", declaration.name, statement)
+    return Reading(spool, statement)
+
+
+def _swept(
+    reader: _Reader, spool: Spool, columns: Sequence[Column], key: Sequence[Column], delta: Delta
+) -> tuple[Spool, str]:
+    """Adds all keys of the source, and the rows whose keys landing does not have."""
+    from dataclasses import replace
+
+    before = reader.rows
+    swept = replace(spool, keys=reader.read(key, None, "keys"))
+    statement = f" and all {reader.rows - before:,} keys"
+    missing = delta.missing_keys(swept)
+    if missing.num_rows == 0:
+        return swept, statement
+    if missing.num_rows > _MOST_KEYS:
+        whole = reader.read(columns, None, "whole")
+        return replace(spool, files=[whole], keys=None), f"{statement}, then the whole table"
+    keys = list(zip(*(_texts(column.to_pylist()) for column in missing.columns), strict=True))
+    files = list(spool.files)
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        condition = KeyIn(key, keys[start : start + _KEYS_AT_ONCE])
+        files.append(reader.read(columns, condition, f"rows_by_key_{start:08d}"))
+    return replace(swept, files=files), f"{statement}, {len(keys):,} rows by their key"
+
+
+def _texts(values: Sequence[Any]) -> list[str | None]:
+    return [
+        None
+        if value is None
+        else value.isoformat(" ")
+        if isinstance(value, datetime)
+        else "\\x" + value.hex()
+        if isinstance(value, bytes)
+        else str(value)
+        for value in values
+    ]
+
+
+def _since(
+    check: _Names,
+    ingest: DatabaseTable,
+    columns: Sequence[Column],
+    names: Mapping[str, str],
+    delta: Delta,
+) -> Since | None:
+    """Where to read on; None to read everything."""
+    if ingest.cursor is None:
+        return None
+    column = check.column("cursor", ingest.cursor, columns)
+    value = delta.high_water(names[column.name])
+    if value is None:
+        return None
+    if ingest.window:
+        if not isinstance(value, date):
+            raise check.fault(
+                "window",
+                str(ingest.window),
+                f"no window: {column.name} ({column.native}) is no time",
+            )
+        value = value - ingest.window
+    if isinstance(value, datetime) and value.tzinfo and column.type == "varchar":
+        value = value.replace(tzinfo=None)
+    return Since(column, value)
+
+
+def _span(since: Since | None, ingest: DatabaseTable) -> str:
+    if since is None:
+        return ""
+    window = f" (window {ingest.window})" if ingest.window else ""
+    return f" with {since.column.name} from {since.value}{window} on"
+
+
+class _Names:
+    """Looks declared columns up in the database's own, and says what is wrong with them."""
+
+    def __init__(
+        self, declaration: SourceDeclaration, table: TableDeclaration, relation: Relation
+    ) -> None:
+        self._declaration = declaration
+        self._table = table
+        self._relation = relation
+
+    def fault(self, key: str, found: str, expected: str) -> DeclarationError:
+        """The error for one wrong key of the table."""
+        place = (self._declaration.file, self._declaration.name, self._table.name)
+        return DeclarationError([DeclarationFault(*place, f"ingest.{key}", found, expected)])
+
+    def column(self, key: str, name: str, among: Sequence[Column] | None = None) -> Column:
+        """A column by its name in the database."""
+        columns = self._relation.columns if among is None else among
+        for column in columns:
+            if column.name == name:
+                return column
+        known = [column.name for column in columns]
+        near = difflib.get_close_matches(name, known, n=1)
+        listed = f"a column of {self._relation.label}: {', '.join(known)}"
+        raise self.fault(key, name, f"{near[0]} ({listed})" if near else listed)
+
+    def chosen(self, ingest: DatabaseTable) -> list[Column]:
+        """The columns to read, in the database's order."""
+        wanted = {self.column("columns", name).name for name in ingest.columns}
+        unwanted = {self.column("exclude_columns", name).name for name in ingest.exclude_columns}
+        chosen = [
+            column
+            for column in self._relation.columns
+            if (not wanted or column.name in wanted) and column.name not in unwanted
+        ]
+        if not chosen:
+            raise self.fault("exclude_columns", "every column", "at least one column to read")
+        return chosen
+
+
+class _Reader:
+    """Reads parts of one table into typed Parquet files.
+
+    Attributes:
+        rows: Rows read so far, of all parts.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        relation: Relation,
+        names: Mapping[str, str],
+        connection: duckdb.DuckDBPyConnection,
+        folder: Path,
+    ) -> None:
+        self._session = session
+        self._relation = relation
+        self._names = names
+        self._connection = connection
+        self._folder = folder
+        self.rows = 0
+
+    def read(self, columns: Sequence[Column], condition: Condition, part: str) -> Path:
+        """Reads rows and gives them their types; returns the Parquet file."""
+        raw = self._session.read(self._relation, columns, condition, self._folder / f"{part}-text")
+        out = self._folder / f"{part}.parquet"
+        count = typed(self._connection, raw, columns, self._names, out)
+        raw.path.unlink()
+        if count != raw.rows:
+            raise SourceFailed(
+                f"{self._relation.label}: the database sent {raw.rows:,} rows, {count:,} were read",
+                hint="Nothing was landed. Please report this with the table's column types.",
+            )
+        self.rows += raw.rows
+        return out
+
+
+def typed(
+    connection: duckdb.DuckDBPyConnection,
+    raw: Raw,
+    columns: Sequence[Column],
+    names: Mapping[str, str],
+    out: Path,
+) -> int:
+    """Gives rows of text their types and normalised names, in a Parquet file.
+
+    Args:
+        connection: DuckDB, in UTC.
+        raw: The rows.
+        columns: Their columns; a type is kept only if every value fits it without loss.
+        names: Normalised name by the database's.
+        out: The file to write.
+
+    Returns:
+        Number of rows written.
+    """
+    import duckdb
+
+    source = _raw_scan(raw)
+    try:
+        return _copy(connection, source, columns, names, out)
+    except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException):
+        unfit = _unfit(connection, source, columns)
+        logger.info("%s: kept as text: %s", out.parent.name, ", ".join(sorted(unfit)))
+        fitting = [Column(c.name) if c.name in unfit else c for c in columns]
+        return _copy(connection, source, fitting, names, out)
+
+
+def _raw_scan(raw: Raw) -> str:
+    path = literal(str(raw.path))
+    if raw.format == "parquet":
+        return f"read_parquet({path})"
+    listed = ", ".join(f"{literal(name)}: 'varchar'" for name in [*raw.names, "~end"])
+    # DuckDB's default of 2 MB a line is raised only where a line needs it: buffers grow with it.
+    longest = max(raw.longest + 2, 2_097_152)
+    return (
+        f"read_csv({path}, header = false, auto_detect = false, columns = {{{listed}}}, "
+        "delim = ',', quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, "
+        f"new_line = '\\n', max_line_size = {longest}, buffer_size = {max(longest, 16_777_216)})"
+    )
+
+
+def _copy(
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    columns: Sequence[Column],
+    names: Mapping[str, str],
+    out: Path,
+) -> int:
+    expressions = ", ".join(
+        f"{_typed(column)} as {quoted(names[column.name])}" for column in columns
+    )
+    row = connection.execute(
+        f"copy (select {expressions} from {source}) to {literal(str(out))} "
+        f"(format parquet, compression zstd, compression_level 1, row_group_size {ROW_GROUP})"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _typed(column: Column) -> str:
+    """Expression that gives a text its type, or fails if it does not fit."""
+    name = quoted(column.name)
+    if column.type == "varchar":
+        return name
+    cast = (
+        f"unhex(substr({name}, 3))" if column.type == "blob" else f"cast({name} as {column.type})"
+    )
+    if column.pattern is None:
+        return cast
+    return (
+        f"case when {name} is null then null "
+        f"when regexp_full_match({name}, {literal(column.pattern)}) then {cast} "
+        f"else error('does not fit') end"
+    )
+
+
+def _unfit(
+    connection: duckdb.DuckDBPyConnection, source: str, columns: Sequence[Column]
+) -> set[str]:
+    """Columns with a value that does not fit their type."""
+    checked = [column for column in columns if column.type != "varchar"]
+    counts = ", ".join(f"count(*) filter (where {_does_not_fit(column)})" for column in checked)
+    row = connection.execute(f"select {counts} from {source}").fetchone()
+    assert row is not None
+    return {column.name for column, count in zip(checked, row, strict=True) if count}
+
+
+def _does_not_fit(column: Column) -> str:
+    name = quoted(column.name)
+    fits = "true" if column.type == "blob" else f"try_cast({name} as {column.type}) is not null"
+    if column.pattern is not None:
+        fits += f" and regexp_full_match({name}, {literal(column.pattern)})"
+    return f"{name} is not null and not ({fits})"

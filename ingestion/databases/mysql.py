@@ -1,0 +1,257 @@
+"""MySQL and MariaDB: an unbuffered cursor in one consistent snapshot, through PyMySQL.
+
+information_schema -> columns, primary key; select ... -> text as the server writes it
+
+A snapshot cannot be shared between connections here, so one session reads all tables, one after the
+other. Unsigned integers keep their range, FLOAT its full precision, a date of zeros stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ingestion.connections import Connection
+from ingestion.databases.base import (
+    CONNECT_SECONDS,
+    DATE_TEXT,
+    HEX_TEXT,
+    TIME_TEXT,
+    TIMESTAMP_TEXT,
+    Column,
+    Condition,
+    Database,
+    Fault,
+    KeyIn,
+    MissingRelation,
+    Raw,
+    Relation,
+    Session,
+    TextWriter,
+    batches,
+    decimal_text,
+)
+
+if TYPE_CHECKING:
+    import pymysql
+
+_INTEGERS = {
+    "tinyint": ("tinyint", "smallint"),
+    "smallint": ("smallint", "integer"),
+    "mediumint": ("integer", "integer"),
+    "int": ("integer", "bigint"),
+    "integer": ("integer", "bigint"),
+    "bigint": ("bigint", "decimal(20, 0)"),
+}
+_SIMPLE = {
+    "double": ("double", None),
+    "date": ("date", DATE_TEXT),
+    "datetime": ("timestamp", TIMESTAMP_TEXT),
+    "timestamp": ("timestamp with time zone", TIMESTAMP_TEXT),
+    "time": ("time", TIME_TEXT),
+    "year": ("smallint", None),
+}
+_BINARY = ("binary", "blob", "geometry", "point", "linestring", "polygon", "geomcollection")
+_READ_SECONDS = 3600
+_LOST = {2006, 2013, 2055, 1927, 1053, 1317}
+_COLUMNS = """
+select column_name, data_type, column_type, numeric_precision, numeric_scale
+from information_schema.columns
+where table_schema = coalesce(%s, database()) and table_name = %s
+order by ordinal_position
+"""
+_PRIMARY_KEY = """
+select column_name
+from information_schema.statistics
+where table_schema = coalesce(%s, database()) and table_name = %s and index_name = 'PRIMARY'
+order by seq_in_index
+"""
+_RELATIONS = """
+select table_name from information_schema.tables
+where table_schema = coalesce(%s, database()) order by 1
+"""
+
+
+class MySQL(Database):
+    """A MySQL or MariaDB server."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._only: pymysql.Connection[Any] | None = None
+
+    @contextmanager
+    def consistent_view(self) -> Iterator[None]:
+        """Opens the one connection and its snapshot."""
+        self._only = self._connect()
+        try:
+            with self._only.cursor() as cursor:
+                # A sql_mode such as ANSI_QUOTES or PAD_CHAR_TO_FULL_LENGTH would change what is read.
+                cursor.execute("set session sql_mode = ''")
+                cursor.execute("set session time_zone = '+00:00'")
+                cursor.execute("set session transaction isolation level repeatable read")
+                cursor.execute("start transaction with consistent snapshot, read only")
+            yield
+        finally:
+            _close(self._only)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """The one connection."""
+        assert self._only is not None
+        yield MySQLSession(self._only)
+
+    def explain(self, error: BaseException) -> Fault | None:
+        """See `Database.explain`."""
+        import pymysql
+
+        if not isinstance(error, pymysql.Error):
+            return None
+        code = error.args[0] if error.args else 0
+        message = str(error.args[1]) if len(error.args) > 1 else str(error)
+        name = self.connection.name
+        place = f"in the connection {name!r} (.dlt/secrets.toml, key connections.{name}.url)."
+        if code in (1044, 1045, 1698, 1251, 1820, 4151):
+            return Fault(
+                "unreachable",
+                f"the login is refused: {message}",
+                f"Check user and password {place}",
+            )
+        if code == 1049:
+            return Fault("unreachable", message, f"Check the database's name {place}")
+        if code in (1142, 1143):
+            return Fault("failed", message, "Grant the user of the connection `select` on it.")
+        if self._only is None or (code == 2003):
+            return Fault(
+                "unreachable", message, f"Check host and port {place} Check that the server runs."
+            )
+        if code in _LOST or (isinstance(error, pymysql.InterfaceError) and code == 0):
+            return Fault(
+                "lost",
+                message or "the server has gone away",
+                "Nothing of this table was landed; run again.",
+            )
+        return Fault("failed", message)
+
+    def _connect(self) -> pymysql.Connection[Any]:
+        import pymysql
+        from pymysql.converters import conversions
+
+        parts = urlsplit(self.connection.url)
+        query = dict(parse_qsl(parts.query))
+        return pymysql.connect(
+            host=unquote(parts.hostname or "localhost"),
+            port=parts.port or 3306,
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            database=unquote(parts.path.lstrip("/")) or None,
+            unix_socket=query.get("unix_socket"),
+            ssl_ca=query.get("ssl_ca"),
+            charset="utf8mb4",
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            # Only the encoders of parameters: without decoders every value stays the server's text.
+            conv={kind: encode for kind, encode in conversions.items() if isinstance(kind, type)},
+        )
+
+
+class MySQLSession(Session):
+    """One connection.
+
+    Args:
+        connection: In a transaction already.
+    """
+
+    def __init__(self, connection: pymysql.Connection[Any]) -> None:
+        self._connection = connection
+
+    def describe(self, schema: str | None, name: str) -> Relation:
+        """See `Session.describe`."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(_COLUMNS, (schema, name))
+            columns = tuple(_column(*row) for row in cursor.fetchall())
+            if not columns:
+                cursor.execute(_RELATIONS, (schema,))
+                known = [str(row[0]) for row in cursor.fetchall()]
+                raise MissingRelation(f"{schema}.{name}" if schema else name, known)
+            cursor.execute(_PRIMARY_KEY, (schema, name))
+            key = tuple(str(row[0]) for row in cursor.fetchall())
+        return Relation(schema, name, columns, key)
+
+    def read(
+        self, relation: Relation, columns: Sequence[Column], condition: Condition, out: Path
+    ) -> Raw:
+        """See `Session.read`."""
+        from pymysql.cursors import SSCursor
+
+        expressions = ", ".join((c.select or "{}").format(_quoted(c.name)) for c in columns)
+        table = ".".join(_quoted(part) for part in (relation.schema, relation.name) if part)
+        where, arguments = _where(condition)
+        writer = TextWriter(out.with_suffix(".parquet"), [c.name for c in columns], _text)
+        with self._connection.cursor(SSCursor) as cursor:
+            cursor.execute(f"select {expressions} from {table}{where}", arguments)
+            return writer.write(batches(cursor.fetchmany))
+
+
+def _close(connection: pymysql.Connection[Any]) -> None:
+    import pymysql
+
+    try:
+        connection.close()
+    except pymysql.Error:
+        # Already closed by the server: that was reported where it was met.
+        return
+
+
+def _quoted(name: str) -> str:
+    # A per cent sign would be taken for a parameter.
+    return "`" + name.replace("`", "``").replace("%", "%%") + "`"
+
+
+def _text(value: Any) -> str:
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _column(name: str, kind: str, full: str, precision: str | None, scale: str | None) -> Column:
+    kind, full = kind.lower(), full.lower()
+    if kind in _INTEGERS:
+        return Column(name, _INTEGERS[kind]["unsigned" in full], native=full)
+    if kind == "decimal":
+        digits, decimals = int(precision or 0), int(scale or 0)
+        if digits > 38:
+            return Column(name, native=full)
+        return Column(name, f"decimal({digits}, {decimals})", decimal_text(decimals), native=full)
+    if kind == "float":
+        # The server shows a FLOAT with six digits only; as a double it shows all of them.
+        return Column(name, "float", select="({} * 1e0)", native=full)
+    if kind == "bit":
+        return Column(name, "decimal(20, 0)", select="({} + 0)", native=full)
+    if kind in _SIMPLE:
+        kind_, pattern = _SIMPLE[kind]
+        return Column(name, kind_, pattern, native=full)
+    if kind.startswith("multi") or kind.endswith(_BINARY):
+        return Column(name, "blob", HEX_TEXT, native=full)
+    return Column(name, native=full)
+
+
+def _where(condition: Condition) -> tuple[str, list[Any]]:
+    if condition is None:
+        return "", []
+    if isinstance(condition, KeyIn):
+        names = ", ".join(_quoted(column.name) for column in condition.columns)
+        places = ", ".join(
+            ["(" + ", ".join(["%s"] * len(condition.columns)) + ")"] * len(condition.keys)
+        )
+        return f" where ({names}) in ({places})", [v for key in condition.keys for v in key]
+    name = _quoted(condition.column.name)
+    return f" where ({name} >= %s or {name} is null)", [_parameter(condition.value)]
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, datetime):
+        in_utc = value.astimezone(UTC) if value.tzinfo else value
+        return in_utc.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return value.isoformat() if isinstance(value, date) else str(value)

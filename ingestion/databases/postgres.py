@@ -1,0 +1,319 @@
+"""PostgreSQL: `COPY ... TO STDOUT` in one exported snapshot.
+
+pg_catalog -> columns, primary key; COPY (select ...) -> CSV text as PostgreSQL writes it
+
+All sessions of a source share one snapshot (REPEATABLE READ, `pg_export_snapshot`), so tables that are
+read side by side fit together. Arrays and composite values become JSON. Left out: large objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingestion.connections import Connection
+from ingestion.databases.base import (
+    CONNECT_SECONDS,
+    DATE_TEXT,
+    HEX_TEXT,
+    TIME_TEXT,
+    TIMESTAMP_TEXT,
+    TIMESTAMPTZ_TEXT,
+    Column,
+    Condition,
+    Database,
+    Fault,
+    KeyIn,
+    MissingRelation,
+    Raw,
+    Relation,
+    Session,
+    decimal_text,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+_SIMPLE = {
+    "int2": ("smallint", None),
+    "int4": ("integer", None),
+    "int8": ("bigint", None),
+    "oid": ("bigint", None),
+    "float4": ("float", None),
+    "float8": ("double", None),
+    "bool": ("boolean", None),
+    "date": ("date", DATE_TEXT),
+    "timestamp": ("timestamp", TIMESTAMP_TEXT),
+    "timestamptz": ("timestamp with time zone", TIMESTAMPTZ_TEXT),
+    "time": ("time", TIME_TEXT),
+    "bytea": ("blob", HEX_TEXT),
+}
+# Output that does not depend on the server's or the user's settings.
+_SETTINGS = (
+    "set timezone = 'UTC'",
+    "set datestyle = 'ISO, YMD'",
+    "set intervalstyle = 'postgres'",
+    "set extra_float_digits = 3",
+    "set bytea_output = 'hex'",
+    "set statement_timeout = 0",
+)
+_COLUMNS = """
+with recursive columns as (
+    select attnum, attname, atttypid as type_id, atttypmod as modifier
+    from pg_catalog.pg_attribute
+    where attrelid = %s and attnum > 0 and not attisdropped
+    union all
+    select
+        columns.attnum, columns.attname, pg_type.typbasetype,
+        case when columns.modifier = -1 then pg_type.typtypmod else columns.modifier end
+    from columns
+    inner join pg_catalog.pg_type on pg_type.oid = columns.type_id
+    where pg_type.typtype = 'd'
+)
+select
+    columns.attname, pg_type.typname, pg_type.typtype, pg_type.typcategory, columns.modifier,
+    pg_catalog.format_type(columns.type_id, columns.modifier)
+from columns
+inner join pg_catalog.pg_type on pg_type.oid = columns.type_id
+where pg_type.typtype <> 'd'
+order by columns.attnum
+"""
+_PRIMARY_KEY = """
+select pg_attribute.attname
+from pg_catalog.pg_index
+cross join lateral unnest(pg_index.indkey) with ordinality as part (attnum, position)
+inner join pg_catalog.pg_attribute
+    on pg_attribute.attrelid = pg_index.indrelid and pg_attribute.attnum = part.attnum
+where pg_index.indrelid = %s and pg_index.indisprimary
+order by part.position
+"""
+_RELATION = """
+select pg_class.oid, pg_namespace.nspname
+from pg_catalog.pg_class
+inner join pg_catalog.pg_namespace on pg_namespace.oid = pg_class.relnamespace
+where pg_class.relname = %(name)s and pg_class.relkind in ('r', 'p', 'v', 'm', 'f')
+    and case when %(schema)s::text is null then pg_catalog.pg_table_is_visible(pg_class.oid)
+        else pg_namespace.nspname = %(schema)s end
+"""
+_RELATIONS = """
+select pg_class.relname
+from pg_catalog.pg_class
+inner join pg_catalog.pg_namespace on pg_namespace.oid = pg_class.relnamespace
+where pg_class.relkind in ('r', 'p', 'v', 'm', 'f')
+    and pg_namespace.nspname = coalesce(%s, pg_catalog.current_schema())
+order by 1
+"""
+
+
+class Postgres(Database):
+    """A PostgreSQL server, or one that speaks its protocol and has its catalog."""
+
+    sessions = 3
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._first: psycopg.Connection[Any] | None = None
+        self._snapshot: str | None = None
+
+    @contextmanager
+    def consistent_view(self) -> Iterator[None]:
+        """Opens the connection that holds the snapshot."""
+        self._first = self._connect()
+        try:
+            _begin(self._first)
+            self._snapshot = self._export(self._first)
+            if self._snapshot is None:
+                self.sessions = 1
+            yield
+        finally:
+            self._first.close()
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A further connection in the same snapshot; the first one where none can be exported."""
+        if self._snapshot is None:
+            assert self._first is not None
+            yield PostgresSession(self._first)
+            return
+        connection = self._connect()
+        try:
+            _begin(connection)
+            connection.execute(f"set transaction snapshot '{self._snapshot}'")
+            yield PostgresSession(connection)
+        finally:
+            connection.close()
+
+    def explain(self, error: BaseException) -> Fault | None:
+        """See `Database.explain`."""
+        import psycopg
+
+        if not isinstance(error, psycopg.Error):
+            return None
+        text = (error.diag.message_primary or str(error)).strip().splitlines()
+        message = text[-1] if text else type(error).__name__
+        state = error.sqlstate or ""
+        name = self.connection.name
+        if state.startswith("28") or "authentication failed" in message:
+            return Fault(
+                "unreachable", f"the login is refused: {message}", _check(name, "user and password")
+            )
+        if state == "3D000" or ('database "' in message and "does not exist" in message):
+            return Fault("unreachable", message, _check(name, "the database's name"))
+        if state == "42501":
+            return Fault("failed", message, "Grant the user of the connection `select` on it.")
+        lost = state.startswith(("57P", "08")) or isinstance(error, psycopg.OperationalError)
+        if lost and self._first is None:
+            return Fault(
+                "unreachable", message, _check(name, "host and port, and that the server runs")
+            )
+        if lost:
+            return Fault("lost", message, "Nothing of this table was landed; run again.")
+        return Fault("failed", message)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        import psycopg
+
+        scheme, _, rest = self.connection.url.partition("://")
+        url = f"{scheme.partition('+')[0]}://{rest}"
+        timeout = {} if "connect_timeout=" in url else {"connect_timeout": CONNECT_SECONDS}
+        connection = psycopg.connect(
+            url, autocommit=True, client_encoding="utf-8", application_name="wellspring", **timeout
+        )
+        for statement in _SETTINGS:
+            connection.execute(statement)
+        return connection
+
+    @staticmethod
+    def _export(connection: psycopg.Connection[Any]) -> str | None:
+        """Id of a snapshot that other connections can join; None where the server has none."""
+        import psycopg
+
+        try:
+            row = connection.execute("select pg_catalog.pg_export_snapshot()").fetchone()
+        except psycopg.Error:
+            # A standby, or a system that only speaks the protocol: one connection then reads all.
+            connection.execute("rollback")
+            _begin(connection)
+            return None
+        return str(row[0]) if row else None
+
+
+class PostgresSession(Session):
+    """One connection.
+
+    Args:
+        connection: In a transaction already.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def describe(self, schema: str | None, name: str) -> Relation:
+        """See `Session.describe`."""
+        found = self._connection.execute(_RELATION, {"name": name, "schema": schema}).fetchone()
+        if found is None:
+            known = self._connection.execute(_RELATIONS, [schema]).fetchall()
+            raise MissingRelation(f"{schema}.{name}" if schema else name, [row[0] for row in known])
+        oid, found_schema = found
+        columns = self._connection.execute(_COLUMNS, [oid]).fetchall()
+        key = self._connection.execute(_PRIMARY_KEY, [oid]).fetchall()
+        return Relation(
+            found_schema,
+            name,
+            tuple(_column(*row) for row in columns),
+            tuple(row[0] for row in key),
+        )
+
+    def read(
+        self, relation: Relation, columns: Sequence[Column], condition: Condition, out: Path
+    ) -> Raw:
+        """See `Session.read`."""
+        path = out.with_suffix(".csv")
+        longest = 0
+        with self._connection.cursor() as cursor, path.open("wb", buffering=1 << 20) as file:
+            with cursor.copy(_copy(relation, columns, condition)) as copy:
+                for block in copy:
+                    file.write(block)
+                    longest = max(longest, len(block))
+            rows = max(cursor.rowcount, 0)
+        return Raw(path, "csv", [column.name for column in columns], rows, longest)
+
+
+def _begin(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("begin transaction isolation level repeatable read, read only")
+
+
+def _check(name: str, what: str) -> str:
+    return (
+        f"Check {what} in the connection {name!r} (.dlt/secrets.toml, key connections.{name}.url)."
+    )
+
+
+def _column(
+    name: str, type_name: str, type_kind: str, category: str, modifier: int, native: str
+) -> Column:
+    if type_name == "numeric":
+        precision, scale = (modifier - 4) >> 16, (modifier - 4) & 0x7FF
+        # The scale is an 11-bit signed number; DuckDB has no decimals over 38 digits.
+        if modifier < 0 or precision > 38 or not 0 <= scale <= precision:
+            return Column(name, native=native)
+        return Column(name, f"decimal({precision}, {scale})", decimal_text(scale), native=native)
+    if type_name in _SIMPLE:
+        kind, pattern = _SIMPLE[type_name]
+        return Column(name, kind, pattern, native=native)
+    if category == "A" or type_kind == "c":
+        return Column(name, select="to_json({})::text", native=native)
+    return Column(name, select="{}::text", native=native)
+
+
+def _copy(relation: Relation, columns: Sequence[Column], condition: Condition) -> Any:
+    from psycopg import sql
+
+    expressions = [
+        sql.SQL(column.select or "{}").format(sql.Identifier(column.name)) for column in columns
+    ]
+    table = sql.Identifier(*filter(None, (relation.schema, relation.name)))
+    # The constant keeps a line of a single NULL from being an empty line.
+    return sql.SQL("copy (select {}, 1 from {}{}) to stdout (format csv)").format(
+        sql.SQL(", ").join(expressions), table, _where(condition)
+    )
+
+
+def _where(condition: Condition) -> Any:
+    from psycopg import sql
+
+    if condition is None:
+        return sql.SQL("")
+    if isinstance(condition, KeyIn):
+        arrays = sql.SQL(", ").join(
+            sql.SQL("{}::text[]").format(sql.Literal([key[n] for key in condition.keys]))
+            for n in range(len(condition.columns))
+        )
+        names = [sql.Identifier(f"key{n}") for n in range(len(condition.columns))]
+        matches = sql.SQL(" and ").join(
+            sql.SQL("{} = {}::{}").format(
+                sql.Identifier(column.name),
+                name,
+                sql.SQL(column.native),  # type: ignore[arg-type]
+            )
+            for column, name in zip(condition.columns, names, strict=True)
+        )
+        return sql.SQL(" where exists (select 1 from unnest({}) as keys ({}) where {})").format(
+            arrays, sql.SQL(", ").join(names), matches
+        )
+    cursor = sql.Identifier(condition.column.name)
+    return sql.SQL(" where ({} >= {}::{} or {} is null)").format(
+        cursor,
+        sql.Literal(_text(condition.value)),
+        sql.SQL(condition.column.native),  # type: ignore[arg-type]
+        cursor,
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,532 @@
+"""What a source shows now, compared with what has landed: only the difference is landed.
+
+spool (Parquet, as read) ─┐
+landed files (Parquet) ───┴─> hash of all columns, latest landed version per key -> new rows, tombstones
+
+Because the comparison is with landing itself, reading a window, a boundary or a whole table again
+adds nothing, and no state is kept beside landing: the cursor's high-water mark is read from it too.
+
+- A row is landed if it differs from the latest landed version of its key in any column that the
+  source has now. A column that is new and NULL, or gone from the source, makes no difference.
+- A key that one reading shows in several versions is landed as a whole group, in the cursor's order.
+- Without a key, the n-th copy of a row is landed unless n copies have landed already.
+- A key that has gone is landed once more, as its last version with `_deleted = true` (sweep).
+
+Left out: reading the source (`database`, `rest`, `python_source`), writing to landing (`extract`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from ingestion.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+ROW_GROUP = 122_880
+DELETED = "_deleted"
+_EXACT = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*\))$")
+_FLOATING = frozenset({"FLOAT", "DOUBLE"})
+_INTERNAL = "~"  # begins no normalised name, so these never clash with a source's columns
+
+
+class LandedFile(Protocol):
+    """A Parquet file of a completed load."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def load_id(self) -> str:
+        """Id of its load: seconds since 1970, with a fraction."""
+
+
+@dataclass(frozen=True)
+class Spool:
+    """One reading of a table, on disk.
+
+    Attributes:
+        files: Parquet files of the rows, in the order read; column names are normalised.
+        key: Columns that identify a row; empty if there is no key.
+        cursor: Column that orders the versions of a key, if declared.
+        sweep: Whether keys that have gone are landed as deleted.
+        keys: Parquet file of all keys the source has now; None if `files` hold every row.
+    """
+
+    files: Sequence[Path]
+    key: Sequence[str] = ()
+    cursor: str | None = None
+    sweep: bool = False
+    keys: Path | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What has to be landed.
+
+    Attributes:
+        path: Parquet file of the rows; None if there are none.
+        changed: Number of rows that are new or differ.
+        deleted: Number of keys that have gone.
+        read: Number of rows that were read from the source.
+    """
+
+    path: Path | None = None
+    changed: int = 0
+    deleted: int = 0
+    read: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Number of rows to land."""
+        return self.changed + self.deleted
+
+
+class Delta:
+    """Compares one table with its landed files.
+
+    Args:
+        settings: The project's settings: memory and temporary folder of DuckDB.
+        landed: Files of completed loads of this table, in any order.
+    """
+
+    def __init__(self, settings: Settings, landed: Iterable[LandedFile]) -> None:
+        self._settings = settings
+        self._landed = sorted(landed, key=lambda file: (file.load_id, str(file.path)))
+        self._open: duckdb.DuckDBPyConnection | None = None
+        self._types: dict[str, str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB in memory, opened when first needed."""
+        if self._open is None:
+            from ingestion.warehouse import in_memory
+
+            self._open = in_memory(self._settings)
+            # Several tables are compared at the same time: each takes a part of the machine.
+            self._open.execute("set threads = 2")
+        return self._open
+
+    @property
+    def landed_columns(self) -> dict[str, str]:
+        """Landed columns and their DuckDB types, the widest over all files."""
+        if self._types is None:
+            self._types = self.describe([file.path for file in self._landed])
+        return self._types
+
+    def describe(self, files: Sequence[Path]) -> dict[str, str]:
+        """Columns of some Parquet files and their DuckDB types; empty without files."""
+        if not files:
+            return {}
+        rows = self.connection.execute(f"describe select * from {scan(files)}").fetchall()
+        return {str(row[0]): str(row[1]) for row in rows}
+
+    def high_water(self, cursor: str) -> Any:
+        """The highest landed value of the cursor, from which to read on.
+
+        A time that lay in the future when it was landed does not count: a single row with a wrong
+        clock would otherwise hide every later change.
+
+        Args:
+            cursor: Name of the cursor's column.
+
+        Returns:
+            A datetime, date, Decimal or text by the column's type; None if nothing has landed.
+        """
+        kind = self.landed_columns.get(cursor)
+        if kind is None:
+            return None
+        name = quoted(cursor)
+        moment = name if kind != "VARCHAR" else f"try_cast({name} as timestamptz)"
+        in_time = f"{moment}::timestamptz <= load_time + interval 1 day"
+        if kind == "VARCHAR":
+            values = self._one(
+                f"""
+                select
+                    max({moment}) filter (where {in_time}),
+                    max(try_cast({name} as decimal(38, 9))),
+                    max({name})
+                from {self._landed_rows()}
+                """
+            )
+            return next((value for value in values if value is not None), None)
+        if kind == "DATE" or kind.startswith("TIMESTAMP"):
+            sql = f"select max({name}) filter (where {in_time}) from {self._landed_rows()}"
+            return self._one(sql)[0]
+        (value,) = self._one(f"select max({name}) from {self._landed_rows()}")
+        return Decimal(str(value)) if isinstance(value, int | float) else value
+
+    def missing_keys(self, spool: Spool) -> pa.Table:
+        """Keys that the source has but neither landing (as live) nor the spool: rows to fetch.
+
+        Such rows came back after a deletion, or were written with a cursor older than the window.
+
+        Args:
+            spool: A reading with `keys`.
+
+        Returns:
+            One column per key column, in the types of the keys' file.
+        """
+        assert spool.keys is not None
+        types = self.describe([spool.keys])
+        self._make_incoming(spool, self.describe(spool.files))
+        self._make_landed(spool, {})
+        names = ", ".join(quoted(name) for name in spool.key)
+        return self.connection.execute(
+            f"""
+            with source_keys as (
+                select {names}, {_key_texts(spool.key, types)} from {scan([spool.keys])}
+            ),
+            known as (
+                select {_key_names(spool.key)} from incoming
+                union
+                select {_key_names(spool.key)} from landed where not {_i("deleted")}
+            )
+            select {names} from source_keys
+            anti join known on {_same_key(spool.key, "source_keys", "known")}
+            """
+        ).to_arrow_table()
+
+    def difference(self, spool: Spool, out: Path) -> Difference:
+        """Writes the rows to land into `out`.
+
+        Args:
+            spool: What was read.
+            out: The Parquet file to write; it is not made if there is nothing to land.
+        """
+        types = self.describe(spool.files)
+        if not self._landed:
+            return self._all_rows(spool, types, out)
+        self._make_incoming(spool, types)
+        self._make_landed(spool, types)
+        self._make_changed(spool)
+        self._make_gone(spool)
+        (read,) = self._one("select count(*) from incoming")
+        (changed,) = self._one("select count(*) from changed")
+        (deleted,) = self._one("select count(*) from gone")
+        if changed + deleted == 0:
+            return Difference(read=read)
+        self._write(self._rows_to_land(spool, types, changed, deleted), out)
+        return Difference(out, changed, deleted, read)
+
+    def _all_rows(self, spool: Spool, types: Mapping[str, str], out: Path) -> Difference:
+        """Nothing has landed yet, so everything is new."""
+        if not spool.files:
+            return Difference()
+        (read,) = self._one(f"select count(*) from {scan(spool.files)}")
+        if not read:
+            return Difference()
+        columns = ", ".join(quoted(name) for name in types)
+        self._write(f"select {columns}, false as {DELETED} from {scan(spool.files)}", out)
+        return Difference(out, changed=read, read=read)
+
+    def _make_incoming(self, spool: Spool, types: Mapping[str, str]) -> None:
+        """Table `incoming`: place, key, cursor and hash of every row read."""
+        source = (
+            scan(spool.files)
+            if spool.files
+            else "(select '' as filename, 0 as file_row_number where false)"
+        )
+        identity = _identity(spool, types, self.landed_columns, types)
+        self.connection.execute(
+            f"""
+            create or replace temp table incoming as
+            select filename as {_i("part")}, file_row_number as {_i("row")}, {identity}
+            from {source}
+            """
+        )
+
+    def _make_landed(self, spool: Spool, types: Mapping[str, str]) -> None:
+        """Table `landed`: place, key, cursor and hash of the rows of each key's latest load."""
+        deleted = f"coalesce({DELETED}, false)" if DELETED in self.landed_columns else "false"
+        identity = _identity(spool, self.landed_columns, types, types)
+        rows = f"""
+            select
+                filename as {_i("part")}, file_row_number as {_i("row")},
+                load_time as {_i("load")}, {deleted} as {_i("deleted")}, {identity}
+            from {self._landed_rows()}
+            """
+        latest = ""
+        if spool.key:
+            # Without a sweep only the keys that were read matter, which spares memory.
+            if not spool.sweep:
+                latest = f"semi join incoming on {_same_key(spool.key, 'landed_rows', 'incoming')}"
+            keys = _key_names(spool.key)
+            load = _i("load")
+            latest += f" qualify {load} = max({load}) over (partition by {keys})"
+        self.connection.execute(
+            f"""
+            create or replace temp table landed as
+            with landed_rows as ({rows})
+            select landed_rows.* from landed_rows {latest}
+            """
+        )
+
+    def _make_changed(self, spool: Spool) -> None:
+        """Table `changed`: places of the rows to land."""
+        select = _changed_keys(spool.key) if spool.key else _changed_copies()
+        self.connection.execute(f"create or replace temp table changed as {select}")
+
+    def _make_gone(self, spool: Spool) -> None:
+        """Table `gone`: places of the last versions of keys that the source has no more."""
+        if not spool.sweep:
+            self.connection.execute(
+                "create or replace temp table gone as select * from changed limit 0"
+            )
+            return
+        source_keys = f"select {_key_names(spool.key)} from incoming"
+        if spool.keys is not None:
+            texts = _key_texts(spool.key, self.describe([spool.keys]))
+            source_keys += f" union all select {texts} from {scan([spool.keys])}"
+        self.connection.execute(
+            f"""
+            create or replace temp table gone as
+            with source_keys as ({source_keys}),
+            latest as ({_latest("landed", spool.key)})
+            select latest.{_i("part")}, latest.{_i("row")} from latest
+            anti join source_keys on {_same_key(spool.key, "latest", "source_keys")}
+            where not latest.{_i("deleted")}
+            """
+        )
+
+    def _rows_to_land(
+        self, spool: Spool, types: Mapping[str, str], changed: int, deleted: int
+    ) -> str:
+        """Query of the changed rows in their order, then of the tombstones."""
+        parts = []
+        if changed:
+            gone = [name for name in self.landed_columns if name not in (*types, DELETED)]
+            # Columns that the source has lost stay, as NULL: dlt would add them with other types.
+            columns = ", ".join(
+                [f"rows.{quoted(name)}" for name in types]
+                + [f"null::{self.landed_columns[name]} as {quoted(name)}" for name in gone]
+            )
+            parts.append(
+                f"""
+                select {columns}, false as {DELETED} from {scan(spool.files)} as rows
+                semi join changed on rows.filename = changed.{_i("part")}
+                    and rows.file_row_number = changed.{_i("row")}
+                order by rows.filename, rows.file_row_number
+                """
+            )
+        if deleted:
+            kept = {**self.landed_columns, **types}
+            columns = ", ".join(
+                f"try_cast(rows.{quoted(name)} as {kept[name]}) as {quoted(name)}"
+                for name in self.landed_columns
+                if name != DELETED
+            )
+            parts.append(
+                f"""
+                select {columns}, true as {DELETED}
+                from {scan([file.path for file in self._landed])} as rows
+                semi join gone on rows.filename = gone.{_i("part")}
+                    and rows.file_row_number = gone.{_i("row")}
+                """
+            )
+        return " union all by name ".join(f"(from ({part}))" for part in parts)
+
+    def _landed_rows(self) -> str:
+        """All landed rows, each with the time of its load."""
+        return (
+            f"(select *, filename, file_row_number, "
+            "make_timestamptz((regexp_extract(parse_filename(filename), '^[0-9]+')::bigint * 1000000"
+            " + rpad(regexp_extract(parse_filename(filename), '^[0-9]+[.]([0-9]+)', 1), 6, '0')"
+            "[:6]::bigint)) as load_time"
+            f" from {scan([file.path for file in self._landed])})"
+        )
+
+    def _one(self, sql: str) -> tuple[Any, ...]:
+        row = self.connection.execute(sql).fetchone()
+        assert row is not None
+        return row
+
+    def _write(self, query: str, out: Path) -> None:
+        self.connection.execute(
+            f"copy ({query}) to {literal(str(out))} "
+            f"(format parquet, compression zstd, row_group_size {ROW_GROUP})"
+        )
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def scan(files: Sequence[Path]) -> str:
+    """A table function that reads some Parquet files whose columns may differ."""
+    listed = ", ".join(literal(str(file)) for file in files)
+    return f"read_parquet([{listed}], union_by_name = true)"
+
+
+def _i(name: str) -> str:
+    """An internal column."""
+    return quoted(_INTERNAL + name)
+
+
+def _key_names(key: Sequence[str]) -> str:
+    return ", ".join(_i(f"key{n}") for n in range(len(key)))
+
+
+def _key_texts(key: Sequence[str], types: Mapping[str, str]) -> str:
+    """The key's columns as texts that do not depend on the width of a number's type."""
+    return ", ".join(f"{_text(name, types)} as {_i(f'key{n}')}" for n, name in enumerate(key))
+
+
+def _same_key(key: Sequence[str], left: str, right: str) -> str:
+    names = [_i(f"key{n}") for n in range(len(key))]
+    return " and ".join(f"{left}.{n} is not distinct from {right}.{n}" for n in names)
+
+
+def _identity(
+    spool: Spool,
+    own: Mapping[str, str],
+    other: Mapping[str, str],
+    compared: Mapping[str, str],
+) -> str:
+    """Key, cursor and hash of a row; the same for both sides if the row is the same.
+
+    Args:
+        spool: Names the key and the cursor.
+        own: Types of the side whose rows are described.
+        other: Types of the other side.
+        compared: The columns that count, those the source has now.
+    """
+    values = ", ".join(_comparable(name, own, other) for name in compared)
+    cursor = _text(spool.cursor, own) if spool.cursor else "null::varchar"
+    if spool.cursor and own.get(spool.cursor, "").startswith("TIMESTAMP"):
+        cursor = f"strftime({quoted(spool.cursor)}, '%Y-%m-%d %H:%M:%S.%f')"
+    columns = [f"{cursor} as {_i('cursor')}", f"hash({values or 'null'}) as {_i('hash')}"]
+    if spool.key:
+        columns.insert(0, _key_texts(spool.key, own))
+    return ", ".join(columns)
+
+
+def _text(name: str, types: Mapping[str, str]) -> str:
+    """A column as text; NULL if this side does not have it."""
+    kind = types.get(name)
+    if kind is None:
+        return "null::varchar"
+    column = quoted(name)
+    if kind.startswith("DECIMAL") and not kind.endswith(",0)"):
+        # 1.50 and 1.5 are the same number, whatever the scale of its type.
+        return f"rtrim(rtrim({column}::varchar, '0'), '.')"
+    return f"{column}::varchar"
+
+
+def _comparable(name: str, own: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """A column so that equal values are equal on both sides, whatever type each side has."""
+    mine, theirs = own.get(name), other.get(name)
+    column = quoted(name)
+    if mine is None:
+        return "null::varchar" if theirs is None else f"null::{_common(theirs, theirs)}"
+    if theirs is None or mine == theirs:
+        return column
+    if mine == "VARCHAR":
+        # The same value, written as the typed side would write it.
+        return f"coalesce({_text_of(f'try_cast({column} as {theirs})', theirs)}, {column})"
+    if theirs == "VARCHAR":
+        return _text_of(column, mine)
+    common = _common(mine, theirs)
+    return _text_of(column, mine) if common == "VARCHAR" else f"{column}::{common}"
+
+
+def _text_of(expression: str, kind: str) -> str:
+    if kind.startswith("DECIMAL") and not kind.endswith(",0)"):
+        return f"rtrim(rtrim(({expression})::varchar, '0'), '.')"
+    return f"({expression})::varchar"
+
+
+def _common(mine: str, theirs: str) -> str:
+    """A type in which values of two types can be compared."""
+    if mine == theirs:
+        return mine
+    exact = [bool(_EXACT.match(kind)) for kind in (mine, theirs)]
+    floating = [kind in _FLOATING for kind in (mine, theirs)]
+    if all(e or f for e, f in zip(exact, floating, strict=True)) and any(floating):
+        return "DOUBLE"
+    if {mine, theirs} == {"DATE", "TIMESTAMP"}:
+        return "TIMESTAMP"
+    return "VARCHAR"
+
+
+def _latest(table: str, key: Sequence[str]) -> str:
+    """Query of the last row of each key in `incoming` or `landed`."""
+    return f"select * from {table} qualify {_rank(key)} = 1"
+
+
+def _rank(key: Sequence[str]) -> str:
+    return (
+        f"row_number() over (partition by {_key_names(key)} order by "
+        f"{_i('cursor')} desc nulls last, {_i('part')} desc, {_i('row')} desc)"
+    )
+
+
+def _changed_keys(key: Sequence[str]) -> str:
+    """Query of the rows of every key whose versions are not just those that landed last."""
+    return f"""
+        with ranked as (select *, {_rank(key)} as {_i("back")} from incoming),
+        latest as ({_latest("landed", key)}),
+        newer as (
+            select ranked.* from ranked
+            left join latest on {_same_key(key, "ranked", "latest")}
+            where latest.{_i("hash")} is null or latest.{_i("deleted")}
+                or (ranked.{_i("back")} = 1 and ranked.{_i("hash")} <> latest.{_i("hash")})
+        ),
+        unknown as (
+            select ranked.* from ranked
+            anti join landed on {_same_key(key, "ranked", "landed")}
+                and ranked.{_i("hash")} = landed.{_i("hash")}
+            where ranked.{_i("back")} > 1
+        ),
+        changed_keys as (
+            select {_key_names(key)} from newer union select {_key_names(key)} from unknown
+        )
+        select incoming.{_i("part")}, incoming.{_i("row")} from incoming
+        semi join changed_keys on {_same_key(key, "incoming", "changed_keys")}
+        """
+
+
+def _changed_copies() -> str:
+    """Query of the rows of which fewer copies have landed than were read; there is no key."""
+    return f"""
+        with landed_copies as (
+            select {_i("hash")}, count(*) as copies from landed group by all
+        ),
+        numbered as (
+            select *, row_number() over (
+                partition by {_i("hash")} order by {_i("part")}, {_i("row")}
+            ) as copy
+            from incoming
+        )
+        select numbered.{_i("part")}, numbered.{_i("row")} from numbered
+        left join landed_copies using ({_i("hash")})
+        where copy > coalesce(copies, 0)
+        """

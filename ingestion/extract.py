@@ -1,0 +1,402 @@
+"""Extracts declared sources into landing: sources side by side, one dlt pipeline each.
+
+declarations -> threads -> pending load finished -> tables read -> difference to landing -> dlt -> landing
+
+A source is one dlt load: its tables land together, or not at all if the process dies. A table that fails
+fails its source, but the source's other tables still land, and no source stops another. Nothing is
+asked of dlt when there is nothing to land, so a run without news costs what reading costs.
+
+Left out: what is new (`delta`, `files`), how it is read (`database`, `rest`, `python_source`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ingestion import landing
+from ingestion.database import Reading
+from ingestion.declarations import SourceDeclaration, TableDeclaration
+from ingestion.delta import Delta, Difference
+from ingestion.errors import (
+    IngestionError,
+    SourceFailed,
+    disk_full,
+    disk_full_error,
+    first_line,
+)
+from ingestion.progress import OnProgress, Reporter
+from ingestion.settings import Settings
+
+if TYPE_CHECKING:
+    from ingestion.files import FilesOutcome
+
+logger = logging.getLogger(__name__)
+
+# Comparing needs memory, reading needs time: many tables are read at once, few are compared.
+_COMPARING = threading.BoundedSemaphore(2)
+
+
+@dataclass
+class TableResult:
+    """What became of a table.
+
+    Attributes:
+        table: Its name.
+        rows: Rows that landed: new, changed and deleted ones; of files, as far as known.
+        files: Files that landed.
+        refused: Files that landed but cannot be read.
+        seconds: Time taken.
+        deleted: Of the rows, those that mark a key as deleted in the source.
+        read: Rows that were read from the source to find them.
+        message: What was done, in words.
+        error: Why it failed; None if it did not.
+    """
+
+    table: str
+    rows: int = 0
+    files: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    deleted: int = 0
+    read: int = 0
+    message: str = ""
+    error: IngestionError | None = None
+
+
+@dataclass
+class SourceResult:
+    """What became of a source.
+
+    Attributes:
+        source: Its name.
+        status: `failed` if any of its tables failed, `nothing_new` if nothing landed, else `ok`.
+        tables: Its tables, in the declaration's order.
+        seconds: Time taken.
+        error: Why it failed; the first error if several tables did.
+    """
+
+    source: str
+    status: Literal["ok", "failed", "nothing_new"]
+    tables: list[TableResult]
+    seconds: float = 0.0
+    error: IngestionError | None = None
+
+
+@dataclass
+class _Parcel:
+    """What a table has to land: a Parquet file, or Arrow tables of the register.
+
+    Attributes:
+        name: Name of the dlt table.
+        difference: The rows of a database, API or Python source.
+        register: Register rows of files.
+    """
+
+    name: str
+    difference: Difference | None = None
+    register: list[Any] = field(default_factory=list)
+
+
+def extract(
+    declarations: Sequence[SourceDeclaration],
+    settings: Settings,
+    *,
+    full_refresh: bool = False,
+    on_progress: OnProgress | None = None,
+) -> list[SourceResult]:
+    """Lands what is new, changed or gone in the sources.
+
+    Args:
+        declarations: The sources, each with the tables to extract.
+        settings: The project's settings.
+        full_refresh: Read everything again, whatever cursors and dates of files say. Still only
+            differences land, because landing is never written twice.
+        on_progress: Told of every table; called from several threads, never at the same time.
+
+    Returns:
+        One result per source, in the order of the declarations. Failures are in the results.
+    """
+    landing.configure(settings)
+    if not declarations:
+        return []
+    # Threads that import the same module for the first time wait for each other; dlt is slow to.
+    import dlt  # noqa: F401
+
+    def work(declaration: SourceDeclaration) -> SourceResult:
+        return _SourceRun(declaration, settings, full_refresh, on_progress).run()
+
+    with ThreadPoolExecutor(settings.extract.parallel_sources, "extract") as pool:
+        return list(pool.map(work, declarations))
+
+
+class _SourceRun:
+    """One extraction of one source."""
+
+    def __init__(
+        self,
+        declaration: SourceDeclaration,
+        settings: Settings,
+        full_refresh: bool,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._declaration = declaration
+        self._settings = settings
+        self._full_refresh = full_refresh
+        self._on_progress = on_progress
+        self._report = Reporter("extract", declaration.name, on_progress)
+        self._results = {table.name: TableResult(table.name) for table in declaration.tables}
+        self._parcels: list[_Parcel] = []
+
+    def run(self) -> SourceResult:
+        """Extracts the source; every error ends up in the result."""
+        started = time.monotonic()
+        name = self._declaration.name
+        self._report.tell("started")
+        error: IngestionError | None = None
+        before: set[str] = set()
+        try:
+            before = set(landing.completed_loads(self._settings, name))
+            with self._folder() as folder:
+                self._extract(folder, max(before, default=""))
+        except Exception as raised:
+            error = self._ours(raised, None)
+        try:
+            self._count(before)
+        except Exception as raised:
+            error = error or self._ours(raised, None)
+        tables = list(self._results.values())
+        error = error or next((table.error for table in tables if table.error), None)
+        landed = any(table.rows or table.files for table in tables)
+        status = "failed" if error else "ok" if landed else "nothing_new"
+        seconds = time.monotonic() - started
+        rows, files = sum(t.rows for t in tables), sum(t.files for t in tables)
+        self._report.tell(
+            "failed" if error else "finished", rows=rows, files=files, message=str(error or "")
+        )
+        return SourceResult(name, status, tables, seconds, error)  # type: ignore[arg-type]
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """An empty folder for the spool; what an interrupted run left there is removed."""
+        folder = landing.spool_dir(self._settings, self._declaration.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _extract(self, folder: Path, newest: str) -> None:
+        self._check_clock(newest)
+        pipeline = landing.source_pipeline(self._settings, self._declaration.name)
+        if pipeline.has_pending_data:
+            landing.finish_pending(pipeline, self._settings)
+        try:
+            self._read(folder)
+        finally:
+            # Tables that were read land even if reading others, or the connection, broke later.
+            if self._parcels:
+                order = list(self._results)
+                self._parcels.sort(
+                    key=lambda parcel: order.index(
+                        parcel.name.removesuffix(landing.REGISTER_SUFFIX)
+                    )
+                )
+                resources = [_resource(parcel) for parcel in self._parcels]
+                loads = landing.run(pipeline, resources, self._settings)
+                self._sync(loads)
+
+    def _check_clock(self, newest: str) -> None:
+        """Load ids are times and order the versions of a row, so time must not run backwards."""
+        now = time.time()
+        if newest and float(newest) > now:
+            ahead = float(newest) - now
+            raise SourceFailed(
+                f"the newest landed load is {ahead:,.0f} seconds ahead of this machine's clock",
+                source=self._declaration.name,
+                hint="The system's clock went back. Set it right, or wait until it has passed that "
+                "moment: otherwise new versions of a row would count as old ones.",
+            )
+
+    def _read(self, folder: Path) -> None:
+        declaration, full = self._declaration, self._full_refresh
+        match declaration.kind:
+            case "files":
+                self._read_files()
+            case "database":
+                from ingestion import database
+
+                database.read_tables(declaration, full, self._on_table(folder))
+            case "rest":
+                from ingestion import rest
+
+                rest.read_tables(declaration, full, self._on_table(folder))
+            case "python":
+                from ingestion import python_source
+
+                python_source.read_tables(declaration, self._settings, full, self._on_table(folder))
+
+    def _on_table(
+        self, folder: Path
+    ) -> Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], None]:
+        def on_table(table: TableDeclaration, read: Callable[[Delta, Path], Reading]) -> None:
+            place = folder / table.name
+            place.mkdir()
+            with self._table(table.name) as result:
+                landed = landing.landed_files(self._settings, self._declaration.name, table.name)
+                with Delta(self._settings, landed) as delta:
+                    reading = read(delta, place)
+                    with _COMPARING:
+                        difference = delta.difference(reading.spool, place / "difference.parquet")
+                for file in reading.spool.files:
+                    file.unlink(missing_ok=True)
+                result.read, result.deleted = difference.read, difference.deleted
+                result.rows, result.message = difference.rows, reading.statement
+                if difference.rows:
+                    self._parcels.append(_Parcel(table.name, difference))
+
+        return on_table
+
+    def _read_files(self) -> None:
+        from ingestion.files import files_resources
+
+        extraction = files_resources(
+            self._declaration,
+            self._settings,
+            full_refresh=self._full_refresh,
+            on_progress=self._on_progress,
+        )
+        for resource, table in zip(extraction.resources, self._declaration.tables, strict=True):
+            with self._table(table.name, tell=False) as result:
+                register = list(resource)
+                self._files_outcome(result, extraction.outcomes[table.name])
+                if register:
+                    self._parcels.append(_Parcel(str(resource.name), register=register))
+
+    @staticmethod
+    def _files_outcome(result: TableResult, outcome: FilesOutcome) -> None:
+        result.refused = len(outcome.refused)
+        result.rows = outcome.rows
+        result.files = outcome.files
+        busy = f", {len(outcome.busy)} still being written" if outcome.busy else ""
+        result.message = f"found {outcome.found:,} files{busy}"
+
+    @contextmanager
+    def _table(self, name: str, *, tell: bool = True) -> Iterator[TableResult]:
+        """Times a table and keeps its error, so that the source's other tables go on."""
+        result = self._results[name]
+        started = time.monotonic()
+        if tell:
+            self._report.tell("started", name)
+        try:
+            yield result
+        except Exception as raised:
+            result.error = self._ours(raised, name)
+            result.rows = result.files = 0
+            self._report.tell("failed", name, message=str(result.error))
+        result.seconds = time.monotonic() - started
+        if tell and result.error is None:
+            self._report.tell("finished", name, rows=result.rows, message=result.message)
+
+    def _ours(self, error: Exception, table: str | None) -> IngestionError:
+        """The error as one of ours, with its place."""
+        source = self._declaration.name
+        if disk_full(error):
+            return disk_full_error(self._settings.data_dir, error, source=source)
+        if isinstance(error, IngestionError):
+            error.source = error.source or source
+            error.table = error.table or table
+            return error
+        logger.error("source %s, table %s", source, table, exc_info=error)
+        return SourceFailed(
+            f"{type(error).__name__}: {first_line(error)}",
+            source=source,
+            table=table,
+            hint="Nothing of this table was landed. The log holds the details.",
+        )
+
+    def _sync(self, loads: Sequence[str]) -> None:
+        """Makes what landed survive a power cut: dlt copies files without waiting for the disk."""
+        root = self._settings.landing_dir / self._declaration.name
+        folders = {root / "_dlt_loads"}
+        for parcel in self._parcels:
+            for file in landing.landed_files(self._settings, self._declaration.name, parcel.name):
+                if file.load_id in loads:
+                    _sync_path(file.path)
+                    folders.add(file.path.parent)
+        for folder in folders:
+            _sync_path(folder)
+
+    def _count(self, before: set[str]) -> None:
+        """Takes rows and files from what has landed, also from loads that were pending."""
+        import pyarrow.parquet as pq
+
+        new = set(landing.completed_loads(self._settings, self._declaration.name)) - before
+        if self._declaration.kind == "files" and new:
+            return
+        for result in self._results.values():
+            result.rows = result.files = 0
+            if not new:
+                continue
+            for file in landing.landed_files(self._settings, self._declaration.name, result.table):
+                if file.load_id in new:
+                    result.files += 1
+                    result.rows += pq.read_metadata(file.path).num_rows
+
+
+def _sync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _resource(parcel: _Parcel) -> Any:
+    """A dlt resource that lands a parcel: a Parquet file goes to landing as it is."""
+    import dlt
+
+    if parcel.difference is None:
+        tables = parcel.register
+        return dlt.resource(
+            lambda: iter(tables),
+            name=parcel.name,
+            write_disposition="append",
+            primary_key=("file",),
+            schema_contract="evolve",
+            max_table_nesting=0,
+        )
+    path, rows = parcel.difference.path, parcel.difference.rows
+    return dlt.resource(
+        lambda: iter([dlt.mark.with_file_import(str(path), "parquet", rows)]),
+        name=parcel.name,
+        write_disposition="append",
+        columns=_hints(path),
+        schema_contract="evolve",
+        max_table_nesting=0,
+    )
+
+
+def _hints(path: Path | None) -> Any:
+    """Description for dlt of the columns of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
+
+    schema = pq.read_schema(path)
+    hints = py_arrow_to_table_schema_columns(schema)
+    for column in schema:
+        if pa.types.is_timestamp(column.type) and column.type.tz is None:
+            # Otherwise dlt would rewrite the file and call local times UTC.
+            hints[column.name]["timezone"] = False
+    return hints

@@ -1,0 +1,79 @@
+"""What a step tells while it works, and how it tells it from many threads.
+
+step -> `ProgressEvent` -> `Reporter` (one lock) -> the caller's function
+
+Left out: how an event is shown; the command line draws it, a log writes it, a test collects it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["started", "advanced", "finished", "failed"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """One step forward.
+
+    Attributes:
+        step: Name of the runner's step, such as `extract` or `load`.
+        source: Name of the source concerned.
+        table: Name of its table; None if the event is about the whole source.
+        state: Whether it starts, goes on, or has ended well or badly.
+        rows: Rows dealt with so far.
+        files: Files dealt with so far.
+        message: A sentence for people; no secrets.
+    """
+
+    step: str
+    source: str
+    table: str | None
+    state: State
+    rows: int = 0
+    files: int = 0
+    message: str = ""
+
+
+OnProgress = Callable[[ProgressEvent], None]
+
+
+class Reporter:
+    """Passes the events of one source on, from any thread, one at a time.
+
+    Args:
+        step: Name of the step that reports.
+        source: Name of the source concerned.
+        on_progress: Who listens; nobody if None.
+    """
+
+    _lock = threading.Lock()
+
+    def __init__(self, step: str, source: str, on_progress: OnProgress | None) -> None:
+        self._step = step
+        self._source = source
+        self._on_progress = on_progress
+
+    def tell(
+        self,
+        state: State,
+        table: str | None = None,
+        *,
+        rows: int = 0,
+        files: int = 0,
+        message: str = "",
+    ) -> None:
+        """Sends an event; a listener that fails is logged and never stops the work."""
+        if self._on_progress is None:
+            return
+        event = ProgressEvent(self._step, self._source, table, state, rows, files, message)
+        try:
+            with self._lock:
+                self._on_progress(event)
+        except Exception:
+            logger.exception("the listener for progress failed")

@@ -1,0 +1,362 @@
+"""Sources written in Python, for what a declaration cannot say.
+
+`package.module:function` -> dlt source, resources, or generators -> rows -> Parquet spool -> delta
+
+A resource yields dictionaries, lists of them, Arrow tables or data frames; its name is the table's.
+Dictionaries are typed by Arrow, a batch at a time; where batches disagree the wider type wins, text in
+the end. Nested values become JSON text. Left out: the resource's own dlt state. What a table's
+`cursor` says is handed to the resource's `dlt.sources.incremental` as its start instead.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingestion.database import OnTable, Reading
+from ingestion.declarations import SourceDeclaration, TableDeclaration
+from ingestion.delta import Delta, Spool
+from ingestion.errors import (
+    DeclarationError,
+    DeclarationFault,
+    IngestionError,
+    SourceFailed,
+    first_line,
+)
+from ingestion.landing import column_mapping
+from ingestion.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+_BATCH = 20_480
+
+
+def read_tables(
+    declaration: SourceDeclaration, settings: Settings, full_refresh: bool, on_table: OnTable
+) -> None:
+    """Calls the declared function and reads its resources, one after the other.
+
+    Args:
+        declaration: The source.
+        settings: The project's settings; its root is put on Python's path.
+        full_refresh: Whether cursors are ignored.
+        on_table: See `database.read_tables`.
+
+    Raises:
+        DeclarationError: The function cannot be found or called, or a table has no resource.
+        SourceFailed: The function failed.
+    """
+    resources = _resources(declaration, settings)
+    for table in declaration.tables:
+        resource = _resource(declaration, table, resources)
+
+        def read(
+            delta: Delta, folder: Path, table: TableDeclaration = table, resource: Any = resource
+        ) -> Reading:
+            return _read_table(declaration, table, resource, delta, folder, full_refresh)
+
+        on_table(table, read)
+
+
+def _read_table(
+    declaration: SourceDeclaration,
+    table: TableDeclaration,
+    resource: Any,
+    delta: Delta,
+    folder: Path,
+    full_refresh: bool,
+) -> Reading:
+    ingest = table.ingest
+    where = {"source": declaration.name, "table": table.name}
+    mapping = column_mapping([*ingest.primary_key], **where)
+    cursor = (
+        next(iter(column_mapping([ingest.cursor], **where).values())) if ingest.cursor else None
+    )
+    start = None
+    if cursor and not full_refresh:
+        start = delta.high_water(cursor)
+        if start is not None and ingest.window and isinstance(start, date):
+            start = start - ingest.window
+    writer = _Spooler(folder, where)
+    try:
+        for item in _items(resource, ingest.cursor, start):
+            writer.add(item)
+        writer.close()
+    except IngestionError:
+        raise
+    except Exception as error:
+        raise SourceFailed(
+            f"the resource {table.name} failed after {writer.rows:,} rows: {first_line(error)}",
+            hint=f"Mend {declaration.python.callable if declaration.python else 'it'}; nothing of "
+            "this table was landed.",
+            **where,
+        ) from error
+    missing = [name for name in mapping.values() if writer.rows and name not in writer.columns]
+    if missing:
+        raise _fault(
+            declaration,
+            table.name,
+            "ingest.primary_key",
+            missing[0],
+            f"a column that the rows have: {', '.join(sorted(writer.columns))}",
+        )
+    spool = Spool(
+        writer.files, list(mapping.values()), cursor if cursor in writer.columns else None
+    )
+    return Reading(spool, f"read {writer.rows:,} rows of {table.name}")
+
+
+def _fault(
+    declaration: SourceDeclaration, table: str | None, key: str, found: str, expected: str
+) -> DeclarationError:
+    return DeclarationError(
+        [DeclarationFault(declaration.file, declaration.name, table, key, found, expected)]
+    )
+
+
+def _function(declaration: SourceDeclaration, settings: Settings) -> Callable[..., Any]:
+    assert declaration.python is not None
+    name = declaration.python.callable
+    module_name, _, attribute = name.partition(":")
+    root = str(settings.project_dir)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        expected = f"a module that can be imported from {root}: {first_line(error)}"
+        raise _fault(declaration, None, "ingest.python.callable", name, expected) from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        expected = f"a function of {module_name}: {', '.join(known) or 'it has none'}"
+        raise _fault(declaration, None, "ingest.python.callable", name, expected)
+    return function  # type: ignore[no-any-return]
+
+
+def _resources(declaration: SourceDeclaration, settings: Settings) -> dict[str, Any]:
+    """The resources by name; under the name "" what has no name, such as a generator."""
+    assert declaration.python is not None
+    function = _function(declaration, settings)
+    arguments = declaration.python.arguments
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        expected = f"arguments of {declaration.python.callable}: {error}"
+        raise _fault(
+            declaration, None, "ingest.python.arguments", ", ".join(arguments) or "none", expected
+        ) from None
+    except ValueError:
+        logger.debug("%s shows no signature", declaration.python.callable)
+    try:
+        made = function(**arguments)
+    except IngestionError:
+        raise
+    except Exception as error:
+        raise SourceFailed(
+            f"{declaration.python.callable} failed: {first_line(error)}",
+            source=declaration.name,
+            hint="Call it by hand with the same arguments to see where.",
+        ) from error
+    return _named(made)
+
+
+def _named(made: Any) -> dict[str, Any]:
+    from dlt.extract.resource import DltResource
+    from dlt.extract.source import DltSource
+
+    if isinstance(made, DltSource):
+        return dict(made.resources)
+    if isinstance(made, DltResource):
+        return {made.name: made}
+    if isinstance(made, Mapping):
+        return dict(made)
+    if isinstance(made, list | tuple) and made and isinstance(made[0], DltResource | DltSource):
+        return {name: value for part in made for name, value in _named(part).items()}
+    return {"": made}
+
+
+def _resource(
+    declaration: SourceDeclaration, table: TableDeclaration, resources: Mapping[str, Any]
+) -> Any:
+    if table.name in resources:
+        return resources[table.name]
+    if set(resources) == {""} and len(declaration.tables) == 1:
+        return resources[""]
+    known = ", ".join(sorted(filter(None, resources))) or "one without a name"
+    raise _fault(
+        declaration,
+        table.name,
+        "name",
+        table.name,
+        f"the name of a resource of {declaration.python.callable if declaration.python else ''}: "
+        f"{known}",
+    )
+
+
+def _items(resource: Any, cursor: str | None, start: Any) -> Iterator[Any]:
+    from dlt.extract.resource import DltResource
+
+    if isinstance(resource, DltResource):
+        own = resource.incremental
+        if cursor and start is not None and own is not None and own.incremental is not None:
+            import dlt
+
+            initial = own.incremental.initial_value
+            resource.apply_hints(
+                incremental=dlt.sources.incremental(cursor, initial_value=_like(start, initial))
+            )
+        return iter(resource)
+    if callable(resource):
+        resource = resource()
+    return iter([resource] if _is_arrow(resource) or isinstance(resource, Mapping) else resource)
+
+
+def _like(start: Any, initial: Any) -> Any:
+    """The start in the type in which the resource states its own initial value."""
+    if isinstance(initial, str) and isinstance(start, date):
+        return start.isoformat()
+    if isinstance(start, Decimal):
+        return int(start) if start == start.to_integral_value() else float(start)
+    return start
+
+
+def _is_arrow(item: Any) -> bool:
+    import pyarrow as pa
+
+    return isinstance(item, pa.Table | pa.RecordBatch)
+
+
+class _Spooler:
+    """Writes items to Parquet files, a new one whenever the columns or their types change.
+
+    Attributes:
+        files: The files written so far, in order.
+        columns: Normalised names of all columns met.
+        rows: Number of rows.
+    """
+
+    def __init__(self, folder: Path, where: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._where = where
+        self._pending: list[Mapping[str, Any]] = []
+        self._writer: Any = None
+        self._schema: pa.Schema | None = None
+        self.files: list[Path] = []
+        self.columns: set[str] = set()
+        self.rows = 0
+
+    def add(self, item: Any) -> None:
+        """Takes a row, a list of rows, an Arrow table or a data frame."""
+        import pyarrow as pa
+
+        if item is None:
+            return
+        if isinstance(item, Mapping):
+            self._pending.append(item)
+            if len(self._pending) >= _BATCH:
+                self._flush()
+        elif isinstance(item, pa.Table | pa.RecordBatch):
+            self._flush()
+            self._write(
+                pa.table(item) if isinstance(item, pa.Table) else pa.Table.from_batches([item])
+            )
+        elif hasattr(item, "to_arrow"):
+            self.add(item.to_arrow())
+        elif hasattr(item, "iloc"):
+            self.add(pa.Table.from_pandas(item, preserve_index=False))
+        elif isinstance(item, Iterable) and not isinstance(item, str | bytes):
+            for inner in item:
+                self.add(inner)
+        else:
+            raise TypeError(
+                f"a row is expected as a dictionary, an Arrow table or a data frame, not as "
+                f"{type(item).__name__}"
+            )
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        rows, self._pending = self._pending, []
+        if rows:
+            self._write(_table_of(rows))
+
+    def _write(self, table: pa.Table) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        mapping = column_mapping(table.column_names, **self._where)
+        table = table.rename_columns([mapping[name] for name in table.column_names])
+        # A column of NULLs alone has no type yet; absent means NULL as well.
+        table = table.select([f.name for f in table.schema if not pa.types.is_null(f.type)])
+        table = _flat(table)
+        if not table.num_columns:
+            return
+        if self._schema is None or not table.schema.equals(self._schema):
+            if self._writer is not None:
+                self._writer.close()
+            self._schema = table.schema
+            self.files.append(self._folder / f"rows-{len(self.files):06d}.parquet")
+            self._writer = pq.ParquetWriter(self.files[-1], table.schema, compression="lz4")
+        self._writer.write_table(table)
+        self.columns.update(table.column_names)
+        self.rows += table.num_rows
+
+
+def _table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table; a column whose values have no common type becomes text."""
+    import pyarrow as pa
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({str(name): _array([row.get(name) for row in rows]) for name in names})
+
+
+def _array(values: Sequence[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    if any(isinstance(value, Mapping | list | tuple | set) for value in values):
+        return pa.array([_text(value) for value in values], pa.string())
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([_text(value) for value in values], pa.string())
+
+
+def _text(value: Any) -> str | None:
+    import orjson
+
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping | list | tuple | set):
+        plain = list(value) if isinstance(value, set | tuple) else value
+        return orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """The table with nested columns as JSON text and dictionaries decoded."""
+    import pyarrow as pa
+
+    for position, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            texts = [_text(value) for value in table.column(position).to_pylist()]
+            table = table.set_column(position, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_dictionary(field.type):
+            decoded = table.column(position).cast(field.type.value_type)
+            table = table.set_column(position, field.name, decoded)
+    return table
