@@ -227,8 +227,7 @@ class Dispatcher:
             if not isinstance(text, str):
                 return text
             values = [*args, *kwargs.values()]
-            plain = [str(value) for value in values if isinstance(value, str | int | float)]
-            shown = ", ".join(plain)
+            shown = ", ".join(_as_argument(value) for value in values)
             opaque = f"dispatched__{name}({shown})"
             if re.match(r"\s*\(?\s*(select|with)\b", text):
                 opaque = f"select * from {opaque}"

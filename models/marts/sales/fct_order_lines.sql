@@ -1,0 +1,26 @@
+with order_lines as (
+    select * from {{ ref("int_order_lines_converted") }}
+),
+
+described as (
+    select
+        order_line_key,
+        order_key,
+        customer_key,
+        product_key,
+        source,
+        sales_region,
+        line_number,
+        country_code,
+        currency_code,
+        quantity,
+        unit_price_local,
+        net_local,
+        usd_per_unit,
+        net_usd,
+        is_sale,
+        order_date
+    from order_lines
+)
+
+select * from described
