@@ -5,7 +5,7 @@ URL + glob -> listing -> new or changed against the register -> originals/<folde
 
 The register makes bytes count: an original whose register row is not part of a completed load is
 ignored, and landing it again gives the same name. A file that cannot be read is registered as
-refused, with its reason, and does not hinder the others. Left out: reading rows, which `load.py` does.
+refused, with its reason, and does not hinder the others. Left out: reading rows (`load.py`).
 """
 
 from __future__ import annotations

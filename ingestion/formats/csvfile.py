@@ -51,7 +51,7 @@ class Header:
     """What the beginning of a file says.
 
     Attributes:
-        names: Names of the columns as the file (or the declaration) has them; empty for an empty file.
+        names: Names of the columns as the file or the declaration has them; none if it is empty.
         plain: Whether the header is the first line after the skipped ones, as DuckDB expects.
     """
 
@@ -89,9 +89,9 @@ class Tokeniser:
         self._doubled = escape == self._quote
 
     def records(self, lines: Iterator[str]) -> Iterator[Record]:
-        """Records of a text; faulty ones bear their reason, comments and skipped lines are left out.
+        """Records of a text; faulty ones bear their reason.
 
-        Blank lines are given as records with one empty field.
+        Comments and skipped lines are left out. Blank lines are given as records with one empty field.
         """
         waiting: deque[str] = deque()
         number = 0

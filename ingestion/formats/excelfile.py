@@ -3,7 +3,8 @@
 workbook -> sheet -> header row -> rows below it -> `TextTable`
 
 A whole number is written without a decimal point, a date and a time as ISO 8601, a truth value as
-true or false; an empty cell is NULL and a row without any value is none. A formula is its last value.
+true or false; an empty cell is NULL and a row without any value is none. A formula is its last
+value.
 """
 
 from __future__ import annotations

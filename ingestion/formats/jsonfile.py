@@ -4,8 +4,8 @@ document -> records below a path of keys -> `TextTable`
 NDJSON -> one object a line -> `TextTable`; a faulty line is rejected
 
 Every key of a record is a column of text. Numbers keep the digits that stand in the file (`1.10`
-stays `1.10`), nested values are JSON text without spaces, null and absent are NULL. A key that stands
-twice in one record, and a record that is no object, are faults.
+stays `1.10`), nested values are JSON text without spaces, null and absent are NULL. A key that
+stands twice in one record, and a record that is no object, are faults.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 original -> format and compression by name -> check (encoding, footer, syntax) -> `Unit`
 
-DuckDB reads plain, gzip and zstd CSV and NDJSON in UTF-8, and Parquet, by itself; all else is prepared
-once as Parquet or UTF-8 text. A prepared file can always be made again from its original: its name
-holds the fingerprint of the declaration that it was read by. A unit that cannot be read is refused,
-with its reason, and does not hinder the others.
+DuckDB reads plain, gzip and zstd CSV and NDJSON in UTF-8, and Parquet, by itself; all else is
+prepared once as Parquet or UTF-8 text. A prepared file can always be made again from its original:
+its name holds the fingerprint of the declaration that it was read by. A unit that cannot be read is
+refused, with its reason, and does not hinder the others.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ def prepare(original: Path, name: str, table: FilesTable, prepared_dir: Path) ->
         members = streams.archive_members(original)
     except BadInput as error:
         return [Unit("", None, original, refused=_told(error))]
+    if not members:
+        return [Unit("", "parquet", original, {"prepared": False}, [], 0)]
     return [_unit(Content(original, name, member), table, prepared_dir) for member in members]
 
 

@@ -2,12 +2,13 @@
 
 element -> attributes and children as columns of text -> `TextTable`
 
-An attribute, and a child that holds nothing but text, is a column; an empty one is NULL. A child with
-attributes or children of its own is JSON text. Where it does nothing but hold elements of one tag that
-have attributes or children themselves, it is a list of these: `<lines><line no="1"/></lines>` is
-`[{"no": "1"}]`. Otherwise it is an object: its attributes are texts, its own text is `text`, and each
-tag of its children is an array, be it of one. A child that stands several times in a record is a JSON
-array. Namespaces are left out of names. Entities are not resolved and nothing is fetched.
+An attribute, and a child that holds nothing but text, is a column; an empty one is NULL. A child
+with attributes or children of its own is JSON text. Where it does nothing but hold elements of one
+tag that have attributes or children themselves, it is a list of these: `<lines><line
+no="1"/></lines>` is `[{"no": "1"}]`. Otherwise it is an object: its attributes are texts, its own
+text is `text`, and each tag of its children is an array, be it of one. A child that stands several
+times in a record is a JSON array. Namespaces are left out of names. Entities are not resolved and
+nothing is fetched.
 """
 
 from __future__ import annotations

@@ -1,0 +1,640 @@
+"""Landing into raw: rows and their ledger entries in one transaction for each dlt load (D3).
+
+landing (completed loads) - ledger (what it has) -> due files -> `Stager` -> begin, evolve the
+table, insert, check the counts, write the ledger, commit
+
+Killed at any instruction, the warehouse holds all of a load or nothing of it; the next load goes on
+with what the ledger lacks. A file that cannot be read is entered as refused and does not hinder the
+others. Raw is append-only. Left out: which version of a key holds, which staging decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingestion.declarations import SourceDeclaration, TableDeclaration
+from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
+from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
+from ingestion.files import prepared_folder
+from ingestion.formats.preparing import prepare, reading_of
+from ingestion.landing import RegisterRow, landed_files, register_rows
+from ingestion.ledger import (
+    ChangeEntry,
+    FileEntry,
+    RejectedEntry,
+    ensure_ledger,
+    known_files,
+    write_ledger,
+)
+from ingestion.progress import OnProgress, Reporter
+from ingestion.settings import Settings
+from ingestion.stage import Counted, DueFile, Relation, Staged, Stager
+from ingestion.warehouse import connect
+
+if TYPE_CHECKING:
+    import duckdb
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TableLoad:
+    """What was loaded into one raw table.
+
+    Attributes:
+        source: Name of the source.
+        table: Name of the table.
+        files: Files loaded.
+        rows: Rows added to raw.
+        rejected: Records kept in `ledger.rejected_records` instead.
+    """
+
+    source: str
+    table: str
+    files: int
+    rows: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class RefusedFile:
+    """A file that was not loaded.
+
+    Attributes:
+        source: Name of the source.
+        table: Name of the table.
+        file: Its path below landing.
+        origin_name: Its name at the origin; None where the origin is no file.
+        reason: Why, for people.
+        fatal: Whether the declaration says that this fails the run (`on_refused: fail`).
+    """
+
+    source: str
+    table: str
+    file: str
+    origin_name: str | None
+    reason: str
+    fatal: bool
+
+    def __str__(self) -> str:
+        name = self.origin_name or self.file
+        return f"{self.source}.{self.table}: {name} is refused: {self.reason}"
+
+
+@dataclass
+class LoadResult:
+    """What one load did.
+
+    Attributes:
+        tables: What was loaded, by table, also where it is nothing.
+        refused: Files that were newly refused.
+        changes: How raw tables changed, for people.
+        seconds: Time taken.
+    """
+
+    tables: list[TableLoad] = field(default_factory=list)
+    refused: list[RefusedFile] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """Rows added to raw."""
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def error(self) -> BadInput | None:
+        """The error to end with if a refused file is to fail the run, else None."""
+        fatal = [refused for refused in self.refused if refused.fatal]
+        if not fatal:
+            return None
+        listed = "\n".join(f"  {refused}" for refused in fatal)
+        count = "1 file was" if len(fatal) == 1 else f"{len(fatal)} files were"
+        return BadInput(
+            f"{count} refused, everything else is loaded:\n{listed}",
+            hint=(
+                "Have the files mended and sent again, or declare `on_refused: warn` for the table."
+            ),
+        )
+
+
+@dataclass
+class _Tally:
+    files: int = 0
+    rows: int = 0
+    rejected: int = 0
+
+
+def load(
+    declarations: Sequence[SourceDeclaration],
+    settings: Settings,
+    *,
+    on_progress: OnProgress | None = None,
+) -> LoadResult:
+    """Loads everything that has landed and that the ledger does not have yet.
+
+    Args:
+        declarations: Sources and tables to load.
+        settings: The project's settings.
+        on_progress: Told of each table.
+
+    Returns:
+        What was loaded and refused. Refused files do not raise: see `LoadResult.error`.
+
+    Raises:
+        LockHeld: Another process has the warehouse open.
+        BadInput: Landing or the warehouse is damaged.
+        DiskFull: There is no room; what was committed stays, the rest is as before.
+    """
+    import duckdb
+
+    started = time.monotonic()
+    result = LoadResult()
+    connection = connect(settings)
+    try:
+        with _transaction(connection):
+            ensure_ledger(connection)
+        for declaration in declarations:
+            _SourceLoader(connection, settings, declaration, result, on_progress).run()
+    except (duckdb.Error, OSError) as error:
+        if disk_full(error):
+            raise disk_full_error(settings.data_dir, error) from error
+        raise BadInput(
+            f"loading broke off: {first_line(error)}",
+            file=settings.warehouse_path,
+            hint="Nothing is half-loaded; run again once the cause is mended.",
+        ) from error
+    finally:
+        connection.close()
+    result.seconds = time.monotonic() - started
+    return result
+
+
+class _transaction:
+    """Commits at the end of the block, rolls back if it is left by an exception."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("begin")
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        import duckdb
+
+        if kind is None:
+            self._connection.execute("commit")
+            return
+        try:
+            self._connection.execute("rollback")
+        except duckdb.Error:
+            # A failed commit has rolled back by itself.
+            log.debug("nothing to roll back")
+
+
+class _SourceLoader:
+    """Loads one source, load by load."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        settings: Settings,
+        declaration: SourceDeclaration,
+        result: LoadResult,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._source = declaration
+        self._result = result
+        self._reporter = Reporter("load", declaration.name, on_progress)
+        self._tallies = {table.name: _Tally() for table in declaration.tables}
+
+    def run(self) -> None:
+        """Loads what is due, oldest load first."""
+        self._reporter.tell("started")
+        with _transaction(self._connection):
+            self._make_tables()
+        known = known_files(self._connection, self._source.name)
+        due: dict[str, dict[str, list[DueFile]]] = {}
+        for table in self._source.tables:
+            for file in self._landed(table):
+                if (table.name, file.file, file.load_id) not in known:
+                    due.setdefault(file.load_id, {}).setdefault(table.name, []).append(file)
+        for load_id in sorted(due):
+            self._load(load_id, due[load_id])
+        for name, tally in self._tallies.items():
+            self._result.tables.append(
+                TableLoad(self._source.name, name, tally.files, tally.rows, tally.rejected)
+            )
+        self._reporter.tell("finished", rows=sum(t.rows for t in self._tallies.values()))
+
+    # What there is
+
+    def _landed(self, table: TableDeclaration) -> Iterator[DueFile]:
+        if self._source.kind == "files":
+            rows = register_rows(self._settings, self._source.name, table.name)
+            for row in rows:
+                yield self._registered(row)
+            return
+        for landed in landed_files(self._settings, self._source.name, table.name):
+            yield DueFile(
+                file=landed.file,
+                path=landed.path,
+                load_id=landed.load_id,
+                reader="parquet",
+                own="dlt",
+                origin_name=None,
+                size=-1,
+                sha256="",
+            )
+
+    def _registered(self, row: RegisterRow) -> DueFile:
+        own = "prepared" if row.reader == "parquet" and row.options["prepared"] else "original"
+        columns = row.column_names
+        return DueFile(
+            file=row.file,
+            path=self._settings.landing_dir / row.read_path,
+            load_id=row.load_id,
+            reader=row.reader,  # type: ignore[arg-type]
+            own=own,  # type: ignore[arg-type]
+            origin_name=row.origin_name,
+            size=row.size,
+            sha256=row.sha256,
+            options={**row.options, "original": row.original},
+            columns=None if columns is None else tuple(columns),
+            rows=row.rows,
+            refused=row.reason if row.status == "refused" else "",
+        )
+
+    def _current(self, table: TableDeclaration, due: DueFile) -> DueFile:
+        """The file as today's declaration reads it: prepared again if that has changed."""
+        if self._source.kind != "files":
+            return replace(due, size=due.path.stat().st_size, sha256=_sha256(due.path))
+        if due.options["reading"] == reading_of(table.files) and (
+            due.refused or due.path.is_file()
+        ):
+            return due
+        landing = self._settings.landing_dir
+        original = landing / due.options["original"]
+        if not original.is_file():
+            return replace(due, refused="it is missing from landing")
+        member = due.file.removeprefix(due.options["original"]).removeprefix("!")
+        name = (due.origin_name or "").removesuffix(f"!{member}" if member else "")
+        folder = prepared_folder(landing / self._source.name / table.name, original)
+        for unit in prepare(original, name, table.files, folder):
+            if unit.member == member:
+                return replace(
+                    due,
+                    path=unit.path,
+                    reader=unit.reader or "",
+                    own="prepared" if unit.options.get("prepared") else "original",
+                    options={**unit.options, "original": due.options["original"]},
+                    columns=None if unit.columns is None else tuple(unit.columns),
+                    rows=unit.rows,
+                    refused=unit.refused,
+                )
+        return replace(due, refused="it is not in the archive any more")
+
+    # Tables
+
+    def _relation(self, table: str) -> str:
+        return f"{quoted(self._source.schema)}.{quoted(table)}"
+
+    def _make_tables(self) -> None:
+        """Every declared table exists with its declared columns, even before any data."""
+        self._connection.execute(f"create schema if not exists {quoted(self._source.schema)}")
+        for table in self._source.tables:
+            metadata = ", ".join(
+                f"{name} {kind}" + (" default false" if name == "_deleted" else "")
+                for name, kind in METADATA.items()
+            )
+            declared = "".join(
+                f"{quoted(column.name)} {self._declared_type(column.data_type)}, "
+                for column in table.columns
+                if column.name not in METADATA
+            )
+            relation = self._relation(table.name)
+            self._connection.execute(
+                f"create table if not exists {relation} ({declared}{metadata})"
+            )
+            for change in self._evolution(table.name).plan(self._declared(table)):
+                if change.change == "added":
+                    self._connection.execute(change.statement)
+
+    def _declared(self, table: TableDeclaration) -> dict[str, str]:
+        return {
+            column.name: self._declared_type(column.data_type)
+            for column in table.columns
+            if column.name not in METADATA
+        }
+
+    def _declared_type(self, data_type: str | None) -> str:
+        """A declared type as DuckDB names it; text where it knows no such type."""
+        import duckdb
+
+        if self._source.kind == "files" and data_type is None:
+            return TEXT
+        try:
+            found = self._connection.execute(
+                f"select typeof(cast(null as {data_type or TEXT}))"
+            ).fetchall()
+        except duckdb.Error:
+            return TEXT
+        return str(found[0][0])
+
+    def _evolution(self, table: str) -> Evolution:
+        """The table's columns as they are; which of them are empty is found when needed."""
+        described = self._connection.execute(f"describe {self._relation(table)}").fetchall()
+        columns = {row[0]: row[1] for row in described if row[0] not in METADATA}
+        return Evolution(self._relation(table), columns)
+
+    # One load
+
+    def _load(self, load_id: str, due: dict[str, list[DueFile]]) -> None:
+        """Stages and commits one dlt load; a file that fails while being read is left out."""
+        import duckdb
+
+        stager = Stager(self._connection, self._settings.spool_dir / "load")
+        unreadable: dict[str, str] = {}
+        attempts = 1 + sum(len(files) for files in due.values())
+        try:
+            for _ in range(attempts):
+                staged = self._stage(stager, due, unreadable)
+                try:
+                    self._commit(load_id, staged)
+                    return
+                except duckdb.Error as error:
+                    if disk_full(error):
+                        raise
+                    found = self._unreadable(stager, staged)
+                    if not found:
+                        raise
+                    unreadable.update(found)
+        finally:
+            stager.close()
+        raise AssertionError("every attempt leaves at least one file out")
+
+    def _stage(
+        self, stager: Stager, due: dict[str, list[DueFile]], unreadable: dict[str, str]
+    ) -> dict[str, Staged]:
+        staged = {}
+        for name, files in due.items():
+            table = self._source.table(name)
+            current = []
+            for file in files:
+                now = self._current(table, file)
+                if file.file in unreadable:
+                    now = replace(now, refused=unreadable[file.file])
+                current.append(now)
+            declared = table.files if self._source.kind == "files" else None
+            staged[name] = stager.stage(current, declared)
+        return staged
+
+    @staticmethod
+    def _unreadable(stager: Stager, staged: dict[str, Staged]) -> dict[str, str]:
+        """Parquet files whose data breaks off or is damaged behind a whole footer."""
+        found = {}
+        for table in staged.values():
+            for relation in table.relations:
+                for counted in relation.files:
+                    if counted.due.reader == "parquet" and relation.sql:
+                        reason = stager.check_readable(counted.due)
+                        if reason:
+                            found[counted.due.file] = reason
+        return found
+
+    def _commit(self, load_id: str, staged: dict[str, Staged]) -> None:
+        """Rows and ledger of one load, in one transaction."""
+        files: list[FileEntry] = []
+        rejected: list[RejectedEntry] = []
+        changes: list[ChangeEntry] = []
+        refused: list[RefusedFile] = []
+        with _transaction(self._connection):
+            for name, table in staged.items():
+                evolution = self._evolution(name)
+                taken, brought, frozen = self._evolve(name, evolution, table.relations)
+                changes += brought
+                refused += frozen
+                for relation in taken:
+                    self._insert(name, evolution, relation, load_id)
+                    files += [self._loaded(name, counted) for counted in relation.files]
+                    rejected += self._rejected(name, relation.files)
+                for due, reason in table.refused:
+                    files.append(self._refused_entry(name, due, reason))
+                    refused.append(self._refused(name, due, reason))
+            write_ledger(self._connection, files, rejected, changes)
+        self._tell(load_id, files, changes, refused)
+
+    def _evolve(
+        self, table: str, evolution: Evolution, relations: list[Relation]
+    ) -> tuple[list[Relation], list[ChangeEntry], list[RefusedFile]]:
+        """Makes the table fit all relations, before any row goes in.
+
+        Returns:
+            The relations to insert, what changed, and the files that a frozen contract refuses.
+        """
+        frozen = self._source.table(table).ingest.contract == "freeze"
+        taken: list[Relation] = []
+        entries: list[ChangeEntry] = []
+        refused: list[RefusedFile] = []
+        settled: set[str] = set()
+        for relation in relations:
+            fresh = not evolution.columns
+            evolution.empty = self._empty(evolution, relation) - settled
+            changes = evolution.plan(relation.columns)
+            breach = _breach(changes) if frozen and not fresh else ""
+            if breach:
+                refused += [self._frozen(table, c.due, breach) for c in relation.files]
+                continue
+            evolution.apply(changes, self._connection)
+            settled.update(relation.columns)
+            taken.append(relation)
+            entries += self._changes(table, relation, changes)
+        return taken, entries, refused
+
+    def _empty(self, evolution: Evolution, relation: Relation) -> set[str]:
+        """Columns whose type may still be chosen: asked only where the types differ."""
+        differing = [
+            name
+            for name, kind in relation.columns.items()
+            if evolution.columns.get(name, kind) != kind
+        ]
+        if not differing:
+            return set()
+        counts = ", ".join(f"count({quoted(name)})" for name in differing)
+        found = self._connection.execute(f"select {counts} from {evolution.relation}").fetchall()
+        return {name for name, count in zip(differing, found[0], strict=True) if not count}
+
+    def _insert(self, table: str, evolution: Evolution, relation: Relation, load_id: str) -> None:
+        """Adds a relation's rows to raw and checks that they are as many as were read."""
+        if not relation.sql:
+            return
+        names = [quoted(name) for name in relation.columns]
+        values = [
+            converted(f"data.{quoted(name)}", kind, evolution.columns[name])
+            for name, kind in relation.columns.items()
+        ]
+        values += [
+            "data._file",
+            "data._row",
+            literal(load_id),
+            f"timestamp {literal(_extracted_at(load_id).isoformat(sep=' '))}",
+            "coalesce(data._deleted, false)" if relation.has_deleted else "false",
+        ]
+        (added,) = self._connection.execute(
+            f"insert into {evolution.relation} ({', '.join([*names, *METADATA])}) "
+            f"select {', '.join(values)} from ({relation.sql}) as data"
+        ).fetchall()[0]
+        expected = sum(counted.loaded for counted in relation.files)
+        if added != expected:
+            raise IngestionError(
+                f"{added} rows were added where {expected} were read",
+                source=self._source.name,
+                table=table,
+                file=relation.files[0].due.file,
+                hint="The load was rolled back. This is a fault of Wellspring: please report it.",
+            )
+
+    # Entries
+
+    def _loaded(self, table: str, counted: Counted) -> FileEntry:
+        due, rejected = counted.due, len(counted.rejected)
+        return FileEntry(
+            source=self._source.name,
+            table_name=table,
+            file=due.file,
+            load_id=due.load_id,
+            origin_name=due.origin_name,
+            reader=due.reader,
+            bytes=due.size,
+            sha256=due.sha256,
+            rows_read=due.rows if due.rows is not None else counted.loaded + rejected,
+            rows_loaded=counted.loaded,
+            rows_rejected=rejected,
+            status="loaded",
+            reason=None,
+        )
+
+    def _refused_entry(self, table: str, due: DueFile, reason: str) -> FileEntry:
+        return FileEntry(
+            source=self._source.name,
+            table_name=table,
+            file=due.file,
+            load_id=due.load_id,
+            origin_name=due.origin_name,
+            reader=due.reader or None,
+            bytes=due.size,
+            sha256=due.sha256,
+            rows_read=0,
+            rows_loaded=0,
+            rows_rejected=0,
+            status="refused",
+            reason=reason,
+        )
+
+    def _rejected(self, table: str, files: Sequence[Counted]) -> list[RejectedEntry]:
+        return [
+            RejectedEntry(
+                source=self._source.name,
+                table_name=table,
+                file=counted.due.file,
+                record_number=number,
+                reason=reason,
+                raw_record=raw,
+                load_id=counted.due.load_id,
+            )
+            for counted in files
+            for number, reason, raw in counted.rejected
+        ]
+
+    def _refused(self, table: str, due: DueFile, reason: str) -> RefusedFile:
+        fatal = self._source.table(table).ingest.on_refused == "fail"
+        return RefusedFile(self._source.name, table, due.file, due.origin_name, reason, fatal)
+
+    def _frozen(self, table: str, due: DueFile, breach: str) -> RefusedFile:
+        """A file that breaks a frozen contract; not entered, so it loads once that is mended."""
+        reason = (
+            f"the contract is frozen, but it brings {breach}. Declare `contract: evolve`, "
+            "or add the column to the table's `columns`."
+        )
+        return self._refused(table, due, reason)
+
+    def _changes(self, table: str, relation: Relation, changes: list[Change]) -> list[ChangeEntry]:
+        """Changes to note; a column that only now gets its type has not changed."""
+        due = relation.files[0].due
+        return [
+            ChangeEntry(
+                source=self._source.name,
+                table_name=table,
+                file=due.file,
+                column_name=change.column,
+                change=change.change,
+                old_type=change.old_type,
+                new_type=change.new_type,
+                load_id=due.load_id,
+            )
+            for change in changes
+            if change.change != "settled"
+        ]
+
+    def _tell(
+        self,
+        load_id: str,
+        files: list[FileEntry],
+        changes: list[ChangeEntry],
+        refused: list[RefusedFile],
+    ) -> None:
+        """Adds a committed load to the result."""
+        for entry in files:
+            tally = self._tallies[entry.table_name]
+            if entry.status == "loaded":
+                tally.files += 1
+                tally.rows += entry.rows_loaded
+                tally.rejected += entry.rows_rejected
+        self._result.changes += [_told(change) for change in changes]
+        for file in refused:
+            log.warning("%s", file)
+        self._result.refused += refused
+        for name in {entry.table_name for entry in files}:
+            tally = self._tallies[name]
+            self._reporter.tell("advanced", name, rows=tally.rows, files=tally.files)
+
+
+def _breach(changes: list[Change]) -> str:
+    """What a frozen contract does not allow; empty if there is nothing."""
+    told = []
+    for change in changes:
+        if change.change == "added":
+            told.append(f"a new column {change.column} ({change.new_type})")
+        elif change.change != "settled":
+            told.append(f"{change.column} as {change.new_type} instead of {change.old_type}")
+    return "; ".join(told)
+
+
+def _told(change: ChangeEntry) -> str:
+    """A change of a raw table for people."""
+    where = f"{change.source}.{change.table_name}.{change.column_name}"
+    old = f"{change.old_type} -> " if change.old_type else ""
+    return f"{where}: {change.change.replace('_', ' ')}, {old}{change.new_type}"
+
+
+def _extracted_at(load_id: str) -> datetime:
+    """The time in a load id, in UTC without zone; microseconds, exactly."""
+    microseconds = int(Decimal(load_id) * 1_000_000)
+    seconds, rest = divmod(microseconds, 1_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+    return moment.replace(microsecond=rest)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

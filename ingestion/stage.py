@@ -1,0 +1,447 @@
+"""From landed files to relations that DuckDB can insert into raw, many files in one statement.
+
+Parquet -> read in place
+CSV, NDJSON -> temporary table by DuckDB's own reader; a faulty file alone -> salvaged to Parquet
+
+A relation yields the source's columns, `_file`, `_row` and, where landing has it, `_deleted`.
+`_row` is the record's 1-based position in its file. Whatever can fail because of the data fails
+here, before the transaction begins. Left out: which files are due, and writing, which `load.py`
+does.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ingestion.declarations import FilesTable
+from ingestion.errors import BadInput, disk_full, first_line
+from ingestion.evolution import literal, quoted
+from ingestion.formats import csvfile, jsonfile, parquetfile
+from ingestion.formats.streams import Content, Encoding
+from ingestion.formats.tables import ROW, rejected_path
+from ingestion.landing import column_mapping
+
+if TYPE_CHECKING:
+    import duckdb
+
+log = logging.getLogger(__name__)
+
+_SAFE_KEY = re.compile(r"^[\w .:/@$+-]+$")
+_LONGEST_OBJECT = 32 * 2**20
+# So many files a statement: enough to spread its cost, few enough to find a faulty one soon.
+_FILES_A_STATEMENT = 256
+
+
+@dataclass(frozen=True)
+class DueFile:
+    """A landed file that the ledger does not have yet.
+
+    Attributes:
+        file: What raw rows will state in `_file`.
+        path: What is read.
+        load_id: dlt's load id.
+        reader: How it is read.
+        own: `dlt` for what dlt wrote, `prepared` for Parquet of texts, `original` for the bytes.
+        origin_name: Name at the origin; None where the origin is no file.
+        size: Bytes of what landed.
+        sha256: Checksum of what landed.
+        options: The reader's options.
+        columns: Normalised columns, if the register knows them.
+        rows: Records in it, if known.
+        refused: Why landing refused it; empty if it did not.
+    """
+
+    file: str
+    path: Path
+    load_id: str
+    reader: Literal["parquet", "csv", "ndjson", ""]
+    own: Literal["dlt", "prepared", "original"]
+    origin_name: str | None
+    size: int
+    sha256: str
+    options: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] | None = None
+    rows: int | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A file of a relation, with its counts.
+
+    Attributes:
+        due: The file.
+        loaded: Records that the relation yields of it.
+        rejected: Records that it does not.
+    """
+
+    due: DueFile
+    loaded: int
+    rejected: tuple[tuple[int, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Rows of one or more files, ready to be inserted.
+
+    Attributes:
+        files: The files, with their counts.
+        columns: Name -> DuckDB type of the source's columns.
+        sql: A query that yields these, `_file`, `_row` and perhaps `_deleted`.
+        has_deleted: Whether it yields `_deleted`.
+    """
+
+    files: tuple[Counted, ...]
+    columns: dict[str, str]
+    sql: str
+    has_deleted: bool = False
+
+
+@dataclass
+class Staged:
+    """What came of the due files of one table.
+
+    Attributes:
+        relations: What can be inserted.
+        refused: Files that cannot be read, with the reason.
+    """
+
+    relations: list[Relation] = field(default_factory=list)
+    refused: list[tuple[DueFile, str]] = field(default_factory=list)
+
+
+class Stager:
+    """Makes relations of due files; temporary tables and files last until `close`.
+
+    Args:
+        connection: The warehouse.
+        spool: Folder for files of salvaged records.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, spool: Path) -> None:
+        self._connection = connection
+        self._spool = spool
+        self._made: list[str] = []
+        self._files: list[Path] = []
+
+    def close(self) -> None:
+        """Drops what was made on the way."""
+        for name in self._made:
+            self._connection.execute(f"drop table if exists temp.{name}")
+        for path in self._files:
+            path.unlink(missing_ok=True)
+            rejected_path(path).unlink(missing_ok=True)
+        self._made, self._files = [], []
+
+    def stage(self, files: Sequence[DueFile], declared: FilesTable | None, **where: Any) -> Staged:
+        """Makes relations of the due files of one table.
+
+        Args:
+            files: The files, in load order.
+            declared: The declaration of a files table; None for what dlt wrote.
+            where: `source` and `table`, for messages.
+        """
+        staged = Staged()
+        groups: dict[tuple[Any, ...], list[DueFile]] = {}
+        for due in files:
+            try:
+                key = self._key(due, staged)
+            except BadInput as error:
+                staged.refused.append((due, _told(error)))
+                continue
+            if key is not None:
+                groups.setdefault(key, []).append(due)
+        for key, group in groups.items():
+            for start in range(0, len(group), _FILES_A_STATEMENT):
+                part = group[start : start + _FILES_A_STATEMENT]
+                self._stage_group(key[0], part, declared, staged)
+        return staged
+
+    def _key(self, due: DueFile, staged: Staged) -> tuple[Any, ...] | None:
+        """Files with the same key can be read by one statement; None for nothing to read."""
+        if due.refused:
+            staged.refused.append((due, due.refused))
+            return None
+        if not due.path.is_file():
+            raise BadInput("it is missing from landing", hint="Restore it from a backup.")
+        if due.rows == 0 and not due.columns:
+            staged.relations.append(_nothing(due))
+            return None
+        if due.reader == "parquet":
+            own = due.own != "original"
+            footer = parquetfile.read_footer(due.path, own_columns=own)
+            return ("parquet", due.own, footer.signature)
+        options = due.options
+        if due.reader == "csv":
+            return ("csv", due.columns, options["compression"], options["plain"])
+        return ("ndjson", options["compression"], options["bom"])
+
+    def _stage_group(
+        self, reader: str, files: list[DueFile], declared: FilesTable | None, staged: Staged
+    ) -> None:
+        """Stages files by one statement; on a fault, halves them to find the faulty one."""
+        import duckdb
+
+        try:
+            relation = self._read(reader, files, declared)
+        except (BadInput, duckdb.Error) as error:
+            if disk_full(error) or isinstance(error, duckdb.OutOfMemoryException):
+                raise
+            if len(files) > 1:
+                middle = len(files) // 2
+                self._stage_group(reader, files[:middle], declared, staged)
+                self._stage_group(reader, files[middle:], declared, staged)
+                return
+            self._stage_faulty(reader, files[0], declared, error, staged)
+            return
+        staged.relations.append(relation)
+
+    def _read(self, reader: str, files: list[DueFile], declared: FilesTable | None) -> Relation:
+        if reader == "parquet":
+            return self._parquet(files)
+        assert declared is not None
+        return self._csv(files, declared) if reader == "csv" else self._ndjson(files)
+
+    def _stage_faulty(
+        self,
+        reader: str,
+        due: DueFile,
+        declared: FilesTable | None,
+        error: Exception,
+        staged: Staged,
+    ) -> None:
+        """Salvages the good records of a faulty text file, or refuses the file."""
+        if reader == "parquet" or declared is None:
+            staged.refused.append((due, _told(error)))
+            return
+        try:
+            staged.relations.append(self._salvaged(reader, due, declared))
+        except BadInput as fault:
+            staged.refused.append((due, _told(fault)))
+
+    # Parquet
+
+    def _parquet(self, files: list[DueFile]) -> Relation:
+        own = files[0].own
+        footers = [parquetfile.read_footer(f.path, own_columns=own != "original") for f in files]
+        names = footers[0].names
+        paths = self._paths(files)
+        listed = ", ".join(literal(str(f.path)) for f in files)
+        reader = (
+            f"read_parquet([{listed}], filename = {literal(_FILENAME)}, file_row_number = true, "
+            "hive_partitioning = false, union_by_name = false)"
+        )
+        described = self._types(f"select * from {reader}")
+        columns = {name: described[origin] for origin, name in names.items()}
+        has_deleted = own == "dlt" and "_deleted" in described
+        row = ROW if own == "prepared" else "file_row_number + 1"
+        selected = [f"data.{quoted(o)} as {quoted(n)}" for o, n in names.items()]
+        selected += ["paths.file as _file", f"{row} as _row"]
+        if has_deleted:
+            selected.append("data._deleted as _deleted")
+        sql = (
+            f"select {', '.join(selected)} from {reader} as data "
+            f"inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
+        )
+        counted = tuple(
+            Counted(due, footer.rows, self._rejected_beside(due))
+            for due, footer in zip(files, footers, strict=True)
+        )
+        return Relation(counted, columns, sql, has_deleted)
+
+    def _rejected_beside(self, due: DueFile) -> tuple[tuple[int, str, str], ...]:
+        """Records that were rejected when a file was prepared."""
+        if due.own != "prepared" or not due.options.get("rejected"):
+            return ()
+        found = self._connection.execute(
+            "select record_number, reason, raw_record from read_parquet(?) order by record_number",
+            [str(rejected_path(due.path))],
+        ).fetchall()
+        return tuple(found)
+
+    def check_readable(self, due: DueFile) -> str:
+        """Reads a Parquet file to its end; returns why that fails, or an empty text."""
+        import duckdb
+
+        try:
+            self._connection.execute(
+                "select max(hash(data)) from read_parquet(?, hive_partitioning = false) as data",
+                [str(due.path)],
+            ).fetchall()
+        except duckdb.Error as error:
+            return first_line(error)
+        return ""
+
+    # CSV
+
+    def _csv(self, files: list[DueFile], declared: FilesTable) -> Relation:
+        options = declared.csv
+        if not files[0].options["plain"] or options.comment:
+            # DuckDB means something else by these: blank lines before a header, trailing comments.
+            raise BadInput("read record by record")
+        columns = dict.fromkeys(files[0].columns or (), "VARCHAR")
+        listed = ", ".join(literal(str(f.path)) for f in files)
+        shape = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in columns)
+        escape = options.escape if options.escape is not None else options.quote
+        nulls = ", ".join(literal(text) for text in options.null_values)
+        table = self._temporary()
+        self._connection.execute(
+            f"create temporary table {table} as select * from read_csv([{listed}], "
+            f"auto_detect = false, columns = {{{shape}}}, delim = {literal(options.delimiter)}, "
+            f"quote = {literal(options.quote)}, escape = {literal(escape)}, "
+            f"header = {str(options.header).lower()}, skip = {options.skip_lines}, "
+            f"nullstr = [{nulls}], compression = {literal(files[0].options['compression'])}, "
+            f"max_line_size = {csvfile.LONGEST_RECORD}, null_padding = false, "
+            "strict_mode = true, ignore_errors = false, hive_partitioning = false, "
+            f"filename = {literal(_FILENAME)})"
+        )
+        return self._of_temporary(table, files, columns)
+
+    def _of_temporary(
+        self,
+        table: str,
+        files: list[DueFile],
+        columns: dict[str, str],
+        expressions: Iterable[str] | None = None,
+    ) -> Relation:
+        """A relation over a temporary table whose rows stand in the order of the files."""
+        found = self._connection.execute(
+            f"select {_FILENAME}, min(rowid), max(rowid), count(*) from temp.{table} group by all"
+        ).fetchall()
+        places = {path: (first, last, count) for path, first, last, count in found}
+        for path, (first, last, count) in places.items():
+            # The position within a file rests on this order.
+            if last - first + 1 != count:
+                raise AssertionError(f"rows of {path} are not in one piece")
+        firsts = {str(f.path): places.get(str(f.path), (0, 0, 0))[0] for f in files}
+        paths = self._paths(files, firsts)
+        selected = list(expressions or (f"data.{quoted(name)}" for name in columns))
+        named = [f"{e} as {quoted(n)}" for e, n in zip(selected, columns, strict=True)]
+        named += ["paths.file as _file", "data.rowid - paths.first_row + 1 as _row"]
+        sql = (
+            f"select {', '.join(named)} from temp.{table} as data "
+            f"inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
+        )
+        counted = tuple(Counted(f, places.get(str(f.path), (0, 0, 0))[2]) for f in files)
+        return Relation(counted, columns, sql)
+
+    # NDJSON
+
+    def _ndjson(self, files: list[DueFile]) -> Relation:
+        if files[0].options["bom"]:
+            raise BadInput("read record by record")
+        listed = ", ".join(literal(str(f.path)) for f in files)
+        table = self._temporary()
+        self._connection.execute(
+            f"create temporary table {table} as select filename as {_FILENAME}, json "
+            f"from read_ndjson_objects([{listed}], filename = true, "
+            f"compression = {literal(files[0].options['compression'])}, "
+            f"maximum_object_size = {_LONGEST_OBJECT})"
+        )
+        self._check_exact(table)
+        keys = [
+            key
+            for (key,) in self._connection.execute(
+                "select key from (select unnest(json_keys(json)) as key, "
+                "generate_subscripts(json_keys(json), 1) as place, rowid as line "
+                f"from temp.{table}) group by key order by min(line), min(place)"
+            ).fetchall()
+        ]
+        if not all(_SAFE_KEY.match(key) for key in keys):
+            raise BadInput("read record by record")
+        mapping = column_mapping(keys)
+        places = ", ".join(literal(f'$."{key}"') for key in keys)
+        expressions = [f"fields[{i}]" for i in range(1, len(keys) + 1)]
+        fields = self._temporary()
+        self._connection.execute(
+            f"create temporary table {fields} as select {_FILENAME}, "
+            + (f"json_extract_string(json, [{places}])" if keys else "null")
+            + f" as fields from temp.{table}"
+        )
+        columns = dict.fromkeys(mapping.values(), "VARCHAR")
+        return self._of_temporary(fields, files, columns, expressions)
+
+    def _check_exact(self, table: str) -> None:
+        """Whether DuckDB's JSON keeps every digit, and every line is one object without doubles."""
+        (faulty,) = self._connection.execute(
+            f"select count(*) from temp.{table} where json_type(json) <> 'OBJECT' "
+            "or replace(json::varchar, ' ', '') <> replace(json(json)::varchar, ' ', '') "
+            "or len(json_keys(json)) <> len(list_distinct(json_keys(json)))"
+        ).fetchall()[0]
+        if faulty:
+            raise BadInput("read record by record")
+
+    # Faulty text
+
+    def _salvaged(self, reader: str, due: DueFile, declared: FilesTable) -> Relation:
+        """The good records of a faulty file as Parquet, the others as rejected."""
+        self._spool.mkdir(parents=True, exist_ok=True)
+        target = self._spool / f"{uuid.uuid4().hex}.parquet"
+        self._files.append(target)
+        content = Content(due.path, due.path.name)
+        encoding = Encoding("utf-8", bom=bool(due.options.get("bom")))
+        if reader == "csv":
+            names = due.options["names"]
+            taken = csvfile.salvage(content, encoding, declared.csv, names, target)
+        else:
+            taken = jsonfile.salvage(content, encoding, target)
+        if taken.rejected:
+            log.warning("%s: %d records are rejected", due.file, len(taken.rejected))
+        relation = self._parquet([replace(due, path=target, own="prepared", options={})])
+        rejected = tuple((r.number, r.reason, r.raw) for r in taken.rejected)
+        return replace(relation, files=(Counted(due, taken.rows, rejected),))
+
+    # Parts
+
+    def _temporary(self) -> str:
+        name = f"wellspring_{uuid.uuid4().hex}"
+        self._made.append(name)
+        return name
+
+    def _paths(self, files: list[DueFile], firsts: dict[str, int] | None = None) -> str:
+        """A temporary table from the path read to what `_file` shall say."""
+        import pyarrow as pa
+
+        name = self._temporary()
+        content = pa.table(
+            {
+                "path": pa.array([str(f.path) for f in files], pa.string()),
+                "file": pa.array([f.file for f in files], pa.string()),
+                "first_row": pa.array(
+                    [(firsts or {}).get(str(f.path), 0) for f in files], pa.int64()
+                ),
+            }
+        )
+        self._connection.register("wellspring_paths", content)
+        try:
+            self._connection.execute(
+                f"create temporary table {name} as select * from wellspring_paths"
+            )
+        finally:
+            self._connection.unregister("wellspring_paths")
+        return name
+
+    def _types(self, query: str) -> dict[str, str]:
+        described = self._connection.execute(f"describe {query}").fetchall()
+        return {row[0]: row[1] for row in described}
+
+
+# Begins no normalised column name.
+_FILENAME = "wellspring_filename"
+
+
+def _nothing(due: DueFile) -> Relation:
+    """An empty file: it counts as read, and yields no rows."""
+    return Relation((Counted(due, 0),), {}, "")
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, BadInput):
+        return f"{error.message} {error.hint}".strip()
+    return first_line(error)
