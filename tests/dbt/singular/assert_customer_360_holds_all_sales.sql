@@ -35,4 +35,4 @@ totals as (
 
 select *
 from totals
-where in_customers is distinct from coalesce(in_facts, 0)
+where coalesce(in_customers, 0) != coalesce(in_facts, 0)
