@@ -169,6 +169,16 @@ class DiskFull(IngestionError):
     exit_code = 7
 
 
+# What DuckDB and Arrow, which pass no errno on, say of ENOSPC, EDQUOT and EFBIG.
+_FULL = (
+    "no space left",
+    "errno 28]",
+    "failed to offload data",
+    "disk quota exceeded",
+    "file too large",
+)
+
+
 def disk_full(error: BaseException | None) -> bool:
     """Whether an exception, or one that caused it, says that no space is left."""
     seen: set[int] = set()
@@ -183,7 +193,7 @@ def disk_full(error: BaseException | None) -> bool:
         ):
             return True
         text = str(error).lower()
-        if any(sign in text for sign in ("no space left", "errno 28]", "failed to offload data")):
+        if any(sign in text for sign in _FULL):
             return True
         error = error.__cause__ or error.__context__
     return False

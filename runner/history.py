@@ -306,7 +306,7 @@ class History:
         A failed audit vouches for nothing, whatever an earlier one had said of the same content.
         """
         found = self.rows(
-            "select passed, models from audits where fingerprint = ? order by audited_at",
+            "select passed, models from audits where fingerprint = ? order by rowid",
             (fingerprint,),
         )
         if not found:

@@ -77,11 +77,11 @@ def open_version(settings: Settings, version: Version) -> duckdb.DuckDBPyConnect
         "memory_limit": memory_limit(settings),
         "enable_external_access": "false",
         "autoinstall_known_extensions": "false",
-        "enable_progress_bar": "false",
-        "TimeZone": "UTC",
     }
     try:
         connection = duckdb.connect(str(version.database), read_only=True, config=config)
+        for setting in ("TimeZone = 'UTC'", "enable_progress_bar = false"):
+            connection.execute(f"set {setting}")
         connection.execute("set lock_configuration = true")
     except duckdb.Error as error:
         raise BadInput(

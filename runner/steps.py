@@ -28,10 +28,9 @@ from runner.transform import Dbt, NodeResult, Selection
 from runner.versions import current_version
 
 if TYPE_CHECKING:
+    from ingestion.declarations import SourceDeclaration
     from ingestion.extract import SourceResult
     from ingestion.load import LoadResult
-
-    from ingestion.declarations import SourceDeclaration
     from ingestion.progress import ProgressEvent
 
 _SAMPLE_ROWS = 3
@@ -173,9 +172,8 @@ def prepare(run: Run) -> StepResult:
 
 def extract_step(run: Run) -> StepResult:
     """Extracts what is new or changed in the selected sources."""
-    from ingestion.extract import extract
-
     from ingestion.companion import companion
+    from ingestion.extract import extract
 
     if not run.declarations:
         return StepResult("skipped", "the selection is made from no declared source")
@@ -191,7 +189,8 @@ def extract_step(run: Run) -> StepResult:
     for item in items:
         if item.kind == "source":
             run.reporter.item("extract", item.name, item.status, item.message, kind="source")
-    failed = [result.error for result in results if result.error is not None]
+    failed = [result for result in results if result.status == "failed"]
+    faults = tuple(fault for result in failed for fault in _faults(result))
     rows = sum(table.rows for result in results for table in result.tables)
     files = sum(table.files for result in results for table in result.tables)
     text = f"{count(rows, 'new row')} and {count(files, 'new file')} landed"
@@ -199,9 +198,15 @@ def extract_step(run: Run) -> StepResult:
         text += f"; {len(failed)} of {count(len(results), 'source')} failed"
     everything_failed = len(failed) == len(results)
     status = "failed" if failed else "ok" if rows or files else "nothing_new"
-    return StepResult(
-        status, text, tuple(items), tuple(failed), failed[0] if everything_failed else None
-    )
+    stop = faults[0] if everything_failed else None
+    return StepResult(status, text, tuple(items), faults, stop)
+
+
+def _faults(result: SourceResult) -> list[IngestionError]:
+    """What went wrong with a source: the faults of its tables, or one of its own."""
+    faults = [table.error for table in result.tables if table.error is not None]
+    own = [result.error] if result.error is not None else []
+    return list(dict.fromkeys([*faults, *own]))
 
 
 def _source_items(result: SourceResult) -> Iterator[Item]:
@@ -212,7 +217,9 @@ def _source_items(result: SourceResult) -> Iterator[Item]:
     yield Item("source", result.source, result.status, rows, files, refused, result.seconds, text)
     for table in result.tables:
         name = f"{result.source}.{table.table}"
-        yield Item("table", name, "ok", table.rows, table.files, table.refused, table.seconds)
+        status, text = ("failed", str(table.error)) if table.error else ("ok", "")
+        figures = (table.rows, table.files, table.refused, table.seconds)
+        yield Item("table", name, status, *figures, text)
 
 
 def _landed(rows: int, files: int, refused: int) -> str:
@@ -237,19 +244,23 @@ def load_step(run: Run) -> StepResult:
         for t in result.tables
     ]
     items += [*_refused_items(result), *_totals(run)]
+    for change in result.changes:
+        run.reporter.warn(change)
     text = f"{count(rows, 'row')} from {count(files, 'file')}" if files else "nothing new"
     if rejected:
         text += f", {count(rejected, 'record')} rejected"
     if result.refused:
         text += f", {count(len(result.refused), 'file')} refused"
+    if result.error is not None:
+        return StepResult("failed", text, tuple(items), (result.error,))
     status = "warned" if rejected or result.refused else "ok" if files else "nothing_new"
     return StepResult(status, text, tuple(items))
 
 
 def _refused_items(result: LoadResult) -> Iterator[Item]:
     for file in result.refused:
-        name = f"{file.source}.{file.table}"
-        yield Item("file", f"{name}: {file.file}", "warned", message=file.reason)
+        name = f"{file.source}.{file.table}: {file.origin_name or file.file}"
+        yield Item("file", name, "failed" if file.fatal else "warned", message=file.reason)
 
 
 def _totals(run: Run) -> list[Item]:

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_OUTCOMES = ("staged", "superseded", "filtered", "quarantined")
+_COLUMNS = {
+    "new rows": "rows",
+    "files": "files",
+    "refused files": "refused",
+    "rejected records": "rejected",
+    "rows in all": "total",
+    "quarantined": "quarantined",
+}
 _SIGNS = {
     "succeeded": ("✓", "green"),
     "partly": ("!", "yellow"),
@@ -34,25 +41,29 @@ _SIGNS = {
 
 @dataclass
 class SourceFigures:
-    """What a run and the ledger say of one source.
+    """What a run and the ledger say of one source; None where no step of the run told.
 
     Attributes:
         rows: Rows that this run loaded.
         files: Files that it took.
         rejected: Records that could not be read as rows.
         refused: Files that could not be read at all.
-        total: Rows loaded in all; None if the run did not load.
-        quarantined: Rows that broke a rule, of all; None if the run did not build.
-        status: What its extraction came to; empty if the run did not extract.
+        total: Rows loaded in all.
+        quarantined: Rows that broke a rule, of all.
+        status: What its extraction came to.
     """
 
-    rows: int = 0
-    files: int = 0
-    rejected: int = 0
-    refused: int = 0
+    rows: int | None = None
+    files: int | None = None
+    rejected: int | None = None
+    refused: int | None = None
     total: int | None = None
     quarantined: int | None = None
-    status: str = ""
+    status: str | None = None
+
+    def add(self, name: str, number: int | None) -> None:
+        """Adds to one of the figures."""
+        setattr(self, name, (getattr(self, name) or 0) + (number or 0))
 
 
 def by_source(result: RunResult) -> dict[str, SourceFigures]:
@@ -68,21 +79,17 @@ def _count_in(found: dict[str, SourceFigures], step: str, item: Item) -> None:
     if item.kind == "source":
         found[item.name].status = item.status
     elif item.kind == "total":
-        found[item.name].total = item.rows
+        found[item.name].add("total", item.rows)
     elif item.kind == "outcome":
         source, _, outcome = item.name.rpartition(".")
-        figures = found[source]
-        figures.quarantined = figures.quarantined or 0
-        if outcome == "quarantined":
-            figures.quarantined += item.rows or 0
+        found[source].add("quarantined", item.rows if outcome == "quarantined" else 0)
+    elif item.kind == "table" and step == "extract":
+        found[item.name.partition(".")[0]].add("refused", item.rejected)
     elif item.kind == "table":
         figures = found[item.name.partition(".")[0]]
-        if step == "load":
-            figures.rows += item.rows or 0
-            figures.files += item.files or 0
-            figures.rejected += item.rejected or 0
-        else:
-            figures.refused += item.rejected or 0
+        figures.add("rows", item.rows)
+        figures.add("files", item.files)
+        figures.add("rejected", item.rejected)
 
 
 def print_summary(result: RunResult, as_json: bool) -> None:
@@ -157,33 +164,23 @@ def _faults(result: RunResult) -> list[Any]:
 
 def _print_sources(console: Console, result: RunResult) -> None:
     sources = by_source(result)
-    if not sources:
+    known = {
+        title: name
+        for title, name in _COLUMNS.items()
+        if any(getattr(figures, name) is not None for figures in sources.values())
+    }
+    if not known:
         return
-    table = _table("source", "new rows", "files", "rejected", "rows in all", "quarantined")
-    for name, figures in sources.items():
-        rejected = figures.rejected + figures.refused
+    table = _table("source", *known)
+    for source, figures in sources.items():
         note = " [red](failed)[/red]" if figures.status == "failed" else ""
-        table.add_row(
-            f"{name}{note}",
-            *(_figure(n) for n in (figures.rows, figures.files, rejected)),
-            *(_figure(n) for n in (figures.total, figures.quarantined)),
-        )
+        numbers = [getattr(figures, name) for name in known.values()]
+        table.add_row(f"{source}{note}", *map(_figure, numbers))
     if len(sources) > 1:
         table.add_section()
-        table.add_row("all", *_sums(list(sources.values())), style="bold")
+        sums = [sum(getattr(f, name) or 0 for f in sources.values()) for name in known.values()]
+        table.add_row("all", *map(_figure, sums), style="bold")
     console.print(table)
-
-
-def _sums(figures: list[SourceFigures]) -> list[str]:
-    columns: list[list[int | None]] = [
-        [f.rows for f in figures],
-        [f.files for f in figures],
-        [f.rejected + f.refused for f in figures],
-        [f.total for f in figures],
-        [f.quarantined for f in figures],
-    ]
-    known = [[n for n in column if n is not None] for column in columns]
-    return [_figure(sum(column)) if column else "" for column in known]
 
 
 def _table(first: str, *others: str) -> Table:

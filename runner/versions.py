@@ -81,12 +81,13 @@ def require_current(settings: Settings) -> Version:
 
 
 def all_versions(settings: Settings) -> list[Version]:
-    """Every complete version, oldest first."""
+    """Every complete version, in the order in which they were made."""
     folder = settings.published_dir
     if not folder.is_dir():
         return []
-    named = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
-    return [Version(path.name, path) for path in named if (path / MANIFEST).is_file()]
+    named = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    found = [Version(path.name, path) for path in named if (path / MANIFEST).is_file()]
+    return sorted(found, key=lambda version: (version.manifest()["created_at"], version.name))
 
 
 def make_current(settings: Settings, version: Version) -> None:

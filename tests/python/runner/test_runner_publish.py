@@ -1,0 +1,361 @@
+"""Publishing: atomic, only what was audited, whatever kills it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from ingestion.errors import BadInput
+from ingestion.settings import PublishSettings, Settings
+from runner.errors import AuditFailed, BuildFailed
+from runner.fingerprint import fingerprint
+from runner.history import History, Origin, new_run_id
+from runner.project import Relation
+from runner.publish import Published, publish
+from runner.versions import all_versions, current_version, require_current
+
+ORIGIN = Origin(None, "0", "someone", "somewhere", 1, "pytest")
+
+
+def relation(name: str) -> Relation:
+    return Relation(f"model.shop.{name}", "core", name, f"One row per {name}.", {"n": "A number."})
+
+
+TABLES = [relation("odd"), relation("even")]
+
+
+@dataclass
+class Warehouse:
+    """A warehouse of two tables that always hold the same number, as one version."""
+
+    settings: Settings
+    history: History = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.settings.warehouse_path.parent.mkdir(parents=True)
+        self.history = History(self.settings.state_dir / "history.sqlite")
+
+    def write(self, number: int) -> None:
+        with closing(duckdb.connect(str(self.settings.warehouse_path))) as connection:
+            connection.execute("create schema if not exists core")
+            for name in ("odd", "even"):
+                connection.execute(
+                    f"create or replace table core.{name} as "
+                    f"select {number} as n, range as position from range(2000)"
+                )
+            connection.execute("create or replace view core.seen as select * from core.odd")
+
+    def audit(self, passed: bool = True, names: tuple[str, ...] = ("odd", "even")) -> None:
+        stamp = fingerprint(self.settings.warehouse_path)
+        assert stamp is not None
+        run_id = self.begin()
+        self.history.add_audit(stamp, run_id, passed, [f"model.shop.{name}" for name in names])
+
+    def begin(self) -> str:
+        run_id = new_run_id()
+        self.history.start_run(run_id, "test", "", ORIGIN)
+        return run_id
+
+    def publish(self, number: int | None = None) -> Published:
+        if number is not None:
+            self.write(number)
+            self.audit()
+        return publish(self.settings, self.history, self.begin(), TABLES)
+
+    def read(self) -> tuple[int, int]:
+        database = require_current(self.settings).database
+        with closing(duckdb.connect(str(database), read_only=True)) as connection:
+            odd, even = (
+                connection.execute(f"select max(n), min(n), count(*) from core.{name}").fetchall()[
+                    0
+                ]
+                for name in ("odd", "even")
+            )
+        assert odd[0] == odd[1]
+        assert even[0] == even[1]
+        assert odd[2] == even[2] == 2000
+        return odd[0], even[0]
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
+    made = Warehouse(Settings(tmp_path, tmp_path / "data", publish=PublishSettings(keep=3)))
+    yield made
+    made.history.close()
+
+
+def test_version_is_complete_compact_and_described(warehouse: Warehouse) -> None:
+    done = warehouse.publish(1)
+
+    names = sorted(path.name for path in done.version.path.iterdir())
+    assert names == ["manifest.json", "parquet", "wellspring.duckdb"]
+    manifest = json.loads((done.version.path / "manifest.json").read_text())
+    assert [(table["name"], table["rows"]) for table in manifest["tables"]] == [
+        ("core.odd", 2000),
+        ("core.even", 2000),
+    ]
+    for file in manifest["files"]:
+        assert (done.version.path / file["path"]).stat().st_size == file["bytes"]
+    parquet = done.version.path / "parquet" / "core" / "odd.parquet"
+    assert duckdb.sql(f"select count(*) from '{parquet}'").fetchall() == [(2000,)]
+    codecs = duckdb.sql(f"select distinct compression from parquet_metadata('{parquet}')")
+    assert codecs.fetchall() == [("ZSTD",)]
+
+
+def test_view_is_published_as_a_table(warehouse: Warehouse) -> None:
+    warehouse.write(1)
+    warehouse.audit(names=("seen",))
+
+    done = publish(warehouse.settings, warehouse.history, warehouse.begin(), [relation("seen")])
+
+    with closing(duckdb.connect(str(done.version.database), read_only=True)) as connection:
+        found = connection.execute(
+            "select table_type from information_schema.tables where table_name = 'seen'"
+        ).fetchall()
+    assert found == [("BASE TABLE",)]
+
+
+def test_same_content_has_the_same_checksums_whatever_the_order(warehouse: Warehouse) -> None:
+    first = warehouse.publish(1)
+    with closing(duckdb.connect(str(warehouse.settings.warehouse_path))) as connection:
+        connection.execute(
+            "create or replace table core.odd as from core.odd order by position desc"
+        )
+    warehouse.audit()
+    second = warehouse.publish()
+    third = warehouse.publish(2)
+
+    assert [t.checksum for t in first.tables] == [t.checksum for t in second.tables]
+    assert [t.checksum for t in first.tables] != [t.checksum for t in third.tables]
+
+
+def test_fingerprint_is_of_content_not_of_looking(warehouse: Warehouse) -> None:
+    path = warehouse.settings.warehouse_path
+    assert fingerprint(path) is None
+    warehouse.write(1)
+    before = fingerprint(path)
+    assert before is not None
+    with closing(duckdb.connect(str(path))) as connection:
+        connection.execute("select sum(n) from core.odd").fetchall()
+        connection.execute("create schema if not exists core")
+    assert fingerprint(path) == before
+    with closing(duckdb.connect(str(path))) as connection:
+        connection.execute("update core.odd set n = 7 where position = 5")
+        connection.execute("update core.odd set n = 1 where position = 5")
+    assert fingerprint(path) != before
+
+
+def test_changes_left_in_the_log_are_not_vouched_for(warehouse: Warehouse) -> None:
+    warehouse.write(1)
+    warehouse.audit()
+    script = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); "
+        "c.execute('update core.odd set n = 8'); os._exit(9)"
+    )
+    path = str(warehouse.settings.warehouse_path)
+    subprocess.run([sys.executable, "-c", script, path], timeout=60)
+
+    with pytest.raises(AuditFailed, match="not audited since it last changed"):
+        warehouse.publish()
+
+
+def test_nothing_is_published_without_a_passed_audit(warehouse: Warehouse) -> None:
+    warehouse.write(1)
+    with pytest.raises(AuditFailed, match="not audited"):
+        warehouse.publish()
+    warehouse.audit()
+    warehouse.audit(passed=False)
+    with pytest.raises(AuditFailed, match="last audit of the warehouse failed"):
+        warehouse.publish()
+    assert current_version(warehouse.settings) is None
+
+
+def test_table_not_audited_is_carried_over(warehouse: Warehouse) -> None:
+    first = warehouse.publish(1)
+    warehouse.write(2)
+    warehouse.audit(names=("odd",))
+
+    second = warehouse.publish()
+
+    assert warehouse.read() == (2, 1)
+    assert second.carried_over == ("core.even",)
+    assert {t.name: t.from_version for t in second.tables} == {
+        "core.odd": second.version.name,
+        "core.even": first.version.name,
+    }
+
+
+def test_public_model_that_was_never_built_is_named(warehouse: Warehouse) -> None:
+    warehouse.write(1)
+    warehouse.audit(names=("odd", "ghost"))
+
+    with pytest.raises(BuildFailed, match=r"core\.ghost is public but not in the warehouse"):
+        publish(
+            warehouse.settings,
+            warehouse.history,
+            warehouse.begin(),
+            [relation("odd"), relation("ghost")],
+        )
+    assert list(warehouse.settings.published_dir.iterdir()) == []
+
+
+def test_old_versions_go_but_never_the_current_one(warehouse: Warehouse) -> None:
+    made = [warehouse.publish(number).version.name for number in range(5)]
+
+    assert [version.name for version in all_versions(warehouse.settings)] == made[-3:]
+    removed = warehouse.history.rows(
+        "select version from published_versions where removed_at is not null order by version"
+    )
+    assert [row["version"] for row in removed] == made[:2]
+
+
+def test_open_reader_keeps_its_version_after_it_was_removed(warehouse: Warehouse) -> None:
+    first = warehouse.publish(0)
+    with closing(duckdb.connect(str(first.version.database), read_only=True)) as reader:
+        for number in range(1, 5):
+            warehouse.publish(number)
+        assert not first.version.path.exists()
+        assert reader.execute("select max(n), count(*) from core.odd").fetchall() == [(0, 2000)]
+
+
+def test_nothing_published_is_told(warehouse: Warehouse) -> None:
+    with pytest.raises(BadInput, match="nothing is published yet"):
+        require_current(warehouse.settings)
+
+
+def test_readers_meet_whole_versions_only(warehouse: Warehouse) -> None:
+    warehouse.publish(0)
+    stop, faults, seen = threading.Event(), [], set()
+
+    def look() -> None:
+        while not stop.is_set():
+            try:
+                odd, even = warehouse.read()
+                seen.add(odd)
+                if odd != even:
+                    faults.append(f"mixture: {odd} and {even}")
+            except Exception as error:
+                faults.append(repr(error))
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 9):
+        warehouse.publish(number)
+    stop.set()
+    for reader in readers:
+        reader.join(30)
+
+    assert faults == []
+    assert len(seen) > 1
+
+
+def test_publish_that_meets_a_full_disk_leaves_no_trace(warehouse: Warehouse) -> None:
+    warehouse.publish(1)
+    warehouse.write(2)
+    warehouse.audit()
+    before = sorted(warehouse.settings.published_dir.iterdir())
+
+    done = _child(warehouse, "limit")
+
+    assert "DiskFull" in done.stdout, done.stdout + done.stderr
+    assert sorted(warehouse.settings.published_dir.iterdir()) == before
+    assert warehouse.read() == (1, 1)
+
+
+POINTS = {
+    "first table copied": ("runner.publish", "_copy_table", 1),
+    "second table copied": ("runner.publish", "_copy_table", 2),
+    "Parquet written": ("runner.publish", "_write_parquet", 1),
+    "manifest written": ("runner.publish", "_write_manifest", 1),
+    "noted in the history": ("runner.history", "History.add_version", 1),
+    "folder renamed": ("runner.publish", "_seal", 1),
+    "link swapped": ("runner.publish", "make_current", 1),
+    "publication noted": ("runner.history", "History.mark_published", 2),
+    "one surplus version removed": ("runner.publish", "remove", 1),
+    "manifest of a surplus version removed": ("pathlib", "Path.unlink", 2),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_kill_leaves_a_whole_version_and_the_next_publish_clears_up(
+    warehouse: Warehouse, point: str
+) -> None:
+    for number in (1, 2, 3):
+        warehouse.publish(number)
+    warehouse.write(4)
+    warehouse.audit()
+
+    done = _child(warehouse, "kill", *map(str, POINTS[point]))
+
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    assert warehouse.read() in ((3, 3), (4, 4))
+    again = warehouse.publish()
+    assert warehouse.read() == (4, 4)
+    assert current_version(warehouse.settings) == again.version
+    left = {path.name for path in warehouse.settings.published_dir.iterdir()}
+    assert left == {"current"} | {v.name for v in all_versions(warehouse.settings)}
+    assert len(left) == 4
+    unclear = warehouse.history.rows(
+        "select version from published_versions where published_at is null and removed_at is null"
+    )
+    assert unclear == []
+
+
+CHILD = """
+import importlib, os, resource, signal, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import test_runner_publish as tests
+from ingestion.settings import PublishSettings, Settings
+from ingestion.errors import IngestionError
+from runner.history import History
+from runner.publish import publish
+
+data, act = Path(sys.argv[2]), sys.argv[3]
+settings = Settings(data.parent, data, publish=PublishSettings(keep=3))
+history = History(settings.state_dir / "history.sqlite")
+run_id = tests.new_run_id()
+history.start_run(run_id, "child", "", tests.ORIGIN)
+if act == "kill":
+    module, name, times = sys.argv[4], sys.argv[5], int(sys.argv[6])
+    owner = importlib.import_module(module)
+    *path, last = name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    work, calls = getattr(owner, last), [0]
+    def killing(*args, **kwargs):
+        given = work(*args, **kwargs)
+        calls[0] += 1
+        if calls[0] == times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return given
+    setattr(owner, last, killing)
+else:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+try:
+    publish(settings, history, run_id, tests.TABLES)
+except IngestionError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def _child(warehouse: Warehouse, *arguments: str) -> subprocess.CompletedProcess[str]:
+    folders = [str(Path(__file__).parent), str(warehouse.settings.data_dir)]
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, *folders, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

@@ -1,0 +1,384 @@
+"""Runs from the command line: what they do, what stops them, and what they say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Call
+from toyshop import Answer, ToyShop
+
+ORPHAN = "sale_id,toy_id,amount\n4,99,1.00\n"
+
+
+def rows(call: Call, shop: ToyShop, query: str) -> list[dict[str, Any]]:
+    answer = call(shop, "sql", "--format", "json", query)
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)
+
+
+def checksums(shop: ToyShop) -> dict[str, str]:
+    manifest = json.loads((shop.published / "current" / "manifest.json").read_text())
+    return {table["name"]: table["checksum"] for table in manifest["tables"]}
+
+
+def summary(answer: Answer) -> dict[str, Any]:
+    return json.loads(answer.out.splitlines()[-1])
+
+
+def tree(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_first_run_publishes_and_says_where_to_look(fresh: ToyShop, call: Call) -> None:
+    answer = call(fresh, "run", "--log-format", "plain")
+
+    assert answer.code == 0, answer.out + answer.err
+    assert rows(call, fresh, "select sum(amount) as amount from sales.fct_sales") == [
+        {"amount": 24.80}
+    ]
+    version = fresh.published / str(fresh.current)
+    assert (version / "docs" / "index.html").stat().st_size > 1_000_000
+    assert (version / "parquet" / "core" / "dim_toys.parquet").is_file()
+    for said in ("stock", "till", "6 passed", str(fresh.current), "wellspring sql", "docs"):
+        assert said in answer.out
+
+
+def test_only_public_marts_are_published_as_base_tables_with_comments(
+    shop: ToyShop, call: Call
+) -> None:
+    found = rows(
+        call,
+        shop,
+        "select schema_name || '.' || table_name as name, comment from duckdb_tables() order by 1",
+    )
+    assert found == [
+        {"name": "core.dim_toys", "comment": 'One row per toy; it\'s "the" list.'},
+        {"name": "sales.fct_sales", "comment": "One row per sale."},
+    ]
+    assert rows(call, shop, "select 1 from duckdb_views() where not internal") == []
+    assert rows(
+        call,
+        shop,
+        "select comment from duckdb_columns() "
+        "where table_name = 'dim_toys' and column_name = 'toy_id'",
+    ) == [{"comment": "Number of the toy."}]
+
+
+def test_second_run_with_nothing_new_adds_nothing(shop: ToyShop, call: Call) -> None:
+    before = checksums(shop)
+
+    answer = call(shop, "run", "--log-format", "json")
+
+    assert answer.code == 0, answer.err
+    result = summary(answer)
+    assert {name: figures["rows"] for name, figures in result["sources"].items()} == {
+        "stock": 0,
+        "till": 0,
+    }
+    assert result["sources"]["till"]["total"] == 3
+    assert checksums(shop) == before
+
+
+def test_what_is_new_and_changed_arrives_once(shop: ToyShop, call: Call) -> None:
+    shop.add_toys((1, "great bear", "grey"), (3, "train", "red"))
+    shop.add_sales("sales_2.csv", "sale_id,toy_id,amount\n4,3,30.00\n")
+
+    answer = call(shop, "run", "--log-format", "json")
+
+    assert answer.code == 0, answer.err
+    result = summary(answer)
+    assert result["sources"]["stock"]["rows"] == 2
+    assert result["sources"]["till"]["rows"] == 1
+    assert rows(call, shop, "select toy_name from core.dim_toys order by toy_id") == [
+        {"toy_name": "great bear"},
+        {"toy_name": "robot"},
+        {"toy_name": "train"},
+    ]
+
+
+def test_warehouse_is_made_again_from_landing_by_chained_steps(shop: ToyShop, call: Call) -> None:
+    before = checksums(shop)
+    shutil.rmtree(shop.data / "warehouse")
+    shutil.rmtree(shop.systems)
+
+    answer = call(shop, "load", "build", "audit", "publish", "--log-format", "json")
+
+    assert answer.code == 0, answer.err
+    assert [step["step"] for step in summary(answer)["steps"]] == [
+        "prepare",
+        "load",
+        "build",
+        "audit",
+        "publish",
+    ]
+    assert checksums(shop) == before
+
+
+def test_failed_test_keeps_the_former_version_and_names_test_rows_and_source(
+    shop: ToyShop, call: Call
+) -> None:
+    before = shop.current
+    shop.add_sales("sales_2.csv", ORPHAN)
+
+    answer = call(shop, "run")
+
+    assert answer.code == 2
+    assert shop.current == before
+    assert shop.versions == [before]
+    for said in (
+        "relationships_fct_sales_toy_id__toy_id__ref_dim_toys_",
+        "on fct_sales",
+        "from_field=99",
+        "till.sales",
+        "not done: publish, docs",
+    ):
+        assert said in answer.out
+    again = call(shop, "publish")
+    assert again.code == 2
+    assert "the last audit of the warehouse failed" in again.err + again.out
+    assert shop.current == before
+
+
+def test_publish_refuses_a_warehouse_that_changed_after_its_audit(
+    shop: ToyShop, call: Call
+) -> None:
+    before = shop.current
+    assert call(shop, "build").code == 0
+
+    refused = call(shop, "publish")
+    assert refused.code == 2
+    assert "not audited since it last changed" in refused.out
+    assert "wellspring audit publish" in refused.out
+    assert shop.current == before
+
+    assert call(shop, "audit").code == 0
+    assert call(shop, "publish").code == 0
+    assert shop.current != before
+
+
+def test_warning_is_told_and_does_not_block(shop: ToyShop, call: Call) -> None:
+    before = shop.current
+    shop.add_sales("sales_2.csv", "sale_id,toy_id,amount\n4,1,-1.00\n")
+    shop.write(
+        "tests/dbt/assert_amounts_are_positive.sql",
+        """
+        {{ config(severity='warn') }}
+        select sale_id, amount from {{ ref('fct_sales') }} where amount <= 0
+        """,
+    )
+    answer = call(shop, "run")
+
+    assert answer.code == 0
+    assert "5 passed, 1 warned, 0 failed" in answer.out
+    assert "sale_id=4, amount=-1.00" in answer.out
+    assert shop.current != before
+
+
+def test_failed_model_names_its_file_and_stops_the_run(shop: ToyShop, call: Call) -> None:
+    before = shop.current
+    shop.write("models/marts/core/dim_toys.sql", "select no_such_column from {{ ref('colours') }}")
+
+    answer = call(shop, "run")
+
+    assert answer.code == 1
+    assert "dim_toys" in answer.out
+    assert "models/marts/core/dim_toys.sql" in answer.out
+    assert "no_such_column" in answer.err
+    assert "not done: audit, publish, docs" in answer.out
+    assert shop.current == before
+
+
+def test_one_failed_source_does_not_stop_the_others(shop: ToyShop, call: Call) -> None:
+    before = shop.current
+    (shop.systems / "stock.sqlite").write_bytes(b"this is no database, whatever it is called")
+    shop.add_sales("sales_2.csv", "sale_id,toy_id,amount\n4,1,1.00\n")
+
+    answer = call(shop, "run")
+
+    assert answer.code == 4, answer.out
+    assert "source stock" in answer.out
+    assert shop.current != before
+    assert rows(call, shop, "select count(*) as n from sales.fct_sales") == [{"n": 4}]
+    status = json.loads(call(shop, "status", "--json").out)
+    assert status["last_run"]["status"] == "partly"
+    assert status["sources"]["stock"]["last_failure"] > status["sources"]["stock"]["last_success"]
+    assert status["sources"]["till"]["last_failure"] is None
+
+
+def test_run_ends_when_no_source_can_be_read(fresh: ToyShop, call: Call) -> None:
+    shutil.rmtree(fresh.systems)
+
+    answer = call(fresh, "run")
+
+    assert answer.code == 4
+    assert "not done: load, build, audit, publish, docs" in answer.out
+    assert fresh.current is None
+
+
+def test_wrong_declaration_fails_before_anything_runs(fresh: ToyShop, call: Call) -> None:
+    path = "models/staging/till/_till__sources.yml"
+    text = (fresh.root / path).read_text()
+    (fresh.root / path).write_text(text.replace("format: csv", "format: cvs"))
+
+    answer = call(fresh, "run")
+
+    assert answer.code == 3
+    for said in (path, "till", "cvs", "csv"):
+        assert said in answer.out
+    assert not (fresh.data / "landing").exists()
+
+
+def test_project_that_dbt_refuses_is_told_without_a_traceback(shop: ToyShop, call: Call) -> None:
+    shop.write("models/marts/core/dim_toys.sql", "select * from {{ ref('no_such_model') }}")
+
+    answer = call(shop, "build")
+
+    assert answer.code == 3
+    assert "no_such_model" in answer.out
+    assert "Traceback" not in answer.out + answer.err
+
+
+def test_wrong_setting_is_told(shop: ToyShop, call: Call) -> None:
+    shop.write("wellspring.toml", "[publish]\nkep = 3\n")
+
+    answer = call(shop, "status")
+
+    assert answer.code == 3
+    assert "publish.kep" in answer.err
+    assert "keep" in answer.err
+
+
+def test_selection_works_on_its_part_and_carries_the_rest_over(shop: ToyShop, call: Call) -> None:
+    first = shop.current
+    shop.add_toys((3, "train", "red"))
+    shop.add_sales("sales_2.csv", ORPHAN)
+
+    answer = call(shop, "run", "--select", "+dim_toys", "--log-format", "json")
+
+    assert answer.code == 0, answer.err + answer.out
+    assert list(summary(answer)["sources"]) == ["stock"]
+    manifest = json.loads((shop.published / "current" / "manifest.json").read_text())
+    assert {
+        table["name"]: (table["rows"], table["from_version"]) for table in manifest["tables"]
+    } == {
+        "core.dim_toys": (3, shop.current),
+        "sales.fct_sales": (3, first),
+    }
+
+
+def test_exclusion_leaves_out(shop: ToyShop, call: Call) -> None:
+    answer = call(shop, "build", "--exclude", "fct_sales+", "--dry-run", "--log-format", "json")
+
+    names = [node["name"] for node in json.loads(answer.out)[0]["nodes"]]
+    assert "dim_toys" in names
+    assert "fct_sales" not in names
+    assert "sales_by_toy" not in names
+
+
+def test_selection_that_matches_nothing_is_told(shop: ToyShop, call: Call) -> None:
+    answer = call(shop, "run", "--select", "dim_toyz")
+
+    assert answer.code == 3
+    assert "dim_toyz" in answer.out
+
+
+@pytest.mark.parametrize("state", ["fresh", "shop"])
+def test_dry_run_tells_everything_and_changes_nothing(
+    state: str, call: Call, request: pytest.FixtureRequest
+) -> None:
+    shop: ToyShop = request.getfixturevalue(state)
+    shop.add_sales("sales_2.csv", ORPHAN)
+    logs = shop.data / "state" / "logs"
+    before = {name: seen for name, seen in tree(shop.data).items() if "logs" not in name}
+
+    answer = call(shop, "run", "--dry-run")
+
+    assert answer.code == 0
+    order = [
+        answer.out.index(name)
+        for name in ("stock (database", "till (files", "lookups.colours", "staging.stg_till__sales")
+    ]
+    assert order == sorted(order)
+    assert answer.out.index("core.dim_toys (table)") < answer.out.index("sales.sales_by_toy")
+    for said in ("6 tests", "unique_dim_toys_toy_id", "tables: core.dim_toys, sales.fct_sales"):
+        assert said in answer.out
+    after = {name: seen for name, seen in tree(shop.data).items() if "logs" not in name}
+    assert after == before or (state == "fresh" and logs.exists())
+
+
+def test_json_log_is_one_object_a_line(shop: ToyShop, call: Call) -> None:
+    answer = call(shop, "run", "--log-format", "json")
+
+    events = [json.loads(line) for line in answer.err.splitlines()]
+    assert events[0]["event"] == "run_started"
+    finished = [event["step"] for event in events if event["event"] == "step_finished"]
+    assert finished == ["prepare", "extract", "load", "build", "audit", "publish", "docs"]
+    assert {event["run_id"] for event in events} == {shop.current}
+    assert summary(answer)["published"] == shop.current
+
+
+def test_quiet_run_says_nothing_on_the_way(shop: ToyShop, call: Call) -> None:
+    assert call(shop, "build", "--quiet").err == ""
+
+
+def test_history_keeps_who_started_what(shop: ToyShop) -> None:
+    connection = sqlite3.connect(shop.data / "state" / "history.sqlite")
+    connection.row_factory = sqlite3.Row
+    run = connection.execute("select * from runs").fetchone()
+    steps = connection.execute("select step, status from steps order by position").fetchall()
+    version = connection.execute("select * from published_versions").fetchone()
+    connection.close()
+
+    assert run["command"] == "wellspring run --quiet"
+    assert run["status"] == "succeeded"
+    assert run["exit_code"] == 0
+    assert run["settings_hash"]
+    assert [step["step"] for step in steps][-1] == "docs"
+    assert {step["status"] for step in steps} == {"ok"}
+    assert version["version"] == run["run_id"] == shop.current
+    assert version["table_count"] == 2
+    assert version["row_count"] == 5
+
+
+def test_full_refresh_gives_the_same_marts(shop: ToyShop, call: Call) -> None:
+    before = checksums(shop)
+
+    answer = call(shop, "run", "--full-refresh")
+
+    assert answer.code == 0
+    assert checksums(shop) == before
+
+
+def test_step_named_twice_and_unknown_commands_are_refused(shop: ToyShop, call: Call) -> None:
+    assert call(shop, "load", "load").code == 6
+    assert call(shop, "load", "nonsense").code == 64
+    assert call(shop, "nonsense").code == 64
+    assert call(shop, "run", "--nonsense").code == 64
+
+
+def test_clean_keeps_landing_and_what_is_published(shop: ToyShop, call: Call) -> None:
+    landing = tree(shop.data / "landing")
+
+    answer = call(shop, "clean")
+
+    assert answer.code == 0
+    assert not (shop.root / "target").exists()
+    assert tree(shop.data / "landing") == landing
+    assert rows(call, shop, "select count(*) as n from core.dim_toys") == [{"n": 2}]
+
+
+def test_clean_removes_landing_only_when_confirmed(shop: ToyShop, call: Call) -> None:
+    refused = call(shop, "clean", "--landing")
+    assert refused.code == 6
+    assert (shop.data / "landing").is_dir()
+
+    assert call(shop, "clean", "--landing", "--yes").code == 0
+    assert not (shop.data / "landing").exists()
+    assert rows(call, shop, "select count(*) as n from core.dim_toys") == [{"n": 2}]
+    assert call(shop, "run").code == 0
+    assert rows(call, shop, "select count(*) as n from core.dim_toys") == [{"n": 2}]
