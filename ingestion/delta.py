@@ -1,14 +1,14 @@
 """What a source shows now, compared with what has landed: only the difference is landed.
 
-spool (Parquet, as read) ─┐
-landed files (Parquet) ───┴─> hash of all columns, latest landed version per key -> new rows, tombstones
+spool, as read ─┐
+landed files ───┴─> hash of all columns, latest landed version per key -> new rows, tombstones
 
 Because the comparison is with landing itself, reading a window, a boundary or a whole table again
 adds nothing, and no state is kept beside landing: the cursor's high-water mark is read from it too.
 
 - A row is landed if it differs from the latest landed version of its key in any column that the
   source has now. A column that is new and NULL, or gone from the source, makes no difference.
-- A key that one reading shows in several versions is landed as a whole group, in the cursor's order.
+- A key that one reading shows in several versions is landed as a whole group.
 - Without a key, the n-th copy of a row is landed unless n copies have landed already.
 - A key that has gone is landed once more, as its last version with `_deleted = true` (sweep).
 
@@ -104,6 +104,8 @@ class Delta:
         self._landed = sorted(landed, key=lambda file: (file.load_id, str(file.path)))
         self._open: duckdb.DuckDBPyConnection | None = None
         self._types: dict[str, str] | None = None
+        self._incoming: Spool | None = None
+        self._landed_keys: _Key | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -190,22 +192,21 @@ class Delta:
             One column per key column, in the types of the keys' file.
         """
         assert spool.keys is not None
-        types = self.describe([spool.keys])
-        self._make_incoming(spool, self.describe(spool.files))
-        self._make_landed(spool, {})
-        names = ", ".join(quoted(name) for name in spool.key)
+        key = self._prepare(spool)
+        names = ", ".join(f"source_rows.{quoted(name)}" for name in spool.key)
+        own = ", ".join(quoted(name) for name in spool.key)
         return self.connection.execute(
             f"""
-            with source_keys as (
-                select {names}, {_key_texts(spool.key, types)} from {scan([spool.keys])}
+            with source_rows as (
+                select {own}, {key.columns(self.describe([spool.keys]))} from {scan([spool.keys])}
             ),
             known as (
-                select {_key_names(spool.key)} from incoming
-                union
-                select {_key_names(spool.key)} from landed where not {_i("deleted")}
+                select {key.names} from incoming
+                union all
+                select {key.names} from landed_keys where not {_i("deleted")}
             )
-            select {names} from source_keys
-            anti join known on {_same_key(spool.key, "source_keys", "known")}
+            select {names} from source_rows
+            anti join known on {key.same("source_rows", "known")}
             """
         ).to_arrow_table()
 
@@ -216,13 +217,13 @@ class Delta:
             spool: What was read.
             out: The Parquet file to write; it is not made if there is nothing to land.
         """
-        types = self.describe(spool.files)
         if not self._landed:
-            return self._all_rows(spool, types, out)
-        self._make_incoming(spool, types)
-        self._make_landed(spool, types)
-        self._make_changed(spool)
-        self._make_gone(spool)
+            return self._all_rows(spool, out)
+        key = self._prepare(spool)
+        types = self.describe(spool.files)
+        self._make_landed(spool, key, types)
+        self._make_changed(key)
+        self._make_gone(spool, key)
         (read,) = self._one("select count(*) from incoming")
         (changed,) = self._one("select count(*) from changed")
         (deleted,) = self._one("select count(*) from gone")
@@ -231,9 +232,10 @@ class Delta:
         self._write(self._rows_to_land(spool, types, changed, deleted), out)
         return Difference(out, changed, deleted, read)
 
-    def _all_rows(self, spool: Spool, types: Mapping[str, str], out: Path) -> Difference:
+    def _all_rows(self, spool: Spool, out: Path) -> Difference:
         """Nothing has landed yet, so everything is new."""
-        if not spool.files:
+        types = self.describe(spool.files)
+        if not types:
             return Difference()
         (read,) = self._one(f"select count(*) from {scan(spool.files)}")
         if not read:
@@ -242,74 +244,89 @@ class Delta:
         self._write(f"select {columns}, false as {DELETED} from {scan(spool.files)}", out)
         return Difference(out, changed=read, read=read)
 
-    def _make_incoming(self, spool: Spool, types: Mapping[str, str]) -> None:
+    def _prepare(self, spool: Spool) -> _Key:
+        """Tables `incoming` and, for a sweep, `landed_keys`; made once for the same reading."""
+        types = self.describe(spool.files)
+        kinds = [types, self.landed_columns]
+        if spool.keys is not None:
+            kinds.append(self.describe([spool.keys]))
+        key = _Key(spool.key, [kind for kind in kinds if kind])
+        if self._incoming != spool:
+            self._make_incoming(spool, key, types)
+            self._incoming = spool
+        if spool.sweep and self._landed_keys != key:
+            self._make_landed_keys(key)
+            self._landed_keys = key
+        return key
+
+    def _make_incoming(self, spool: Spool, key: _Key, types: Mapping[str, str]) -> None:
         """Table `incoming`: place, key, cursor and hash of every row read."""
-        source = (
-            scan(spool.files)
-            if spool.files
-            else "(select '' as filename, 0 as file_row_number where false)"
-        )
-        identity = _identity(spool, types, self.landed_columns, types)
+        nothing = "(select '' as filename, 0 as file_row_number where false)"
+        source = scan(spool.files) if spool.files else nothing
         self.connection.execute(
             f"""
             create or replace temp table incoming as
-            select filename as {_i("part")}, file_row_number as {_i("row")}, {identity}
+            select
+                filename as {_i("part")}, file_row_number as {_i("row")},
+                {_identity(spool.cursor, types, self.landed_columns, types, key.columns(types))}
             from {source}
             """
         )
 
-    def _make_landed(self, spool: Spool, types: Mapping[str, str]) -> None:
-        """Table `landed`: place, key, cursor and hash of the rows of each key's latest load."""
-        deleted = f"coalesce({DELETED}, false)" if DELETED in self.landed_columns else "false"
-        identity = _identity(spool, self.landed_columns, types, types)
-        rows = f"""
-            select
-                filename as {_i("part")}, file_row_number as {_i("row")},
-                load_time as {_i("load")}, {deleted} as {_i("deleted")}, {identity}
-            from {self._landed_rows()}
-            """
-        latest = ""
-        if spool.key:
-            # Without a sweep only the keys that were read matter, which spares memory.
-            if not spool.sweep:
-                latest = f"semi join incoming on {_same_key(spool.key, 'landed_rows', 'incoming')}"
-            keys = _key_names(spool.key)
-            load = _i("load")
-            latest += f" qualify {load} = max({load}) over (partition by {keys})"
+    def _make_landed(self, spool: Spool, key: _Key, types: Mapping[str, str]) -> None:
+        """Table `landed`: rows of the latest load of every key that was read, as in `incoming`."""
+        keys, latest = "", ""
+        if key:
+            # Only the keys that were read matter: the others are left out before any hashing.
+            keys = f", {key.columns(self.landed_columns)}"
+            latest = f"""
+                semi join incoming on {key.same("landed_rows", "incoming")}
+                qualify {_i("load")} = max({_i("load")}) over (partition by {key.names})
+                """
+        identity = _identity(spool.cursor, self.landed_columns, types, types, key.names)
         self.connection.execute(
             f"""
             create or replace temp table landed as
-            with landed_rows as ({rows})
-            select landed_rows.* from landed_rows {latest}
+            with landed_rows as (select *, {self._places}{keys} from {self._landed_rows()})
+            select {_i("part")}, {_i("row")}, {_i("load")}, {_i("deleted")}, {identity}
+            from landed_rows {latest}
             """
         )
 
-    def _make_changed(self, spool: Spool) -> None:
-        """Table `changed`: places of the rows to land."""
-        select = _changed_keys(spool.key) if spool.key else _changed_copies()
-        self.connection.execute(f"create or replace temp table changed as {select}")
-
-    def _make_gone(self, spool: Spool) -> None:
-        """Table `gone`: places of the last versions of keys that the source has no more."""
-        if not spool.sweep:
-            self.connection.execute(
-                "create or replace temp table gone as select * from changed limit 0"
-            )
-            return
-        source_keys = f"select {_key_names(spool.key)} from incoming"
-        if spool.keys is not None:
-            texts = _key_texts(spool.key, self.describe([spool.keys]))
-            source_keys += f" union all select {texts} from {scan([spool.keys])}"
+    def _make_landed_keys(self, key: _Key) -> None:
+        """Table `landed_keys`: the place of the last row of every key that has landed."""
         self.connection.execute(
             f"""
-            create or replace temp table gone as
-            with source_keys as ({source_keys}),
-            latest as ({_latest("landed", spool.key)})
-            select latest.{_i("part")}, latest.{_i("row")} from latest
-            anti join source_keys on {_same_key(spool.key, "latest", "source_keys")}
-            where not latest.{_i("deleted")}
+            create or replace temp table landed_keys as
+            select {self._places}, {key.columns(self.landed_columns)}
+            from {self._landed_rows()}
+            qualify row_number() over (
+                partition by {key.names}
+                order by {_i("load")} desc, {_i("part")} desc, {_i("row")} desc
+            ) = 1
             """
         )
+
+    def _make_changed(self, key: _Key) -> None:
+        """Table `changed`: places of the rows to land."""
+        select = _changed_keys(key) if key else _CHANGED_COPIES
+        self.connection.execute(f"create or replace temp table changed as {select}")
+
+    def _make_gone(self, spool: Spool, key: _Key) -> None:
+        """Table `gone`: places of the last versions of keys that the source has no more."""
+        gone = "select * from changed limit 0"
+        if spool.sweep:
+            source_keys = f"select {key.names} from incoming"
+            if spool.keys is not None:
+                columns = key.columns(self.describe([spool.keys]))
+                source_keys += f" union all select {columns} from {scan([spool.keys])}"
+            gone = f"""
+                with source_keys as ({source_keys})
+                select landed_keys.{_i("part")}, landed_keys.{_i("row")} from landed_keys
+                anti join source_keys on {key.same("landed_keys", "source_keys")}
+                where not landed_keys.{_i("deleted")}
+                """
+        self.connection.execute(f"create or replace temp table gone as {gone}")
 
     def _rows_to_land(
         self, spool: Spool, types: Mapping[str, str], changed: int, deleted: int
@@ -347,6 +364,15 @@ class Delta:
                 """
             )
         return " union all by name ".join(f"(from ({part}))" for part in parts)
+
+    @property
+    def _places(self) -> str:
+        """Where a landed row lies, its load, and whether it marks a deletion."""
+        deleted = f"coalesce({DELETED}, false)" if DELETED in self.landed_columns else "false"
+        return (
+            f"filename as {_i('part')}, file_row_number as {_i('row')}, "
+            f"load_time as {_i('load')}, {deleted} as {_i('deleted')}"
+        )
 
     def _landed_rows(self) -> str:
         """All landed rows, each with the time of its load."""
@@ -391,54 +417,78 @@ def _i(name: str) -> str:
     return quoted(_INTERNAL + name)
 
 
-def _key_names(key: Sequence[str]) -> str:
-    return ", ".join(_i(f"key{n}") for n in range(len(key)))
+class _Key:
+    """The columns that identify a row, as expressions that can be compared on all sides.
 
+    Args:
+        names: Columns of the key.
+        types: Types of the columns on each side. Where they agree the column is compared as it is,
+            otherwise as a text that does not depend on the width of a number's type.
+    """
 
-def _key_texts(key: Sequence[str], types: Mapping[str, str]) -> str:
-    """The key's columns as texts that do not depend on the width of a number's type."""
-    return ", ".join(f"{_text(name, types)} as {_i(f'key{n}')}" for n, name in enumerate(key))
+    def __init__(self, names: Sequence[str], types: Sequence[Mapping[str, str]]) -> None:
+        self._names = tuple(names)
+        self._as_is = {name for name in names if len({side.get(name) for side in types}) == 1}
 
+    def __bool__(self) -> bool:
+        return bool(self._names)
 
-def _same_key(key: Sequence[str], left: str, right: str) -> str:
-    names = [_i(f"key{n}") for n in range(len(key))]
-    return " and ".join(f"{left}.{n} is not distinct from {right}.{n}" for n in names)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and (self._names, self._as_is) == (
+            other._names,
+            other._as_is,
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._names)
+
+    @property
+    def names(self) -> str:
+        """Names of the internal columns."""
+        return ", ".join(_i(f"key{n}") for n in range(len(self._names)))
+
+    def columns(self, types: Mapping[str, str]) -> str:
+        """Expressions of the internal columns, for a side with these types."""
+        return ", ".join(
+            f"{quoted(name) if name in self._as_is and name in types else _text(name, types)}"
+            f" as {_i(f'key{n}')}"
+            for n, name in enumerate(self._names)
+        )
+
+    def same(self, left: str, right: str) -> str:
+        """Condition that two relations show the same key."""
+        internal = [_i(f"key{n}") for n in range(len(self._names))]
+        return " and ".join(f"{left}.{n} is not distinct from {right}.{n}" for n in internal)
 
 
 def _identity(
-    spool: Spool,
+    cursor: str | None,
     own: Mapping[str, str],
     other: Mapping[str, str],
     compared: Mapping[str, str],
+    keys: str,
 ) -> str:
     """Key, cursor and hash of a row; the same for both sides if the row is the same.
 
     Args:
-        spool: Names the key and the cursor.
+        cursor: Column that orders the versions of a key.
         own: Types of the side whose rows are described.
         other: Types of the other side.
         compared: The columns that count, those the source has now.
+        keys: Expressions of the key's columns; empty without a key.
     """
     values = ", ".join(_comparable(name, own, other) for name in compared)
-    cursor = _text(spool.cursor, own) if spool.cursor else "null::varchar"
-    if spool.cursor and own.get(spool.cursor, "").startswith("TIMESTAMP"):
-        cursor = f"strftime({quoted(spool.cursor)}, '%Y-%m-%d %H:%M:%S.%f')"
-    columns = [f"{cursor} as {_i('cursor')}", f"hash({values or 'null'}) as {_i('hash')}"]
-    if spool.key:
-        columns.insert(0, _key_texts(spool.key, own))
-    return ", ".join(columns)
+    order = _text(cursor, own) if cursor else "null::varchar"
+    if cursor and own.get(cursor, "").startswith("TIMESTAMP"):
+        order = f"strftime({quoted(cursor)}, '%Y-%m-%d %H:%M:%S.%f')"
+    columns = [f"{order} as {_i('cursor')}", f"hash({values or 'null'}) as {_i('hash')}"]
+    return ", ".join([keys, *columns] if keys else columns)
 
 
 def _text(name: str, types: Mapping[str, str]) -> str:
     """A column as text; NULL if this side does not have it."""
     kind = types.get(name)
-    if kind is None:
-        return "null::varchar"
-    column = quoted(name)
-    if kind.startswith("DECIMAL") and not kind.endswith(",0)"):
-        # 1.50 and 1.5 are the same number, whatever the scale of its type.
-        return f"rtrim(rtrim({column}::varchar, '0'), '.')"
-    return f"{column}::varchar"
+    return "null::varchar" if kind is None else _text_of(quoted(name), kind)
 
 
 def _comparable(name: str, own: Mapping[str, str], other: Mapping[str, str]) -> str:
@@ -446,7 +496,7 @@ def _comparable(name: str, own: Mapping[str, str], other: Mapping[str, str]) -> 
     mine, theirs = own.get(name), other.get(name)
     column = quoted(name)
     if mine is None:
-        return "null::varchar" if theirs is None else f"null::{_common(theirs, theirs)}"
+        return f"null::{theirs or 'varchar'}"
     if theirs is None or mine == theirs:
         return column
     if mine == "VARCHAR":
@@ -460,6 +510,7 @@ def _comparable(name: str, own: Mapping[str, str], other: Mapping[str, str]) -> 
 
 def _text_of(expression: str, kind: str) -> str:
     if kind.startswith("DECIMAL") and not kind.endswith(",0)"):
+        # 1.50 and 1.5 are the same number, whatever the scale of its type.
         return f"rtrim(rtrim(({expression})::varchar, '0'), '.')"
     return f"({expression})::varchar"
 
@@ -477,56 +528,52 @@ def _common(mine: str, theirs: str) -> str:
     return "VARCHAR"
 
 
-def _latest(table: str, key: Sequence[str]) -> str:
-    """Query of the last row of each key in `incoming` or `landed`."""
-    return f"select * from {table} qualify {_rank(key)} = 1"
-
-
-def _rank(key: Sequence[str]) -> str:
+def _ranked(key: _Key, table: str) -> str:
+    """Query of `incoming` or `landed` with the number of each row, counted back from the last."""
     return (
-        f"row_number() over (partition by {_key_names(key)} order by "
-        f"{_i('cursor')} desc nulls last, {_i('part')} desc, {_i('row')} desc)"
+        f"select *, row_number() over (partition by {key.names} order by "
+        f"{_i('cursor')} desc nulls last, {_i('part')} desc, {_i('row')} desc) as {_i('back')} "
+        f"from {table}"
     )
 
 
-def _changed_keys(key: Sequence[str]) -> str:
+def _changed_keys(key: _Key) -> str:
     """Query of the rows of every key whose versions are not just those that landed last."""
     return f"""
-        with ranked as (select *, {_rank(key)} as {_i("back")} from incoming),
-        latest as ({_latest("landed", key)}),
+        with ranked as ({_ranked(key, "incoming")}),
+        latest as ({_ranked(key, "landed")} qualify {_i("back")} = 1),
         newer as (
             select ranked.* from ranked
-            left join latest on {_same_key(key, "ranked", "latest")}
+            left join latest on {key.same("ranked", "latest")}
             where latest.{_i("hash")} is null or latest.{_i("deleted")}
                 or (ranked.{_i("back")} = 1 and ranked.{_i("hash")} <> latest.{_i("hash")})
         ),
         unknown as (
             select ranked.* from ranked
-            anti join landed on {_same_key(key, "ranked", "landed")}
+            anti join landed on {key.same("ranked", "landed")}
                 and ranked.{_i("hash")} = landed.{_i("hash")}
             where ranked.{_i("back")} > 1
         ),
         changed_keys as (
-            select {_key_names(key)} from newer union select {_key_names(key)} from unknown
+            select {key.names} from newer union all select {key.names} from unknown
         )
         select incoming.{_i("part")}, incoming.{_i("row")} from incoming
-        semi join changed_keys on {_same_key(key, "incoming", "changed_keys")}
+        semi join changed_keys on {key.same("incoming", "changed_keys")}
         """
 
 
-def _changed_copies() -> str:
-    """Query of the rows of which fewer copies have landed than were read; there is no key."""
-    return f"""
-        with landed_copies as (
-            select {_i("hash")}, count(*) as copies from landed group by all
-        ),
-        numbered as (
-            select *, row_number() over (
-                partition by {_i("hash")} order by {_i("part")}, {_i("row")}
-            ) as copy
-            from incoming
-        )
-        select numbered.{_i("part")}, numbered.{_i("row")} from numbered
-        left join landed_copies using ({_i("hash")})
-        where copy > coalesce(copies, 0)
-        """
+# Query of the rows of which fewer copies have landed than were read; there is no key.
+_CHANGED_COPIES = f"""
+    with landed_copies as (
+        select {_i("hash")}, count(*) as copies from landed group by all
+    ),
+    numbered as (
+        select *, row_number() over (
+            partition by {_i("hash")} order by {_i("part")}, {_i("row")}
+        ) as copy
+        from incoming
+    )
+    select numbered.{_i("part")}, numbered.{_i("row")} from numbered
+    left join landed_copies using ({_i("hash")})
+    where copy > coalesce(copies, 0)
+    """
