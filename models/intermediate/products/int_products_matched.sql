@@ -11,25 +11,41 @@ shop_codes as (
     where source = 'shop'
 ),
 
-identified as (
+completed as (
     select
         codes.product_code_key,
         codes.source,
         codes.source_product_id,
-        case
-            when exceptions.ean is not null then 'exception'
-            when codes.ean is not null then 'ean'
-            when shop_codes.ean is not null then 'sku'
-            else 'none'
-        end as matched_by,
-        coalesce(exceptions.ean, codes.ean, shop_codes.ean) as ean
+        codes.ean,
+        exceptions.sku is not null as is_exception,
+        coalesce(
+            lower(replace(exceptions.sku, '-', '')), codes.sku_compact
+        ) as sku_compact
     from codes
     left join exceptions
         on
             codes.source = exceptions.source
-            and codes.source_product_id = exceptions.source_product_id
+            and codes.source_product_id = exceptions.source_code
+),
+
+identified as (
+    select
+        completed.product_code_key,
+        completed.source,
+        completed.source_product_id,
+        case
+            when completed.is_exception then 'exception'
+            when completed.ean is not null then 'ean'
+            when shop_codes.ean is not null then 'sku'
+            else 'none'
+        end as matched_by,
+        case
+            when completed.is_exception then shop_codes.ean
+            else coalesce(completed.ean, shop_codes.ean)
+        end as ean
+    from completed
     left join shop_codes
-        on codes.sku_compact = shop_codes.sku_compact
+        on completed.sku_compact = shop_codes.sku_compact
 ),
 
 matched as (

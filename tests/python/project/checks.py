@@ -205,7 +205,7 @@ def described(manifest: Manifest) -> list[Finding]:
         text = " ".join((thing.get("description") or "").split())
         if not text:
             findings.append(Finding(thing["original_file_path"], f"{owner} has no description"))
-        elif thing.get("resource_type") in {"model", "seed"} and not re.match("One row per ", text):
+        elif thing.get("resource_type") in {"model", "seed", "source"} and not re.match("One row per ", text):
             message = f"{owner}: begin its description with 'One row per ...', the grain"
             findings.append(Finding(thing["original_file_path"], message))
         for name, column in (thing.get("columns") or {}).items():
@@ -224,14 +224,16 @@ def _restates(name: str, description: str) -> bool:
 def _describable(manifest: Manifest, project: str) -> Iterator[tuple[str, Node]]:
     for node in manifest["nodes"].values():
         is_generic = bool(node.get("test_metadata"))
-        if node["package_name"] == project and not is_generic:
+        is_hook = node["resource_type"] == "operation"
+        if node["package_name"] == project and not is_generic and not is_hook:
             yield f"{node['resource_type']} {node['name']}", node
     for kind in ("sources", "exposures", "unit_tests", "groups"):
         for node in manifest.get(kind, {}).values():
             if node["package_name"] == project:
                 yield f"{kind[:-1]} {node['name']}", node
     for macro in manifest["macros"].values():
-        if macro["package_name"] != project:
+        # dbt names a materialization's macro itself, arguments included
+        if macro["package_name"] != project or macro["name"].startswith("materialization_"):
             continue
         yield f"macro {macro['name']}", macro
         for argument in macro.get("arguments") or []:

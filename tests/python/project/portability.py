@@ -46,8 +46,8 @@ SHARED_FUNCTIONS = _words(
     if ifnull instr isnan kurtosis lag last_day last_value lcase lcm lead least left length
     levenshtein ln log10 log2 lower lpad make_date max max_by md5 median min min_by minute month
     nth_value ntile nullif percent_rank percentile_cont percentile_disc pi pow power quarter
-    radians rank repeat replace reverse right round row_number rpad second sign sin skewness split_part sqrt
-    starts_with stddev stddev_pop stddev_samp string_agg substr substring sum tan translate trim
+    radians rank repeat replace reverse right round row_number rpad second sign sin skewness
+    split_part sqrt starts_with stddev stddev_pop stddev_samp string_agg substr substring sum tan translate trim
     try_cast ucase upper var_pop var_samp variance week weekofyear year
     """
 )
@@ -137,6 +137,8 @@ CORE_EXPRESSIONS = _words(
     "safe_cast split_part string_literal"
 )
 
+TIME_FORMAT = re.compile(r"[yMdHms]+([-/.:T ]+[yMdHms]+)*")
+
 MARK = re.compile(r"__dispatched_(\d+)__")
 
 
@@ -178,12 +180,10 @@ class Dispatcher:
     """Stands in for `adapter.dispatch` while dbt compiles, and remembers each call.
 
     Attributes:
-        project: dbt's name of the project whose macros are hidden from the refusal check.
         calls: per mark, the Spark text and the opaque text.
         missing: macros with no implementation that Spark could use.
     """
 
-    project: str
     calls: list[tuple[str, str]] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
 
@@ -193,7 +193,7 @@ class Dispatcher:
             return lambda *args, **kwargs: CORE_TYPES[name]
         if namespace == "dbt":
             core = name in CORE_EXPRESSIONS and self._find(wrapper, name, namespace)
-            return core or original(wrapper, name, namespace)
+            return self._marking(name, core) if core else original(wrapper, name, namespace)
         if self._find(wrapper, name, namespace, ("duckdb", "default")) is None or "__" in name:
             return original(wrapper, name, namespace)
         macro = self._find(wrapper, name, namespace)
@@ -243,6 +243,20 @@ class Dispatcher:
         return compiled
 
 
+def _as_argument(value: Any) -> str:
+    """Show a macro's argument as SQL where it is SQL, so that it is judged, else as a text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(_as_argument(item) for item in value)
+    text = str(value)
+    is_pattern = TIME_FORMAT.fullmatch(text) or re.search(r"^\[|[\^\\]", text)
+    try:
+        if not is_pattern and sqlglot.parse_one(f"select {text}", read="duckdb").expressions:
+            return text
+    except SqlglotError:
+        pass
+    return "'" + text.replace("'", "''") + "'"
+
+
 def render(
     project_dir: Path, target_path: Path, data_dir: Path
 ) -> tuple[list[Rendering], set[str]]:
@@ -264,24 +278,29 @@ def render(
     from dbt.context.providers import BaseDatabaseWrapper
 
     original = BaseDatabaseWrapper.dispatch
-    dispatcher = Dispatcher(project="")
+    dispatcher = Dispatcher()
 
     def patched(wrapper: Any, macro_name: str, macro_namespace: str | None = None, **_: Any) -> Any:
         return dispatcher.dispatch(original, wrapper, macro_name, macro_namespace)
 
     (data_dir / "warehouse").mkdir(parents=True, exist_ok=True)
-    arguments = ["compile", "--project-dir", str(project_dir), "--profiles-dir", str(project_dir)]
-    arguments += ["--target-path", str(target_path), "--no-populate-cache", "--quiet"]
-    arguments += ["--no-partial-parse", "--resource-type", "model", "--resource-type", "test"]
-    with (
-        mock.patch.dict(os.environ, {"WELLSPRING_DATA": str(data_dir)}),
-        mock.patch.object(BaseDatabaseWrapper, "dispatch", patched),
-    ):
-        outcome = dbtRunner().invoke(arguments)
-    if not outcome.success:
-        raise RuntimeError(f"dbt compile failed: {outcome.exception or outcome.result}")
-    nodes = [result.node for result in outcome.result.results]
+    common = ["--project-dir", str(project_dir), "--profiles-dir", str(project_dir), "--quiet"]
+    common += ["--target-path", str(target_path)]
+    chosen = ["--no-populate-cache", "--exclude", "test_type:generic", "test_type:unit"]
+    with mock.patch.dict(os.environ, {"WELLSPRING_DATA": str(data_dir)}):
+        # parsed before the stand-in is there: dbt reads dispatch calls while it parses
+        manifest = _invoke(dbtRunner(), ["parse", *common])
+        with mock.patch.object(BaseDatabaseWrapper, "dispatch", patched):
+            outcome = _invoke(dbtRunner(manifest=manifest), ["compile", *common, *chosen])
+    nodes = [result.node for result in outcome.results]
     return list(_rendered(nodes, dispatcher)), dispatcher.missing
+
+
+def _invoke(runner: Any, arguments: list[str]) -> Any:
+    outcome = runner.invoke(arguments)
+    if not outcome.success:
+        raise RuntimeError(f"dbt {arguments[0]} failed: {outcome.exception or outcome.result}")
+    return outcome.result
 
 
 def _rendered(nodes: list[Any], dispatcher: Dispatcher) -> Iterator[Rendering]:

@@ -1,0 +1,191 @@
+"""A warehouse for the checks: the project built over empty raw tables, and the worked example run in full.
+
+project ─> dbt parse ─> empty raw tables ─> dbt run, docs generate ─> `built_project` (manifest, catalog)
+anycompany serve ─> python -m ingestion ─> dbt build ─> `example_warehouse` (warehouse, truth)
+
+Both are made once for a test session, also under xdist: the first worker that needs one makes it behind a
+file lock in a folder that all workers share; the others find it finished. dbt runs in processes of
+its own, because it keeps one DuckDB handle per process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+PROJECT = Path(__file__).parents[3]
+EXAMPLE_SCALE = "0.02"
+
+
+@dataclass(frozen=True)
+class BuiltProject:
+    """The project built without data.
+
+    Attributes:
+        manifest: dbt's manifest.
+        catalog: dbt's catalog of the built relations.
+    """
+
+    manifest: Mapping[str, Any]
+    catalog: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ExampleWarehouse:
+    """The worked example at a small scale, from its source systems to the marts.
+
+    Attributes:
+        data_dir: the run's data folder.
+        warehouse: the DuckDB file; open it read-only.
+        truth: folder of the generator's truth, one Parquet file per table.
+        build_log: what `dbt build` printed.
+    """
+
+    data_dir: Path
+    warehouse: Path
+    truth: Path
+    build_log: str
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Run a query over the warehouse; `truth('sales_daily')` names a table of the truth."""
+        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
+            connection.execute(
+                f"create temp macro truth(name) as table "
+                f"select * from read_parquet('{self.truth}/' || name || '.parquet')"
+            )
+            return connection.execute(query).fetchall()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Make the content of `folder` once, however many processes ask for it at the same time.
+
+    A failure is kept too, so that the others fail at once with its message.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done, failed = folder / "done", folder / "failed"
+    with _locked(folder / "lock"):
+        if not done.exists() and not failed.exists():
+            try:
+                make(folder)
+                done.touch()
+            except Exception as error:
+                failed.write_text(str(error))
+    if failed.exists():
+        pytest.fail(f"{failed}\n{failed.read_text()}", pytrace=False)
+    return folder
+
+
+def run(command: list[str], data_dir: Path, timeout_s: int = 600, **settings: str) -> str:
+    """Run one command of the project over its own data folder and return what it printed."""
+    environment = {**os.environ, **settings, "WELLSPRING_DATA": str(data_dir)}
+    outcome = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=timeout_s
+    )
+    if outcome.returncode != 0:
+        lines = (outcome.stdout + outcome.stderr).splitlines()
+        told = [line for line in lines if not re.search(r" (START|OK|PASS|SKIP) ", line)]
+        shown = "\n".join(told[-40:])
+        raise RuntimeError(f"{' '.join(command)} ended with {outcome.returncode}:\n{shown}")
+    return outcome.stdout
+
+
+def dbt(data_dir: Path, *arguments: str) -> str:
+    """Run dbt on the project, its artifacts kept inside the data folder."""
+    base = [sys.executable, "-m", "dbt.cli.main"]
+    target = ["--target-path", str(data_dir / "target"), "--no-use-colors"]
+    return run([*base, *arguments, *target], data_dir)
+
+
+def make_empty_raw_tables(manifest: Mapping[str, Any], warehouse: Path) -> None:
+    """Create every declared source table without rows, with the loader's columns."""
+    warehouse.parent.mkdir(parents=True, exist_ok=True)
+    loaded = {
+        "_file": "varchar",
+        "_row": "bigint",
+        "_load_id": "varchar",
+        "_extracted_at": "timestamp",
+        "_deleted": "boolean",
+    }
+    with duckdb.connect(str(warehouse)) as connection:
+        for source in manifest["sources"].values():
+            columns = {
+                column["name"]: column.get("data_type") or "varchar"
+                for column in source["columns"].values()
+            }
+            if (source["config"].get("meta") or source["meta"]).get("ingest"):
+                columns |= loaded
+            listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+            connection.execute(f'create schema if not exists "{source["schema"]}"')
+            connection.execute(
+                f'create table "{source["schema"]}"."{source["identifier"]}" ({listed})'
+            )
+
+
+def _build_empty(folder: Path) -> None:
+    (folder / "warehouse").mkdir(exist_ok=True)
+    dbt(folder, "parse")
+    manifest = json.loads((folder / "target" / "manifest.json").read_text())
+    make_empty_raw_tables(manifest, folder / "warehouse" / "wellspring.duckdb")
+    dbt(folder, "build", "--exclude-resource-type", "unit_test", "test")
+    dbt(folder, "docs", "generate", "--no-compile")
+
+
+def _run_example(folder: Path) -> None:
+    command = [sys.executable, "-m", "anycompany", "serve", "--scale", EXAMPLE_SCALE]
+    run(
+        [sys.executable, "-m", "ingestion"],
+        folder,
+        WELLSPRING__COMPANION__COMMAND=json.dumps(command),
+    )
+    log = dbt(folder, "build", "--exclude-resource-type", "unit_test")
+    (folder / "build.log").write_text(log)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all xdist workers of this session share."""
+    base = tmp_path_factory.getbasetemp()
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    return base.parent if is_worker else base
+
+
+@pytest.fixture(scope="session")
+def built_project(shared_folder: Path) -> BuiltProject:
+    """The manifest and catalog of the project, built over empty raw tables (seconds: some 30)."""
+    folder = make_once(shared_folder / "built_project", _build_empty)
+    target = folder / "target"
+    return BuiltProject(
+        manifest=json.loads((target / "manifest.json").read_text()),
+        catalog=json.loads((target / "catalog.json").read_text()),
+    )
+
+
+@pytest.fixture(scope="session")
+def example_warehouse(shared_folder: Path) -> ExampleWarehouse:
+    """The worked example, generated, extracted, loaded and built at scale 0.02."""
+    folder = make_once(shared_folder / "example_warehouse", _run_example)
+    return ExampleWarehouse(
+        data_dir=folder,
+        warehouse=folder / "warehouse" / "wellspring.duckdb",
+        truth=folder / "anycompany" / "truth",
+        build_log=(folder / "build.log").read_text(),
+    )
