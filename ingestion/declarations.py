@@ -158,6 +158,8 @@ class FilesTable(TableIngest):
         format: Format of the files; taken from the suffix if absent.
         csv: Dialect of CSV files.
         encodings: Encodings of text files; the first that decodes a file strictly is taken.
+        encoding_errors: What to do with CSV and NDJSON that no encoding decodes: `refuse` the file,
+            or `reject` the records with faulty bytes and read the rest by the first encoding.
         records: Dotted path of keys to the array of records in a JSON document.
         xml: How records stand in an XML document.
         excel: Which cells of a workbook are the table.
@@ -171,6 +173,7 @@ class FilesTable(TableIngest):
         BeforeValidator(_names),
         Field(min_length=1),
     ] = ["utf-8"]
+    encoding_errors: Literal["refuse", "reject"] = "refuse"
     records: Text | None = None
     xml: XmlOptions | None = None
     excel: ExcelOptions = ExcelOptions()

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    import duckdb
+from typing import Literal
 
 METADATA = {
     "_file": "VARCHAR",
@@ -103,11 +100,11 @@ class Evolution:
                     changes.append(self._retyped(name, how, old, wide))
         return changes
 
-    def apply(self, changes: list[Change], connection: duckdb.DuckDBPyConnection) -> None:
-        """Carries changes out."""
+    def take(self, changes: list[Change]) -> list[str]:
+        """Takes changes over; returns the statements that carry them out, in order."""
         for change in changes:
-            connection.execute(change.statement)
             self.columns[change.column] = change.new_type
+        return [change.statement for change in changes]
 
     def _retyped(
         self, name: str, change: Literal["widened", "to_text", "settled"], old: str, new: str

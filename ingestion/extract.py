@@ -131,6 +131,7 @@ def extract(
         return []
     # Threads that import the same module for the first time wait for each other; dlt is slow to.
     import dlt  # noqa: F401
+    import pyarrow  # noqa: F401
 
     def work(declaration: SourceDeclaration) -> SourceResult:
         return _SourceRun(declaration, settings, full_refresh, on_progress).run()

@@ -125,8 +125,6 @@ def files_resources(
     The resources raise `SourceUnreachable` (no such place, no permission), `SourceFailed` (reading
     broke off) and `DiskFull`.
     """
-    import dlt
-
     connection = resolve(declaration.connection or "")
     outcomes = {table.name: FilesOutcome(table.name) for table in declaration.tables}
     reporter = Reporter("extract", declaration.name, on_progress)
@@ -135,17 +133,25 @@ def files_resources(
         work = _TableFiles(
             declaration, table, connection, settings, outcomes[table.name], reporter, full_refresh
         )
-        resources.append(
-            dlt.resource(
-                work.register,
-                name=table.name + REGISTER_SUFFIX,
-                write_disposition="append",
-                primary_key=("file",),
-                schema_contract="evolve",
-                max_table_nesting=0,
-            )
-        )
+        resources.append(_resource(work, table.name + REGISTER_SUFFIX))
     return FilesExtraction(resources, outcomes)
+
+
+def _resource(work: _TableFiles, name: str) -> DltResource:
+    """The dlt resource of a table's register."""
+    import dlt
+
+    def rows() -> Iterator[Any]:
+        yield from work.register()
+
+    return dlt.resource(
+        rows,
+        name=name,
+        write_disposition="append",
+        primary_key=("file",),
+        schema_contract="evolve",
+        max_table_nesting=0,
+    )
 
 
 class _TableFiles:

@@ -135,13 +135,27 @@ def source_pipeline(settings: Settings, source: str) -> dlt.Pipeline:
     import dlt
     from dlt.destinations import filesystem
 
-    settings.landing_dir.mkdir(parents=True, exist_ok=True)
+    _prepare_dataset(settings.landing_dir / source)
     return dlt.pipeline(
         pipeline_name=source,
         pipelines_dir=str(settings.dlt_dir / "pipelines"),
         destination=filesystem(bucket_url=settings.landing_dir.as_uri(), layout=_LAYOUT),
         dataset_name=source,
     )
+
+
+def _prepare_dataset(folder: Path) -> None:
+    """Makes a dataset's folder as dlt does, which stumbles over one that it did not finish."""
+    from dlt.destinations.impl.filesystem.filesystem import CURRENT_VERSION, INIT_FILE_NAME
+
+    mark = folder / INIT_FILE_NAME
+    if mark.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{INIT_FILE_NAME}.{os.getpid()}"
+    versions = {"initial_version": CURRENT_VERSION, "current_version": CURRENT_VERSION}
+    temporary.write_text(json.dumps(versions), encoding="utf-8")
+    temporary.replace(mark)
 
 
 def finish_pending(pipeline: dlt.Pipeline, settings: Settings) -> None:

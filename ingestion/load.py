@@ -313,20 +313,10 @@ class _SourceLoader:
         """Every declared table exists with its declared columns, even before any data."""
         self._connection.execute(f"create schema if not exists {quoted(self._source.schema)}")
         for table in self._source.tables:
-            metadata = ", ".join(
-                f"{name} {kind}" + (" default false" if name == "_deleted" else "")
-                for name, kind in METADATA.items()
-            )
-            declared = "".join(
-                f"{quoted(column.name)} {self._declared_type(column.data_type)}, "
-                for column in table.columns
-                if column.name not in METADATA
-            )
+            declared = self._declared(table)
             relation = self._relation(table.name)
-            self._connection.execute(
-                f"create table if not exists {relation} ({declared}{metadata})"
-            )
-            for change in self._evolution(table.name).plan(self._declared(table)):
+            self._connection.execute(_create(relation, declared, replace=False))
+            for change in self._evolution(table.name).plan(declared):
                 if change.change == "added":
                     self._connection.execute(change.statement)
 
@@ -446,27 +436,40 @@ class _SourceLoader:
         taken: list[Relation] = []
         entries: list[ChangeEntry] = []
         refused: list[RefusedFile] = []
+        statements: list[str] = []
         settled: set[str] = set()
         for relation in relations:
             fresh = not evolution.columns
-            evolution.empty = self._empty(evolution, relation) - settled
+            evolution.empty = self._empty(evolution, relation, settled)
             changes = evolution.plan(relation.columns)
             breach = _breach(changes) if frozen and not fresh else ""
             if breach:
                 refused += [self._frozen(table, c.due, breach) for c in relation.files]
                 continue
-            evolution.apply(changes, self._connection)
+            statements += evolution.take(changes)
             settled.update(relation.columns)
             taken.append(relation)
-            entries += self._changes(table, relation, changes)
+            if not fresh:
+                entries += self._changes(table, relation, changes)
+        self._alter(evolution, statements)
         return taken, entries, refused
 
-    def _empty(self, evolution: Evolution, relation: Relation) -> set[str]:
+    def _alter(self, evolution: Evolution, statements: list[str]) -> None:
+        """Changes the table; one without rows is made anew, which is quicker than many changes."""
+        if not statements:
+            return
+        (rows,) = self._connection.execute(f"select count(*) from {evolution.relation}").fetchall()
+        if rows[0] == 0:
+            statements = [_create(evolution.relation, evolution.columns, replace=True)]
+        for statement in statements:
+            self._connection.execute(statement)
+
+    def _empty(self, evolution: Evolution, relation: Relation, settled: set[str]) -> set[str]:
         """Columns whose type may still be chosen: asked only where the types differ."""
         differing = [
             name
             for name, kind in relation.columns.items()
-            if evolution.columns.get(name, kind) != kind
+            if evolution.columns.get(name, kind) != kind and name not in settled
         ]
         if not differing:
             return set()
@@ -600,13 +603,22 @@ class _SourceLoader:
                 tally.files += 1
                 tally.rows += entry.rows_loaded
                 tally.rejected += entry.rows_rejected
-        self._result.changes += [_told(change) for change in changes]
+        self._result.changes += _told(changes)
         for file in refused:
             log.warning("%s", file)
         self._result.refused += refused
         for name in {entry.table_name for entry in files}:
             tally = self._tallies[name]
             self._reporter.tell("advanced", name, rows=tally.rows, files=tally.files)
+
+
+def _create(relation: str, columns: dict[str, str], *, replace: bool) -> str:
+    """The statement that makes a raw table of these columns and ours."""
+    listed = [f"{quoted(name)} {kind}" for name, kind in columns.items()]
+    for name, kind in METADATA.items():
+        listed.append(f"{name} {kind}" + (" default false" if name == "_deleted" else ""))
+    verb = "create or replace table" if replace else "create table if not exists"
+    return f"{verb} {relation} ({', '.join(listed)})"
 
 
 def _breach(changes: list[Change]) -> str:
@@ -620,11 +632,24 @@ def _breach(changes: list[Change]) -> str:
     return "; ".join(told)
 
 
-def _told(change: ChangeEntry) -> str:
-    """A change of a raw table for people."""
-    where = f"{change.source}.{change.table_name}.{change.column_name}"
-    old = f"{change.old_type} -> " if change.old_type else ""
-    return f"{where}: {change.change.replace('_', ' ')}, {old}{change.new_type}"
+_NAMED_COLUMNS = 8
+
+
+def _told(changes: list[ChangeEntry]) -> list[str]:
+    """Changes of raw tables for people, one line for each table and kind of change."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for change in changes:
+        what = change.column_name
+        if change.old_type:
+            what += f" ({change.old_type} -> {change.new_type})"
+        table = f"{change.source}.{change.table_name}"
+        groups.setdefault((table, change.change.replace("_", " ")), []).append(what)
+    lines = []
+    for (table, kind), names in groups.items():
+        more = len(names) - _NAMED_COLUMNS
+        listed = ", ".join(names[:_NAMED_COLUMNS]) + (f" and {more:,} more" if more > 0 else "")
+        lines.append(f"{table}: {kind} {listed}")
+    return lines
 
 
 def _extracted_at(load_id: str) -> datetime:

@@ -179,8 +179,9 @@ class Stager:
             return ("parquet", due.own, footer.signature)
         options = due.options
         if due.reader == "csv":
-            return ("csv", due.columns, options["compression"], options["plain"])
-        return ("ndjson", options["compression"], options["bom"])
+            by_record = not options["plain"] or options["faulty"] is not None
+            return ("csv", due.columns, options["compression"], by_record)
+        return ("ndjson", options["compression"], options["bom"] or options["faulty"] is not None)
 
     def _stage_group(
         self, reader: str, files: list[DueFile], declared: FilesTable | None, staged: Staged
@@ -282,7 +283,8 @@ class Stager:
 
     def _csv(self, files: list[DueFile], declared: FilesTable) -> Relation:
         options = declared.csv
-        if not files[0].options["plain"] or options.comment:
+        told = files[0].options
+        if not told["plain"] or told["faulty"] or options.comment:
             # DuckDB means something else by these: blank lines before a header, trailing comments.
             raise BadInput("read record by record")
         columns = dict.fromkeys(files[0].columns or (), "VARCHAR")
@@ -334,7 +336,7 @@ class Stager:
     # NDJSON
 
     def _ndjson(self, files: list[DueFile]) -> Relation:
-        if files[0].options["bom"]:
+        if files[0].options["bom"] or files[0].options["faulty"]:
             raise BadInput("read record by record")
         listed = ", ".join(literal(str(f.path)) for f in files)
         table = self._temporary()
@@ -385,7 +387,8 @@ class Stager:
         target = self._spool / f"{uuid.uuid4().hex}.parquet"
         self._files.append(target)
         content = Content(due.path, due.path.name)
-        encoding = Encoding("utf-8", bom=bool(due.options.get("bom")))
+        faulty = due.options["faulty"]
+        encoding = Encoding(faulty or "utf-8", due.options["bom"], strict=faulty is None)
         if reader == "csv":
             names = due.options["names"]
             taken = csvfile.salvage(content, encoding, declared.csv, names, target)

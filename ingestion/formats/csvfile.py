@@ -21,7 +21,7 @@ from typing import Any
 
 from ingestion.declarations import CsvOptions
 from ingestion.errors import BadInput
-from ingestion.formats.streams import Content, Encoding, text_lines
+from ingestion.formats.streams import Content, Encoding, has_faulty_bytes, text_lines
 from ingestion.formats.tables import TextTable
 from ingestion.landing import normalise_columns
 
@@ -91,7 +91,7 @@ class Tokeniser:
     def records(self, lines: Iterator[str]) -> Iterator[Record]:
         """Records of a text; faulty ones bear their reason.
 
-        Comments and skipped lines are left out. Blank lines are given as records with one empty field.
+        Comments and skipped lines are left out; a blank line is a record with one empty field.
         """
         waiting: deque[str] = deque()
         number = 0
@@ -243,6 +243,8 @@ def salvage(
                 header_due = False
                 continue
             values, reason = _fitted(record, len(columns))
+            if not encoding.strict and has_faulty_bytes(record.raw):
+                values, reason = None, f"bytes that are not {encoding.name}"
             if values is None:
                 table.reject(record.line, reason, record.raw)
                 continue

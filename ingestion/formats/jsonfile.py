@@ -17,7 +17,13 @@ from typing import Any
 import simplejson
 
 from ingestion.errors import BadInput
-from ingestion.formats.streams import Content, Encoding, opened, text_lines
+from ingestion.formats.streams import (
+    Content,
+    Encoding,
+    has_faulty_bytes,
+    opened,
+    text_lines,
+)
 from ingestion.formats.tables import TextTable
 
 
@@ -158,6 +164,10 @@ def salvage(content: Content, encoding: Encoding, target: Path, **where: Any) ->
     table = TextTable()
     with text_lines(content, encoding) as lines:
         for number, line in _filled(lines):
+            if not encoding.strict and has_faulty_bytes(line):
+                reason = f"bytes that are not {encoding.name}"
+                table.reject(number, reason, line.rstrip("\r\n"))
+                continue
             try:
                 record, end = _decoder.raw_decode(line.strip(" \t\r\n"))
             except (simplejson.JSONDecodeError, DuplicateKey, RecursionError) as error:

@@ -71,7 +71,7 @@ class Unit:
 
 def reading_of(table: FilesTable) -> str:
     """Fingerprint of everything in a declaration that decides how bytes become rows."""
-    keys = {"format", "csv", "encodings", "records", "xml", "excel"}
+    keys = {"format", "csv", "encodings", "encoding_errors", "records", "xml", "excel"}
     said = table.model_dump(mode="json", include=keys)
     text = json.dumps([READING_VERSION, said], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -137,17 +137,25 @@ def _prepared(content: Content, table: FilesTable, folder: Path, suffix: str) ->
 def _text_in_place(
     content: Content, encoding: streams.Encoding, table: FilesTable, folder: Path, suffix: str
 ) -> tuple[Content, streams.Encoding]:
-    """The unit as text that DuckDB can read: where it is, or transcoded."""
-    if encoding.is_utf8 and not content.member:
+    """The unit as text that DuckDB can read: where it is, or transcoded.
+
+    Text with faulty bytes stays as it is, under its own encoding, to be read record by record.
+    """
+    if not content.member and (encoding.is_utf8 or not encoding.strict):
         return content, encoding
     target = _prepared(content, table, folder, suffix)
+    if not encoding.strict:
+        if not target.exists():
+            _copy(content, target)
+        return Content(target, target.name), encoding
     if not target.exists():
         streams.transcode(content, encoding, target)
     return Content(target, target.name), streams.Encoding("utf-8", bom=False)
 
 
 def _csv(content: Content, table: FilesTable, folder: Path) -> Unit:
-    found = streams.find_encoding(content, table.encodings)
+    lenient = table.encoding_errors == "reject"
+    found = streams.find_encoding(content, table.encodings, lenient=lenient)
     text, encoding = _text_in_place(content, found, table, folder, ".csv")
     options = table.csv
     if not options.header and not options.columns:
@@ -163,6 +171,7 @@ def _csv(content: Content, table: FilesTable, folder: Path) -> Unit:
             "names": list(header.names),
             "plain": header.plain,
             "bom": encoding.bom,
+            "faulty": None if found.strict else encoding.name,
         },
         columns=columns,
         rows=None if columns else 0,
@@ -171,13 +180,18 @@ def _csv(content: Content, table: FilesTable, folder: Path) -> Unit:
 
 
 def _ndjson(content: Content, table: FilesTable, folder: Path) -> Unit:
-    found = streams.find_encoding(content, table.encodings)
+    lenient = table.encoding_errors == "reject"
+    found = streams.find_encoding(content, table.encodings, lenient=lenient)
     text, encoding = _text_in_place(content, found, table, folder, ".ndjson")
     return Unit(
         member=content.member,
         reader="ndjson",
         path=text.path,
-        options={"compression": text.compression, "bom": encoding.bom},
+        options={
+            "compression": text.compression,
+            "bom": encoding.bom,
+            "faulty": None if found.strict else encoding.name,
+        },
         encoding=found.name,
     )
 

@@ -180,10 +180,12 @@ class Encoding:
     Attributes:
         name: Name of the codec.
         bom: Whether the text begins with a byte order mark.
+        strict: Whether it decodes the whole text; otherwise faulty bytes become lone surrogates.
     """
 
     name: str
     bom: bool
+    strict: bool = True
 
     @property
     def is_utf8(self) -> bool:
@@ -196,8 +198,13 @@ class Encoding:
         return "utf-8-sig" if self.is_utf8 and self.bom else self.name
 
 
-def find_encoding(content: Content, encodings: Sequence[str]) -> Encoding:
+def find_encoding(content: Content, encodings: Sequence[str], *, lenient: bool = False) -> Encoding:
     """The first encoding that decodes the whole unit strictly; a byte order mark decides by itself.
+
+    Args:
+        content: The unit.
+        encodings: Names of encodings, by preference.
+        lenient: If none decodes it, take the first all the same and say so by `strict`.
 
     Raises:
         BadInput: None does; the message names the first faulty byte and its line for each.
@@ -211,8 +218,11 @@ def find_encoding(content: Content, encodings: Sequence[str]) -> Encoding:
         if fault is None:
             return Encoding(name, marked is not None)
         faults.append(fault)
+    if lenient:
+        return Encoding(marked or encodings[0], marked is not None, strict=False)
     raise BadInput(
-        "; ".join(faults), hint="Declare the encoding that it really has under `encodings`."
+        "; ".join(faults) + ".",
+        hint="Declare the encoding that it really has under `encodings`.",
     )
 
 
@@ -250,9 +260,17 @@ def text_lines(content: Content, encoding: Encoding) -> Iterator[Iterator[str]]:
     newline = "\r" if has_return and not has_line_feed else "\n"
     with opened(content) as stream:
         reader = io.TextIOWrapper(
-            io.BufferedReader(cast(io.RawIOBase, stream), CHUNK), encoding.codec, newline=newline
+            io.BufferedReader(cast(io.RawIOBase, stream), CHUNK),
+            encoding.codec,
+            errors="strict" if encoding.strict else "surrogateescape",
+            newline=newline,
         )
         yield _without_mark(reader)
+
+
+def has_faulty_bytes(text: str) -> bool:
+    """Whether a text that was decoded leniently holds bytes that are none of its encoding."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def _without_mark(lines: Iterator[str]) -> Iterator[str]:

@@ -71,7 +71,7 @@ class TextTable:
 
     def reject(self, number: int, reason: str, raw: str) -> None:
         """Notes a record that cannot be loaded."""
-        self.rejected.append(Rejected(number, reason, raw[:_LONGEST_RECORD]))
+        self.rejected.append(Rejected(number, reason, _storable(raw[:_LONGEST_RECORD])))
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -130,7 +130,7 @@ def write_rejected(rejected: list[Rejected], target: Path) -> None:
         {
             "record_number": pa.array([r.number for r in rejected], pa.int64()),
             "reason": pa.array([r.reason for r in rejected], pa.string()),
-            "raw_record": pa.array([_storable(r.raw) for r in rejected], pa.string()),
+            "raw_record": pa.array([r.raw for r in rejected], pa.string()),
         }
     )
     with placed(target) as path:
@@ -138,5 +138,13 @@ def write_rejected(rejected: list[Rejected], target: Path) -> None:
 
 
 def _storable(text: str) -> str:
-    """Lone surrogates cannot be stored as UTF-8; they are shown as escapes."""
+    """Text that is no UTF-8 cannot be stored; its faulty bytes are shown as hexadecimal escapes."""
+    faulty = text.encode("utf-8", "surrogateescape") if _is_bytes(text) else None
+    if faulty is not None:
+        return faulty.decode("utf-8", "backslashreplace")
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _is_bytes(text: str) -> bool:
+    """Whether every lone surrogate of a text stands for a byte."""
+    return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in text)
