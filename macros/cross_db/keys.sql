@@ -4,7 +4,8 @@
             "surrogate_key: columns is " ~ columns ~ "; expected a list of column names"
         ) }}
     {%- endif -%}
-    md5(concat_ws('|'
+    {#- a separator that no text holds: (a|b, c) and (a, b|c) differ -#}
+    md5(concat_ws(chr(31)
     {%- for column in columns -%}
         , coalesce(cast({{ column }} as string), '_null_')
     {%- endfor -%}

@@ -36,11 +36,13 @@ class Lab:
     Attributes:
         folder: the project's root.
         data: its data folder.
+        results: for a test to keep what dbt answered.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / "data"
+        self.results: dict[str, tuple[str, str]] = {}
         for name in ("macros", "tests/dbt/generic"):
             shutil.copytree(PROJECT / name, folder / name)
         for name in ("dbt_project.yml", "profiles.yml"):
