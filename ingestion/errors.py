@@ -60,6 +60,12 @@ class IngestionError(Exception):
         )
         return ", ".join(f"{word} {value}" for word, value in parts if value)
 
+    @property
+    def sentence(self) -> str:
+        """Message and hint in one line, without the place."""
+        end = "" if not self.hint or self.message.endswith((".", ":")) else "."
+        return f"{self.message}{end} {self.hint}".strip()
+
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         hint = f"\n  {self.hint}" if self.hint else ""

@@ -146,12 +146,32 @@ def ensure_ledger(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"create table if not exists ledger.{name} ({columns})")
 
 
-def known_files(connection: duckdb.DuckDBPyConnection, source: str) -> set[tuple[str, str, str]]:
-    """(table, file, load id) of everything that the ledger has of a source."""
+@dataclass(frozen=True)
+class KnownFiles:
+    """What the ledger has of a source.
+
+    Attributes:
+        entered: (table, file, load id) of every entry.
+        loaded: (table, file) of what is in raw.
+    """
+
+    entered: frozenset[tuple[str, str, str]]
+    loaded: frozenset[tuple[str, str]]
+
+    def is_new(self, table: str, file: str, load_id: str) -> bool:
+        """Whether a landed file is to be loaded: each goes into raw once, by whatever load."""
+        return (table, file) not in self.loaded and (table, file, load_id) not in self.entered
+
+
+def known_files(connection: duckdb.DuckDBPyConnection, source: str) -> KnownFiles:
+    """Reads what the ledger has of a source."""
     found = connection.execute(
-        "select table_name, file, load_id from ledger.files where source = ?", [source]
+        "select table_name, file, load_id, status from ledger.files where source = ?", [source]
     ).fetchall()
-    return set(found)
+    return KnownFiles(
+        frozenset((table, file, load_id) for table, file, load_id, _ in found),
+        frozenset((table, file) for table, file, _, status in found if status == "loaded"),
+    )
 
 
 def write_ledger(

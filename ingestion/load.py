@@ -227,7 +227,7 @@ class _SourceLoader:
         due: dict[str, dict[str, list[DueFile]]] = {}
         for table in self._source.tables:
             for file in self._landed(table):
-                if (table.name, file.file, file.load_id) not in known:
+                if known.is_new(table.name, file.file, file.load_id):
                     due.setdefault(file.load_id, {}).setdefault(table.name, []).append(file)
         for load_id in sorted(due):
             self._load(load_id, due[load_id])
@@ -242,8 +242,9 @@ class _SourceLoader:
     def _landed(self, table: TableDeclaration) -> Iterator[DueFile]:
         if self._source.kind == "files":
             rows = register_rows(self._settings, self._source.name, table.name)
+            newest = {row.file: row.load_id for row in rows}
             for row in rows:
-                yield self._registered(row)
+                yield self._registered(row, newest[row.file] != row.load_id)
             return
         for landed in landed_files(self._settings, self._source.name, table.name):
             yield DueFile(
@@ -257,7 +258,7 @@ class _SourceLoader:
                 sha256="",
             )
 
-    def _registered(self, row: RegisterRow) -> DueFile:
+    def _registered(self, row: RegisterRow, superseded: bool) -> DueFile:
         own = "prepared" if row.reader == "parquet" and row.options["prepared"] else "original"
         columns = row.column_names
         return DueFile(
@@ -273,15 +274,15 @@ class _SourceLoader:
             columns=None if columns is None else tuple(columns),
             rows=row.rows,
             refused=row.reason if row.status == "refused" else "",
+            superseded=superseded and row.status == "refused",
         )
 
     def _current(self, table: TableDeclaration, due: DueFile) -> DueFile:
         """The file as today's declaration reads it: prepared again if that has changed."""
         if self._source.kind != "files":
             return replace(due, size=due.path.stat().st_size, sha256=_sha256(due.path))
-        if due.options["reading"] == reading_of(table.files) and (
-            due.refused or due.path.is_file()
-        ):
+        same = due.options["reading"] == reading_of(table.files)
+        if due.superseded or (same and (due.refused or due.path.is_file())):
             return due
         landing = self._settings.landing_dir
         original = landing / due.options["original"]
@@ -420,7 +421,8 @@ class _SourceLoader:
                     rejected += self._rejected(name, relation.files)
                 for due, reason in table.refused:
                     files.append(self._refused_entry(name, due, reason))
-                    refused.append(self._refused(name, due, reason))
+                    if not due.superseded:
+                        refused.append(self._refused(name, due, reason))
             write_ledger(self._connection, files, rejected, changes)
         self._tell(load_id, files, changes, refused)
 

@@ -55,6 +55,7 @@ class DueFile:
         columns: Normalised columns, if the register knows them.
         rows: Records in it, if known.
         refused: Why landing refused it; empty if it did not.
+        superseded: Whether the same bytes were registered again later, read otherwise.
     """
 
     file: str
@@ -69,6 +70,7 @@ class DueFile:
     columns: tuple[str, ...] | None = None
     rows: int | None = None
     refused: str = ""
+    superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -445,6 +447,4 @@ def _nothing(due: DueFile) -> Relation:
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, BadInput):
-        return f"{error.message} {error.hint}".strip()
-    return first_line(error)
+    return error.sentence if isinstance(error, BadInput) else first_line(error)

@@ -97,7 +97,7 @@ def prepare(original: Path, name: str, table: FilesTable, prepared_dir: Path) ->
     try:
         members = streams.archive_members(original)
     except BadInput as error:
-        return [Unit("", None, original, refused=_told(error))]
+        return [Unit("", None, original, refused=error.sentence)]
     if not members:
         return [Unit("", "parquet", original, {"prepared": False}, [], 0)]
     return [_unit(Content(original, name, member), table, prepared_dir) for member in members]
@@ -107,11 +107,7 @@ def _unit(content: Content, table: FilesTable, prepared_dir: Path) -> Unit:
     try:
         return _READERS[_format(content, table)](content, table, prepared_dir)
     except BadInput as error:
-        return Unit(content.member, None, content.path, refused=_told(error))
-
-
-def _told(error: BadInput) -> str:
-    return f"{error.message} {error.hint}".strip() if error.hint else error.message
+        return Unit(content.member, None, content.path, refused=error.sentence)
 
 
 def _format(content: Content, table: FilesTable) -> str:

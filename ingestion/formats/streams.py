@@ -221,7 +221,7 @@ def find_encoding(content: Content, encodings: Sequence[str], *, lenient: bool =
     if lenient:
         return Encoding(marked or encodings[0], marked is not None, strict=False)
     raise BadInput(
-        "; ".join(faults) + ".",
+        "; ".join(faults),
         hint="Declare the encoding that it really has under `encodings`.",
     )
 
