@@ -9,6 +9,7 @@ steps do, which `steps` knows, and how a result is shown, which `summary` knows.
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -21,9 +22,12 @@ from ingestion.errors import IngestionError, disk_full, disk_full_error, first_l
 from ingestion.settings import Settings
 from runner.history import History, new_run_id, origin
 from runner.lock import RunLock
+from runner.logs import run_log
 from runner.report import Reporter
 from runner.steps import STEPS, Run, Step, StepResult, prepare
 from runner.transform import Selection
+
+log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 # Of several sources' faults the one that needs a person first gives the exit code.
@@ -106,6 +110,7 @@ def execute(
         RunLock(settings.state_dir / "run.lock", run_id, command),
         _terminable(),
         closing(History(settings.state_dir / "history.sqlite")) as history,
+        run_log(settings, run_id),
     ):
         history.start_run(run_id, command, str(selection), origin(settings))
         run = Run(settings, selection, full_refresh, run_id, history, reporter)
@@ -116,6 +121,7 @@ def execute(
             history.finish_run(run_id, "interrupted", INTERRUPTED, "interrupted")
             raise
         except Exception as error:
+            log.exception("a fault in the program ended the run")
             history.finish_run(run_id, "failed", 1, f"fault in the program: {first_line(error)}")
             raise
         history.finish_run(run_id, result.status, result.exit_code, _message(result))
@@ -145,6 +151,10 @@ def _do_step(run: Run, position: int, step: Step) -> FinishedStep:
         result = step.work(run)
     except IngestionError as error:
         result = StepResult("failed", error.message, stop=error)
+    except KeyboardInterrupt:
+        seconds = time.monotonic() - began
+        run.history.finish_step(run.run_id, position, "interrupted", seconds, "")
+        raise
     except Exception as error:
         seconds = time.monotonic() - began
         run.history.finish_step(run.run_id, position, "failed", seconds, first_line(error))

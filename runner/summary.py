@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.redaction import redact
 from runner.history import Item
+from runner.logs import log_path
 from runner.pipeline import RunResult
 from runner.report import count, error_fields
 from runner.steps import tell_test
@@ -72,7 +73,9 @@ def by_source(result: RunResult) -> dict[str, SourceFigures]:
     for step in result.steps:
         for item in step.result.items:
             _count_in(found, step.name, item)
-    return dict(sorted(found.items()))
+    # The ledger counts every source; a run that read some of them tells of those.
+    touched = {n: f for n, f in found.items() if f.status is not None or f.rows is not None}
+    return dict(sorted((touched or found).items()))
 
 
 def _count_in(found: dict[str, SourceFigures], step: str, item: Item) -> None:
@@ -258,6 +261,10 @@ def _print_verdict(console: Console, result: RunResult) -> None:
         "partly": f"done, with faults (exit code {result.exit_code})",
         "failed": f"failed (exit code {result.exit_code})",
     }
+    if result.exit_code:
+        path = log_path(result.run.settings, result.run.run_id)
+        console.print(f"\n[bold]{'log':<10}[/bold] ", end="")
+        console.print(shown_path(path), markup=False, soft_wrap=True)
     rest = f"; not done: {', '.join(result.not_done)}" if result.not_done else ""
     text = f"run {result.run.run_id} {words[result.status]} in {result.seconds:.1f} s{rest}"
     console.print(f"\n[{style}]{sign} {text}[/{style}]", soft_wrap=True)
