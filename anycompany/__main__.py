@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -150,6 +151,8 @@ def reset(
 
 def main() -> None:
     """Runs the command line."""
+    # The PostgreSQL wheel asks for a runtime folder that many machines lack, and says so each time.
+    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
     app()
 

@@ -171,9 +171,11 @@ def _cases(world: World, account_valid: Bools) -> tuple[Column, Tickets]:
     chained = np.repeat(chained, 1 + kind["duplicated"][chained])
     world.log.add("pixelco.cases", key.take(pa.array(chained)), "unresolvable", "acct")
     good = own & account_valid[account]
+    # A case that nobody answered before still gets a last word, a minute before its end.
+    response = np.where(has_reply, replied, np.where(is_closed, closed - 60, -1))
     happy = np.where(rated & (stars >= 4), 1, np.where(rated & (stars <= 2), 0, -1))
     tickets = Tickets(
-        "pixelco", key.filter(pa.array(good)), opened[good], is_closed[good], np.where(has_reply, (replied - opened) // 60, -1)[good],
+        "pixelco", key.filter(pa.array(good)), opened[good], is_closed[good], np.where(response >= 0, (response - opened) // 60, -1)[good],
         np.where(is_closed, (closed - opened) // 60, -1)[good], happy[good],
     )  # fmt: skip
     return text.take(pa.array(np.repeat(index, 1 + kind["duplicated"]))), tickets
