@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from ingestion.databases.base import pattern_of
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -500,8 +501,10 @@ def _comparable(name: str, own: Mapping[str, str], other: Mapping[str, str]) -> 
     if theirs is None or mine == theirs:
         return column
     if mine == "VARCHAR":
-        # The same value, written as the typed side would write it.
-        return f"coalesce({_text_of(f'try_cast({column} as {theirs})', theirs)}, {column})"
+        # The same value, written as the typed side would write it; 1.4 is not the INTEGER 1.
+        fits = f"regexp_full_match({column}, {literal(pattern_of(theirs))})"
+        typed = _text_of(f"case when {fits} then try_cast({column} as {theirs}) end", theirs)
+        return f"coalesce({typed}, {column})"
     if theirs == "VARCHAR":
         return _text_of(column, mine)
     common = _common(mine, theirs)

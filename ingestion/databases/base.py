@@ -36,6 +36,20 @@ def decimal_text(scale: int) -> str:
     return rf"-?\d+(\.\d{{0,{scale}}}0*)?"
 
 
+def pattern_of(kind: str) -> str:
+    """Pattern of the texts that fit a DuckDB type as `describe` names it, without loss."""
+    if kind.startswith("DECIMAL"):
+        return decimal_text(int(kind.rstrip(")").rpartition(",")[2]))
+    if kind.endswith(("INT", "INTEGER")):
+        return INTEGER_TEXT
+    return {
+        "DATE": DATE_TEXT,
+        "TIMESTAMP": TIMESTAMP_TEXT,
+        "TIMESTAMP WITH TIME ZONE": TIMESTAMPTZ_TEXT,
+        "TIME": TIME_TEXT,
+    }.get(kind, ".*")
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table in the database.

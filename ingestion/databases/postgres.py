@@ -152,8 +152,7 @@ class Postgres(Database):
 
         if not isinstance(error, psycopg.Error):
             return None
-        text = (error.diag.message_primary or str(error)).strip().splitlines()
-        message = text[-1] if text else type(error).__name__
+        message = _message(error)
         state = error.sqlstate or ""
         name = self.connection.name
         if state.startswith("28") or "authentication failed" in message:
@@ -166,9 +165,8 @@ class Postgres(Database):
             return Fault("failed", message, "Grant the user of the connection `select` on it.")
         lost = state.startswith(("57P", "08")) or isinstance(error, psycopg.OperationalError)
         if lost and self._first is None:
-            return Fault(
-                "unreachable", message, _check(name, "host and port, and that the server runs")
-            )
+            hint = _check(name, "host and port") + " Check that the server runs."
+            return Fault("unreachable", message, hint)
         if lost:
             return Fault("lost", message, "Nothing of this table was landed; run again.")
         return Fault("failed", message)
@@ -240,6 +238,12 @@ class PostgresSession(Session):
                     longest = max(longest, len(block))
             rows = max(cursor.rowcount, 0)
         return Raw(path, "csv", [column.name for column in columns], rows, longest)
+
+
+def _message(error: psycopg.Error) -> str:
+    """The first line that says something; the others are psycopg's advice."""
+    lines = (error.diag.message_primary or str(error)).strip().splitlines()
+    return lines[0].removeprefix("connection failed: ") if lines else type(error).__name__
 
 
 def _begin(connection: psycopg.Connection[Any]) -> None:
