@@ -217,6 +217,7 @@ class CursorPaginator(_Strict):
     cursor_param: Text | None = None
     cursor_body_path: Text | None = None
     has_more_path: Text | None = None
+    end_path: Text | None = None
     stop_after_empty_page: bool | None = None
 
 
@@ -226,6 +227,7 @@ class NextUrlPaginator(_Strict):
     type: Literal["next_url"]
     next_url_path: Text = "next"
     has_more_path: Text | None = None
+    end_path: Text | None = None
 
 
 class OffsetPaginator(_Strict):

@@ -109,7 +109,7 @@ class _TableReader:
         self._table: RestTable = table.rest
         self._connection = connection
         self._where = {"source": declaration.name, "table": table.name}
-        self._attempts = 0
+        self._session: Any = None
 
     def read(self, delta: Delta, folder: Path, full_refresh: bool) -> Reading:
         """Reads all pages from where landing ends."""
@@ -134,7 +134,6 @@ class _TableReader:
                 hooks={"response": [self._received]},
             ):
                 spooler.add(self._records(page, pages.read))
-                self._attempts = 0
         spooler.close()
         key = [mapping[name] for name in ingest.primary_key]
         self._check_key(key, spooler)
@@ -166,8 +165,8 @@ class _TableReader:
             request_max_attempts=runtime.request_max_attempts,
             request_backoff_factor=runtime.request_backoff_factor,
             request_max_retry_delay=runtime.request_max_retry_delay,
-            retry_condition=self._count_attempt,
         ).session
+        self._session = session
         return RESTClient(
             base_url=self._connection.url,
             headers=dict(self._source.headers),
@@ -175,10 +174,6 @@ class _TableReader:
             session=session,
             config=runtime,
         )
-
-    def _count_attempt(self, response: Any, error: Any) -> bool:
-        self._attempts += 1
-        return False
 
     def _paginator(self) -> Any:
         """The paginator of the declared type, from dlt."""
@@ -258,7 +253,10 @@ class _TableReader:
 
     @property
     def _tries(self) -> str:
-        return "1 attempt" if self._attempts <= 1 else f"{self._attempts} attempts"
+        # Tenacity, which dlt's session retries with, counts on the function that it wraps.
+        count = getattr(getattr(self._session, "send", None), "statistics", {})
+        attempts = int(count.get("attempt_number", 1))
+        return "1 attempt" if attempts == 1 else f"{attempts} attempts"
 
     def _failed(self, pages: _Pages, url: str | None, message: str, hint: str) -> SourceFailed:
         return SourceFailed(
