@@ -165,7 +165,8 @@ def _csv(content: Content, table: FilesTable, folder: Path) -> Unit:
         options={
             "compression": text.compression,
             "names": list(header.names),
-            "plain": header.plain,
+            # Where line ends are mixed, DuckDB's reader and ours may split records differently.
+            "plain": header.plain and not found.mixed_line_ends,
             "bom": encoding.bom,
             "faulty": None if found.strict else encoding.name,
         },

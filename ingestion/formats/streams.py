@@ -181,11 +181,13 @@ class Encoding:
         name: Name of the codec.
         bom: Whether the text begins with a byte order mark.
         strict: Whether it decodes the whole text; otherwise faulty bytes become lone surrogates.
+        mixed_line_ends: Whether the text has line ends of several kinds, be it inside fields.
     """
 
     name: str
     bom: bool
     strict: bool = True
+    mixed_line_ends: bool = False
 
     @property
     def is_utf8(self) -> bool:
@@ -214,10 +216,12 @@ def find_encoding(content: Content, encodings: Sequence[str], *, lenient: bool =
     marked = next((name for mark, name in _BOMS if head.startswith(mark)), None)
     faults = []
     for name in [marked] if marked else encodings:
-        fault = _decoding_fault(content, name)
-        if fault is None:
-            return Encoding(name, marked is not None)
-        faults.append(fault)
+        try:
+            ends = _decoded(content, name)
+        except _Undecodable as fault:
+            faults.append(str(fault))
+            continue
+        return Encoding(name, marked is not None, mixed_line_ends=ends.mixed)
     if lenient:
         return Encoding(marked or encodings[0], marked is not None, strict=False)
     raise BadInput(
@@ -226,27 +230,55 @@ def find_encoding(content: Content, encodings: Sequence[str], *, lenient: bool =
     )
 
 
-def _decoding_fault(content: Content, encoding: str) -> str | None:
-    """None if the unit decodes strictly, else where it does not."""
+class _Undecodable(Exception):
+    """Says where a text is not of an encoding."""
+
+
+@dataclass
+class _LineEnds:
+    """Counts the line ends of a text."""
+
+    feeds: int = 0
+    returns: int = 0
+    pairs: int = 0
+    _last: str = ""
+
+    def count(self, text: str) -> None:
+        """Takes the next part of the text."""
+        self.feeds += text.count("\n")
+        if "\r" in text or self._last == "\r":
+            self.returns += text.count("\r")
+            self.pairs += text.count("\r\n") + (self._last == "\r" and text[:1] == "\n")
+        self._last = text[-1:] or self._last
+
+    @property
+    def mixed(self) -> bool:
+        """Whether LF, CRLF and CR stand side by side."""
+        return self.returns > 0 and self.feeds > 0 and not self.feeds == self.returns == self.pairs
+
+
+def _decoded(content: Content, encoding: str) -> _LineEnds:
+    """Decodes a whole unit strictly and counts its line ends."""
     decoder = codecs.getincrementaldecoder(encoding)("strict")
-    done = lines = 0
+    ends = _LineEnds()
+    done = 0
     with opened(content) as stream:
         while True:
             chunk = stream.read(CHUNK)
             pending = len(decoder.getstate()[0])
             try:
-                lines += decoder.decode(chunk, final=not chunk).count("\n")
+                ends.count(decoder.decode(chunk, final=not chunk))
             except UnicodeDecodeError as error:
                 # The decoder still held `pending` bytes of the chunk before.
                 position = done - pending + error.start
                 good = error.object[: error.start].decode(encoding, errors="replace")
-                line = lines + good.count("\n") + 1
+                line = ends.feeds + good.count("\n") + 1
                 byte = error.object[error.start]
-                return (
+                raise _Undecodable(
                     f"it is not {encoding}: byte 0x{byte:02x} at position {position}, line {line}"
-                )
+                ) from error
             if not chunk:
-                return None
+                return ends
             done += len(chunk)
 
 
