@@ -69,7 +69,10 @@ counted as (
 ),
 
 telling as (
-    select *
+    select
+        customer_record_key,
+        block,
+        evidence
     from counted
     where record_count between 2 and {{ var("person_block_max_records") }}
 ),

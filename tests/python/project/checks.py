@@ -1,7 +1,6 @@
 """Rules of the house, asked of dbt's manifest and catalog.
 
-manifest.json ─┬─> one function per rule ─> findings: file, what is wrong, what to do
-catalog.json  ─┘
+manifest, catalog ─> one function per rule ─> findings: file, what is wrong, what to do
 
 Each function takes the manifest as dbt writes it (plain dictionaries) and returns findings, so the
 rules hold for any models that are added to the project, and can be tried on a manifest made by hand.
@@ -46,6 +45,8 @@ NAME_HINTS = {
     "marts": "fct_, dim_, bridge_ or rpt_",
     "ledger": "lower case with underscores",
 }
+
+TABLES = {"model", "seed", "source"}
 
 UNIT_TESTED_SHARE = 0.4
 LINES_MEDIAN, LINES_P90, LINES_MOST = 40, 110, 200
@@ -104,7 +105,7 @@ def _children(manifest: Manifest) -> Mapping[str, list[Node]]:
 
 
 def layering(manifest: Manifest) -> list[Finding]:
-    """A layer reads only the one below; only staging calls `source()`; marts may read marts/core."""
+    """A layer reads only the one below; only staging calls `source()`; marts read marts/core."""
     findings = []
     for node in models(manifest):
         here = layer(node)
@@ -205,7 +206,9 @@ def described(manifest: Manifest) -> list[Finding]:
         text = " ".join((thing.get("description") or "").split())
         if not text:
             findings.append(Finding(thing["original_file_path"], f"{owner} has no description"))
-        elif thing.get("resource_type") in {"model", "seed", "source"} and not re.match("One row per ", text):
+        elif thing.get("resource_type") in {"model", "seed", "source"} and not re.match(
+            "One row per ", text
+        ):
             message = f"{owner}: begin its description with 'One row per ...', the grain"
             findings.append(Finding(thing["original_file_path"], message))
         for name, column in (thing.get("columns") or {}).items():
@@ -376,17 +379,13 @@ def sql_shape(manifest: Manifest) -> list[Finding]:
             findings.append(Finding(path, "end with `select * from <last cte>`"))
         if re.search(r"\{%-?\s*(if|for)\b(?!\s+is_incremental\(\))", code):
             findings.append(Finding(path, "control flow in a model; move it into a macro"))
-        imports = re.findall(r"select \* from \{\{\s*(?:ref|source)\(", code)
-        if code.count("select *") > len(imports) + 1:
-            findings.append(
-                Finding(path, "list the columns; `select *` is for imports and the end")
-            )
-        if re.search(
-            r"\b(from|join)\s+\{\{\s*(ref|source)\(", re.sub(r"select \* from \{\{", "", code)
-        ):
-            findings.append(
-                Finding(path, "read ref() in an import CTE of its own, first in the file")
-            )
+        code = re.sub(r"select \*\s+from \{\{\s*(ref|source)\(", "import(", code)
+        if code.count("select *") > 1:
+            message = "list the columns; `select *` is for imports and the last line"
+            findings.append(Finding(path, message))
+        if re.search(r"\b(from|join)\s+\{\{\s*(ref|source)\(", code):
+            message = "read ref() and source() in import CTEs, `select * from {{ ref(...) }}`"
+            findings.append(Finding(path, message))
     return findings
 
 

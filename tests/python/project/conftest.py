@@ -1,11 +1,11 @@
-"""A warehouse for the checks: the project built over empty raw tables, and the worked example run in full.
+"""Warehouses for the checks: the project over empty raw tables, and the worked example in full.
 
-project ─> dbt parse ─> empty raw tables ─> dbt run, docs generate ─> `built_project` (manifest, catalog)
+project ─> dbt parse ─> empty raw tables ─> build, docs ─> `built_project` (manifest, catalog)
 anycompany serve ─> python -m ingestion ─> dbt build ─> `example_warehouse` (warehouse, truth)
 
-Both are made once for a test session, also under xdist: the first worker that needs one makes it behind a
-file lock in a folder that all workers share; the others find it finished. dbt runs in processes of
-its own, because it keeps one DuckDB handle per process.
+Both are made once for a test session, also under xdist: the first worker that needs one makes it
+behind a file lock in a folder that all workers share; the others find it finished. dbt runs in
+processes of its own, because it keeps one DuckDB handle per process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -34,10 +35,12 @@ class BuiltProject:
     """The project built without data.
 
     Attributes:
+        data_dir: its data folder, the artifacts in `target`.
         manifest: dbt's manifest.
         catalog: dbt's catalog of the built relations.
     """
 
+    data_dir: Path
     manifest: Mapping[str, Any]
     catalog: Mapping[str, Any]
 
@@ -108,11 +111,12 @@ def run(command: list[str], data_dir: Path, timeout_s: int = 600, **settings: st
     return outcome.stdout
 
 
-def dbt(data_dir: Path, *arguments: str) -> str:
-    """Run dbt on the project, its artifacts kept inside the data folder."""
-    base = [sys.executable, "-m", "dbt.cli.main"]
-    target = ["--target-path", str(data_dir / "target"), "--no-use-colors"]
-    return run([*base, *arguments, *target], data_dir)
+def dbt(data_dir: Path, *commands: list[str]) -> str:
+    """Run dbt commands over one manifest, their artifacts kept inside the data folder."""
+    (data_dir / "warehouse").mkdir(parents=True, exist_ok=True)
+    common = ["--target-path", str(data_dir / "target"), "--no-use-colors"]
+    steps = json.dumps([[*command, *common] for command in (["parse"], *commands)])
+    return run([sys.executable, str(Path(__file__).with_name("run_dbt.py")), steps], data_dir)
 
 
 def make_empty_raw_tables(manifest: Mapping[str, Any], warehouse: Path) -> None:
@@ -141,23 +145,23 @@ def make_empty_raw_tables(manifest: Mapping[str, Any], warehouse: Path) -> None:
 
 
 def _build_empty(folder: Path) -> None:
-    (folder / "warehouse").mkdir(exist_ok=True)
-    dbt(folder, "parse")
+    dbt(folder)
     manifest = json.loads((folder / "target" / "manifest.json").read_text())
     make_empty_raw_tables(manifest, folder / "warehouse" / "wellspring.duckdb")
-    dbt(folder, "build", "--exclude-resource-type", "unit_test", "test")
-    dbt(folder, "docs", "generate", "--no-compile")
+    build = ["build", "--exclude-resource-type", "unit_test", "test"]
+    dbt(folder, build, ["docs", "generate", "--no-compile", "--static"])
 
 
-def _run_example(folder: Path) -> None:
-    command = [sys.executable, "-m", "anycompany", "serve", "--scale", EXAMPLE_SCALE]
-    run(
-        [sys.executable, "-m", "ingestion"],
-        folder,
-        WELLSPRING__COMPANION__COMMAND=json.dumps(command),
-    )
-    log = dbt(folder, "build", "--exclude-resource-type", "unit_test")
-    (folder / "build.log").write_text(log)
+def run_example(folder: Path, scale: str = EXAMPLE_SCALE, *options: str) -> str:
+    """Generate, extract, load and build the worked example; returns what dbt printed."""
+    serve = [sys.executable, "-m", "anycompany", "serve", "--scale", scale, *options]
+    ingest = [sys.executable, "-m", "ingestion"]
+    run(ingest, folder, WELLSPRING__COMPANION__COMMAND=shlex.join(serve))
+    return dbt(folder, ["build", "--exclude-resource-type", "unit_test"])
+
+
+def _make_example(folder: Path) -> None:
+    (folder / "build.log").write_text(run_example(folder))
 
 
 @pytest.fixture(scope="session")
@@ -170,10 +174,11 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_project(shared_folder: Path) -> BuiltProject:
-    """The manifest and catalog of the project, built over empty raw tables (seconds: some 30)."""
+    """The manifest and catalog of the project, built over empty raw tables."""
     folder = make_once(shared_folder / "built_project", _build_empty)
     target = folder / "target"
     return BuiltProject(
+        data_dir=folder,
         manifest=json.loads((target / "manifest.json").read_text()),
         catalog=json.loads((target / "catalog.json").read_text()),
     )
@@ -182,7 +187,7 @@ def built_project(shared_folder: Path) -> BuiltProject:
 @pytest.fixture(scope="session")
 def example_warehouse(shared_folder: Path) -> ExampleWarehouse:
     """The worked example, generated, extracted, loaded and built at scale 0.02."""
-    folder = make_once(shared_folder / "example_warehouse", _run_example)
+    folder = make_once(shared_folder / "example_warehouse", _make_example)
     return ExampleWarehouse(
         data_dir=folder,
         warehouse=folder / "warehouse" / "wellspring.duckdb",

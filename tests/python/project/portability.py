@@ -47,8 +47,8 @@ SHARED_FUNCTIONS = _words(
     levenshtein ln log10 log2 lower lpad make_date max max_by md5 median min min_by minute month
     nth_value ntile nullif percent_rank percentile_cont percentile_disc pi pow power quarter
     radians rank repeat replace reverse right round row_number rpad second sign sin skewness
-    split_part sqrt starts_with stddev stddev_pop stddev_samp string_agg substr substring sum tan translate trim
-    try_cast ucase upper var_pop var_samp variance week weekofyear year
+    split_part sqrt starts_with stddev stddev_pop stddev_samp string_agg substr substring sum tan
+    translate trim try_cast ucase upper var_pop var_samp variance week weekofyear year
     """
 )
 """Functions with one meaning on both engines. Look a new one up on both before it is added."""

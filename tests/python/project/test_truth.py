@@ -1,0 +1,177 @@
+"""The marts say what the generator knows to be true: to the cent, to the row, to the minute."""
+
+from __future__ import annotations
+
+from conftest import ExampleWarehouse
+
+MATCH_QUALITY = 0.98
+
+PAIRS = """
+    with linked as (
+        select records.customer_key, persons.person_id
+        from core.bridge_customer_records as records
+        inner join truth('persons') as persons
+            on
+                records.source = persons.source
+                and records.source_customer_id = cast(persons.source_key as varchar)
+    ),
+
+    counted as (
+        select sum(record_count * (record_count - 1) / 2) as pair_count
+        from (select count(*) as record_count from linked group by {columns}) as sized
+    )
+
+    select cast(coalesce(pair_count, 0) as bigint) from counted
+"""
+
+
+def test_there_is_something_to_compare(example_warehouse: ExampleWarehouse) -> None:
+    for table in ("sales_daily", "refunds_daily", "tickets", "persons", "products", "defects"):
+        [(count,)] = example_warehouse.rows(f"select count(*) from truth('{table}')")
+        assert count > 0, f"the truth has no {table}"
+
+
+def test_sales_equal_the_truth_by_day_region_country_category(
+    example_warehouse: ExampleWarehouse,
+) -> None:
+    differing = example_warehouse.rows(
+        """
+        select *
+        from (
+            select
+                sale_date, sales_region, country_code, category, currency_code as currency,
+                net_local, net_usd, order_count, line_count
+            from sales.rpt_regional_sales
+        ) as ours
+        full outer join truth('sales_daily') as theirs
+            using (sale_date, sales_region, country_code, category, currency)
+        where
+            ours.net_local is distinct from theirs.net_local
+            or ours.net_usd is distinct from theirs.net_usd
+            or ours.order_count is distinct from theirs.order_count
+            or ours.line_count is distinct from theirs.line_count
+        limit 20
+        """
+    )
+    assert differing == []
+
+
+def test_sales_in_dollars_equal_the_truth_in_all(example_warehouse: ExampleWarehouse) -> None:
+    [(ours, theirs)] = example_warehouse.rows(
+        """
+        select
+            (select sum(net_usd) from sales.fct_order_lines where is_sale),
+            (select sum(net_usd) from truth('sales_daily'))
+        """
+    )
+    assert ours == theirs
+    assert ours > 0
+
+
+def test_refunds_equal_the_truth_by_day_and_region(example_warehouse: ExampleWarehouse) -> None:
+    differing = example_warehouse.rows(
+        """
+        with ours as (
+            select
+                refund_date,
+                sales_region,
+                currency_code as currency,
+                sum(amount_local) as amount_local,
+                sum(amount_usd) as amount_usd,
+                count(*) as refund_count
+            from sales.fct_refunds
+            group by all
+        )
+
+        select *
+        from ours
+        full outer join truth('refunds_daily') as theirs
+            using (refund_date, sales_region, currency)
+        where
+            ours.amount_local is distinct from theirs.amount_local
+            or ours.amount_usd is distinct from theirs.amount_usd
+            or ours.refund_count is distinct from theirs.refund_count
+        limit 20
+        """
+    )
+    assert differing == []
+
+
+def test_tickets_equal_the_truth_one_by_one(example_warehouse: ExampleWarehouse) -> None:
+    differing = example_warehouse.rows(
+        """
+        select *
+        from support.fct_tickets as ours
+        full outer join truth('tickets') as theirs
+            on
+                ours.desk = theirs.desk
+                and ours.source_ticket_id = cast(theirs.ticket_id as varchar)
+        where
+            ours.opened_date is distinct from theirs.created_date
+            or ours.status_group is distinct from theirs.status_group
+            or ours.first_response_minutes is distinct from theirs.first_response_minutes
+            or ours.resolution_minutes is distinct from theirs.resolution_minutes
+            or ours.satisfaction is distinct from theirs.satisfaction
+        limit 20
+        """
+    )
+    assert differing == []
+
+
+def test_customers_are_recognised(example_warehouse: ExampleWarehouse) -> None:
+    def pairs(columns: str) -> int:
+        [(count,)] = example_warehouse.rows(PAIRS.format(columns=columns))
+        return int(count)
+
+    right = pairs("customer_key, person_id")
+    precision, recall = right / pairs("customer_key"), right / pairs("person_id")
+    print(f"customers: precision {precision:.4f}, recall {recall:.4f}, {right} pairs")
+    assert precision >= MATCH_QUALITY
+    assert recall >= MATCH_QUALITY
+
+
+def test_every_true_person_record_has_a_customer(example_warehouse: ExampleWarehouse) -> None:
+    differing = example_warehouse.rows(
+        """
+        select persons.source, persons.source_key, records.source, records.source_customer_id
+        from truth('persons') as persons
+        full outer join (
+            select * from core.bridge_customer_records where source != 'distributor'
+        ) as records
+            on
+                records.source = persons.source
+                and records.source_customer_id = cast(persons.source_key as varchar)
+        where persons.source is null or records.source is null
+        limit 20
+        """
+    )
+    assert differing == []
+
+
+def test_products_are_recognised_without_exception(example_warehouse: ExampleWarehouse) -> None:
+    differing = example_warehouse.rows(
+        """
+        with ours as (
+            select
+                codes.source,
+                case when codes.source = 'shop' then codes.sku else codes.source_product_id end
+                    as source_code,
+                products.sku as product_number
+            from intermediate.int_product_codes_unioned as codes
+            inner join intermediate.int_products_matched as matched using (product_code_key)
+            inner join core.dim_products as products using (product_key)
+        )
+
+        select *
+        from ours
+        full outer join truth('products') as theirs using (source, source_code)
+        where ours.product_number is distinct from theirs.product_number
+        limit 20
+        """
+    )
+    assert differing == []
+
+
+def test_the_build_passed_every_test(example_warehouse: ExampleWarehouse) -> None:
+    assert "ERROR=0" in example_warehouse.build_log
+    assert "WARN=0" in example_warehouse.build_log
