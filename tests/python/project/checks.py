@@ -3,7 +3,7 @@
 manifest, catalog ─> one function per rule ─> findings: file, what is wrong, what to do
 
 Each function takes the manifest as dbt writes it (plain dictionaries) and returns findings, so the
-rules hold for any models that are added to the project, and can be tried on a manifest made by hand.
+rules hold for any models that are added to the project, and can be tried on a hand-made manifest.
 What needs eyes (is a name well chosen, is a description true) is left out.
 """
 
