@@ -18,7 +18,8 @@ cleaned as (
         {{ non_blank('country') }} as country_code,
         {{ non_blank('source.comment') }} as order_comment,
 
-        {{ json_structs('lines', ['no', 'code', 'qty', 'price', 'net']) }} as lines,
+        {{ json_structs('lines', ['no', 'code', 'qty', 'price', 'net']) }}
+            as lines,
         try_cast(total as decimal(14, 2)) as total_amount,
 
         {{ utc_timestamp('placed') }} as ordered_at,

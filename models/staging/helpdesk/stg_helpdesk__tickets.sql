@@ -15,7 +15,8 @@ cleaned as (
         {{ whole_number('requester_id', 'bigint') }} as requester_id,
         {{ whole_number('assignee_id', 'bigint') }} as assignee_id,
 
-        {{ json_lookup('custom_fields', 'id', 360001, 'value') }} as order_number,
+        {{ json_lookup('custom_fields', 'id', 360001, 'value') }}
+            as order_number,
         {{ json_lookup('custom_fields', 'id', 360002, 'value') }} as ean,
         {{ non_blank('subject') }} as subject,
         {{ non_blank('description') }} as description,

@@ -10,34 +10,35 @@ built since the last load (run it), or that two rows share (_file, _row).
 */
 with
 
-ledger_files as (
+counts as (
 
     select
         source,
         table_name,
         file as _file,
-        sum(rows_loaded) as ledger_rows
+        rows_loaded as ledger_rows,
+        0 as raw_rows,
+        0 as sorted_rows
     from {{ source('ledger', 'files') }}
     where status = 'loaded'
-    group by source, table_name, file
-
-),
-
-raw_rows as (
-
-    {{ count_raw_rows() | indent(4) }}
-
-),
-
-sorted_rows as (
-
+    union all
     select
         source,
         table_name,
         _file,
-        sum(row_count) as sorted_rows
+        0 as ledger_rows,
+        raw_rows,
+        0 as sorted_rows
+    from ({{ count_raw_rows() }}) as raw_tables
+    union all
+    select
+        source,
+        table_name,
+        _file,
+        0 as ledger_rows,
+        0 as raw_rows,
+        row_count as sorted_rows
     from {{ ref('row_outcomes') }}
-    group by source, table_name, _file
 
 ),
 
@@ -47,12 +48,11 @@ compared as (
         source,
         table_name,
         _file,
-        coalesce(ledger_files.ledger_rows, 0) as ledger_rows,
-        coalesce(raw_rows.raw_rows, 0) as raw_rows,
-        coalesce(sorted_rows.sorted_rows, 0) as sorted_rows
-    from ledger_files
-    full outer join raw_rows using (source, table_name, _file)
-    full outer join sorted_rows using (source, table_name, _file)
+        sum(ledger_rows) as ledger_rows,
+        sum(raw_rows) as raw_rows,
+        sum(sorted_rows) as sorted_rows
+    from counts
+    group by source, table_name, _file
 
 )
 
