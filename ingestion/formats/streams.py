@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from ingestion.errors import BadInput
 
@@ -74,12 +74,7 @@ def opened(content: Content) -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield cast(BinaryIO, _Guarded(cast("IO[bytes]", stream), raw))
         else:
-            import zstandard
-
-            with zstandard.ZstdDecompressor().stream_reader(
-                raw, read_across_frames=True, closefd=False
-            ) as stream:
-                yield cast(BinaryIO, _Guarded(stream, raw))
+            yield cast(BinaryIO, _Guarded(cast("IO[bytes]", _ZstdReader(raw)), raw))
 
 
 @contextmanager
@@ -99,6 +94,36 @@ def _raw(content: Content) -> Iterator[IO[bytes]]:
             yield stream
 
 
+class _ZstdReader:
+    """Decompresses zstd frames; unlike the library's own reader it notices a missing end."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._frame: Any = None
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Some decompressed bytes, about as many as asked for; none at the end."""
+        import zstandard
+
+        parts: list[bytes] = []
+        got = 0
+        while got < size:
+            compressed = self._rest or self._raw.read(min(CHUNK, max(size, 1 << 16)))
+            self._rest = b""
+            if not compressed:
+                if self._frame is not None:
+                    raise EOFError
+                break
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            parts.append(self._frame.decompress(compressed))
+            got += len(parts[-1])
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        return b"".join(parts)
+
+
 class _Guarded(io.RawIOBase):
     """A byte stream that tells broken compression as `BadInput` with its position."""
 
@@ -106,6 +131,7 @@ class _Guarded(io.RawIOBase):
         self._stream = stream
         self._raw = raw
         self._given = 0
+        self._kept = b""
 
     def readable(self) -> bool:
         return True
@@ -115,7 +141,7 @@ class _Guarded(io.RawIOBase):
 
         wanted = -1 if size is None else size
         try:
-            data = self._read_all() if wanted < 0 else self._stream.read(wanted)
+            data = self._read_all() if wanted < 0 else self._read_some(wanted)
         except EOFError as error:
             raise self._broken("it is truncated: the compressed data ends early") from error
         except (zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
@@ -131,8 +157,15 @@ class _Guarded(io.RawIOBase):
         view[: len(data)] = data
         return len(data)
 
+    def _read_some(self, size: int) -> bytes:
+        """At most `size` bytes; decompressors may give more, which is kept for the next time."""
+        data = self._kept or self._stream.read(size)
+        self._kept = data[size:]
+        return data[:size]
+
     def _read_all(self) -> bytes:
-        parts = []
+        parts = [self._kept]
+        self._kept = b""
         while part := self._stream.read(CHUNK):
             parts.append(part)
         return b"".join(parts)
