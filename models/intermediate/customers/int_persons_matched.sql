@@ -3,8 +3,7 @@ with persons as (
 ),
 
 pairs as (
-    select *
-    from {{ ref("int_person_pairs_scored") }}
+    select * from {{ ref("int_person_pairs_scored") }}
     where is_match
 ),
 
@@ -19,32 +18,37 @@ ranked as (
     from persons
 ),
 
-directed as (
+edges as (
     select
-        customer_record_key,
-        other_customer_record_key
+        one.seniority as record,
+        other.seniority as other_record
     from pairs
-    union all
-    select
-        other_customer_record_key as customer_record_key,
-        customer_record_key as other_customer_record_key
-    from pairs
-    union all
-    select
-        customer_record_key,
-        customer_record_key as other_customer_record_key
-    from persons
+    inner join ranked as one
+        on pairs.customer_record_key = one.customer_record_key
+    inner join ranked as other
+        on pairs.other_customer_record_key = other.customer_record_key
 ),
 
 links as (
     select
-        ranked.seniority as record,
-        others.seniority as other_record
-    from directed
-    inner join ranked
-        on directed.customer_record_key = ranked.customer_record_key
-    inner join ranked as others
-        on directed.other_customer_record_key = others.customer_record_key
+        record,
+        other_record
+    from edges
+    union all
+    select
+        other_record as record,
+        record as other_record
+    from edges
+    union all
+    select
+        record,
+        record as other_record
+    from edges
+    union all
+    select
+        other_record as record,
+        other_record
+    from edges
 ),
 
 components as (
@@ -53,14 +57,22 @@ components as (
     ) }}
 ),
 
-matched as (
+labelled as (
     select
         ranked.customer_record_key,
-        md5(components.label) as customer_key,
-        count(*) over (partition by components.label) as record_count
-    from components
-    inner join ranked
-        on components.record = ranked.seniority
+        -- a record without a match is a customer of its own
+        coalesce(components.label, ranked.seniority) as label
+    from ranked
+    left join components
+        on ranked.seniority = components.record
+),
+
+matched as (
+    select
+        customer_record_key,
+        md5(label) as customer_key,
+        count(*) over (partition by label) as record_count
+    from labelled
 )
 
 select * from matched
