@@ -1,10 +1,10 @@
 """Reads the tables of a database: PostgreSQL, MySQL or MariaDB, SQLite, from one declaration.
 
-declaration -> one consistent view -> rows as the database's own text -> typed Parquet spool -> delta
+declaration -> one consistent view -> rows as the database's own text -> typed spool -> delta
 
 All tables of a source are read as of one moment where the system offers that. With a `cursor`, only
-rows at or after the highest landed value minus `window` are read, and rows whose cursor is NULL; with
-`deletes: sweep` all keys as well, so that rows which went, came back or were written late are found.
+rows at or after the highest landed value minus `window` are read, and rows whose cursor is NULL;
+with `deletes: sweep` all keys as well, so that rows which went, came back or came late are found.
 Types are proved, not assumed: a column whose values do not all fit its type stays text.
 
 Left out: other systems (`kind: python` with dlt's own `sql_database`), change streams.
@@ -131,10 +131,14 @@ def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: On
 
         on_table(table, read)
 
-    with _explained(database, declaration, None), database.consistent_view():
-        with ThreadPoolExecutor(database.sessions, f"read-{declaration.name}") as pool:
-            for _ in pool.map(work, declaration.tables):
-                pass
+    with (
+        _explained(database, declaration, None),
+        database.consistent_view(),
+        # The view tells how many sessions it allows, so it is opened first.
+        ThreadPoolExecutor(database.sessions, f"read-{declaration.name}") as pool,
+    ):
+        for _ in pool.map(work, declaration.tables):
+            pass
 
 
 @contextmanager

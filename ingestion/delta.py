@@ -165,21 +165,30 @@ class Delta:
         moment = name if kind != "VARCHAR" else f"try_cast({name} as timestamptz)"
         in_time = f"{moment}::timestamptz <= load_time + interval 1 day"
         if kind == "VARCHAR":
-            values = self._one(
-                f"""
-                select
-                    max({moment}) filter (where {in_time}),
-                    max(try_cast({name} as decimal(38, 9))),
-                    max({name})
-                from {self._landed_rows()}
-                """
-            )
-            return next((value for value in values if value is not None), None)
+            sql = f"select max({moment}) filter (where {in_time}), count({moment}) from {{}}"
+            instant, instants = self._one(sql.format(self._landed_rows()))
+            return instant if instants else self._highest_number(name)
         if kind == "DATE" or kind.startswith("TIMESTAMP"):
             sql = f"select max({name}) filter (where {in_time}) from {self._landed_rows()}"
             return self._one(sql)[0]
         (value,) = self._one(f"select max({name}) from {self._landed_rows()}")
         return Decimal(str(value)) if isinstance(value, int | float) else value
+
+    def highest_text(self, column: str) -> str:
+        """The highest landed value of a column as a text; empty if there is none."""
+        name = quoted(column)
+        (text,) = self._one(f"select max({name})::varchar from {self._landed_rows()}")
+        return text or ""
+
+    def _highest_number(self, name: str) -> Any:
+        """The highest value of a text column as a number; as a text if one is no number."""
+        # A failing cast to decimal is slow, so only texts that are numbers are cast.
+        number = f"case when regexp_full_match({name}, '-?\\d{{1,18}}') then {name}::bigint end"
+        highest, texts, numbers, text = self._one(
+            f"select max({number}), count({name}), count({number}), max({name}) "
+            f"from {self._landed_rows()}"
+        )
+        return Decimal(highest) if texts and texts == numbers else text
 
     def missing_keys(self, spool: Spool) -> pa.Table:
         """Keys that the source has but neither landing (as live) nor the spool: rows to fetch.
@@ -376,17 +385,15 @@ class Delta:
         )
 
     def _landed_rows(self) -> str:
-        """All landed rows, each with the time of its load."""
+        """All landed rows, each with the time of its load, which the file's name begins with."""
+        load = "regexp_extract(parse_filename(filename), '^[0-9]+[.][0-9]+')"
         return (
-            f"(select *, filename, file_row_number, "
-            "make_timestamptz((regexp_extract(parse_filename(filename), '^[0-9]+')::bigint * 1000000"
-            " + rpad(regexp_extract(parse_filename(filename), '^[0-9]+[.]([0-9]+)', 1), 6, '0')"
-            "[:6]::bigint)) as load_time"
-            f" from {scan([file.path for file in self._landed])})"
+            f"(select *, filename, file_row_number, to_timestamp({load}::double) as load_time "
+            f"from {scan([file.path for file in self._landed])})"
         )
 
     def _one(self, sql: str) -> tuple[Any, ...]:
-        row = self.connection.execute(sql).fetchone()
+        row: tuple[Any, ...] | None = self.connection.execute(sql).fetchone()
         assert row is not None
         return row
 

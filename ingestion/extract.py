@@ -1,10 +1,10 @@
 """Extracts declared sources into landing: sources side by side, one dlt pipeline each.
 
-declarations -> threads -> pending load finished -> tables read -> difference to landing -> dlt -> landing
+declarations -> threads -> pending load finished -> tables read -> difference -> dlt -> landing
 
-A source is one dlt load: its tables land together, or not at all if the process dies. A table that fails
-fails its source, but the source's other tables still land, and no source stops another. Nothing is
-asked of dlt when there is nothing to land, so a run without news costs what reading costs.
+A source is one dlt load: its tables land together, or not at all if the process dies. A table that
+fails fails its source, but the source's other tables still land, and no source stops another.
+Nothing is asked of dlt when there is nothing to land: a run without news costs what reading costs.
 
 Left out: what is new (`delta`, `files`), how it is read (`database`, `rest`, `python_source`).
 """

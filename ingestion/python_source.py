@@ -3,8 +3,8 @@
 `package.module:function` -> dlt source, resources, or generators -> rows -> Parquet spool -> delta
 
 A resource yields dictionaries, lists of them, Arrow tables or data frames; its name is the table's.
-Dictionaries are typed by Arrow, a batch at a time; where batches disagree the wider type wins, text in
-the end. Nested values become JSON text. Left out: the resource's own dlt state. What a table's
+Dictionaries are typed by Arrow, a batch at a time; where batches disagree the wider type wins, text
+in the end. Nested values become JSON text. Left out: the resource's own dlt state. What a table's
 `cursor` says is handed to the resource's `dlt.sources.incremental` as its start instead.
 """
 
@@ -15,7 +15,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,11 +81,7 @@ def _read_table(
     cursor = (
         next(iter(column_mapping([ingest.cursor], **where).values())) if ingest.cursor else None
     )
-    start = None
-    if cursor and not full_refresh:
-        start = delta.high_water(cursor)
-        if start is not None and ingest.window and isinstance(start, date):
-            start = start - ingest.window
+    start = None if full_refresh or cursor is None else _start(delta, cursor, ingest.window)
     writer = _Spooler(folder, where)
     try:
         for item in _items(resource, ingest.cursor, start):
@@ -207,24 +203,25 @@ def _items(resource: Any, cursor: str | None, start: Any) -> Iterator[Any]:
     from dlt.extract.resource import DltResource
 
     if isinstance(resource, DltResource):
-        own = resource.incremental
-        if cursor and start is not None and own is not None and own.incremental is not None:
+        if cursor and start is not None and resource.incremental is not None:
             import dlt
 
-            initial = own.incremental.initial_value
-            resource.apply_hints(
-                incremental=dlt.sources.incremental(cursor, initial_value=_like(start, initial))
-            )
+            incremental = dlt.sources.incremental(cursor, initial_value=start)
+            resource.apply_hints(incremental=incremental)
         return iter(resource)
     if callable(resource):
         resource = resource()
     return iter([resource] if _is_arrow(resource) or isinstance(resource, Mapping) else resource)
 
 
-def _like(start: Any, initial: Any) -> Any:
-    """The start in the type in which the resource states its own initial value."""
-    if isinstance(initial, str) and isinstance(start, date):
-        return start.isoformat()
+def _start(delta: Delta, cursor: str, window: timedelta) -> Any:
+    """Where to read on, in the type and form in which the resource itself writes the cursor."""
+    start = delta.high_water(cursor)
+    if window and isinstance(start, date):
+        start = start - window
+    if isinstance(start, datetime) and delta.landed_columns[cursor] == "VARCHAR":
+        # As a text it is compared as a text: "T" between date and time is not " ".
+        return start.isoformat("T" if "T" in delta.highest_text(cursor) else " ")
     if isinstance(start, Decimal):
         return int(start) if start == start.to_integral_value() else float(start)
     return start
@@ -359,4 +356,8 @@ def _flat(table: pa.Table) -> pa.Table:
         elif pa.types.is_dictionary(field.type):
             decoded = table.column(position).cast(field.type.value_type)
             table = table.set_column(position, field.name, decoded)
+        elif pa.types.is_decimal256(field.type) or pa.types.is_duration(field.type):
+            # DuckDB has neither so many digits nor such a type in Parquet.
+            texts = [_text(value) for value in table.column(position).to_pylist()]
+            table = table.set_column(position, field.name, pa.array(texts, pa.string()))
     return table

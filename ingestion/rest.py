@@ -1,12 +1,12 @@
 """Reads the tables of an HTTP API that answers in JSON, through dlt's REST client and paginators.
 
-declaration -> pages (retried, bounded) -> records -> every field as text -> Parquet spool -> delta
+declaration -> pages (retried, bounded) -> records -> every field as text -> spool -> delta
 
-A page is parsed once and becomes one Arrow table: top-level fields as text, numbers as they were sent,
-nested values as JSON text. With `incremental`, the API is asked from the highest landed cursor minus
-`window` on. Nothing of a table lands unless its last page was read.
+A page is parsed once and becomes one Arrow table: top-level fields as text, numbers as they were
+sent, nested values as JSON text. With `incremental`, the API is asked from the highest landed
+cursor minus `window` on. Nothing of a table lands unless its last page was read.
 
-Left out: endpoints that need the ids of another table, and OAuth (`kind: python` with dlt's rest_api).
+Left out: endpoints that need the ids of another table, OAuth (`kind: python`, dlt's rest_api).
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _TableReader:
             keys.pop("has_more_path")
         if declared.type == "cursor":
             keys = {key: value for key, value in keys.items() if value is not None}
-        return create_paginator({"type": names[declared.type], **keys})  # type: ignore[misc]
+        return create_paginator({"type": names[declared.type], **keys})
 
     def _received(self, response: requests.Response, *_: Any, **__: Any) -> None:
         """Called for every response, also for those that will be tried again."""
@@ -240,7 +240,7 @@ class _TableReader:
         except requests.HTTPError as error:
             raise self._refused(pages, error) from error
         except requests.RequestException as error:
-            url = error.request.url if error.request is not None else self._connection.url
+            url = str(error.request.url) if error.request is not None else self._connection.url
             reason = _reason(error, self._source.page_timeout)
             raise SourceUnreachable(
                 f"{_safe(url)} does not answer: {reason} (page {pages.read + 1}, {self._tries})",
@@ -344,13 +344,16 @@ class _Pages:
         if not self.has_next_page:
             return
         self._inner.update_request(request)
-        if self._declared.type == "cursor" and self._incremental and request.params:
+        if self._declared.type == "cursor" and self._incremental:
+            # dlt keeps the parameters as the dictionary that was given to it.
+            assert isinstance(request.params, dict)
             request.params.pop(self._incremental.param, None)
-        target = urlsplit(urljoin(self._base.geturl(), request.url))
+        address = str(request.url)
+        target = urlsplit(urljoin(self._base.geturl(), address))
         downgraded = self._base.scheme == "https" and target.scheme != "https"
         if target.hostname != self._base.hostname or downgraded:
             raise _PageFault(
-                f"the next page lies at {_safe(request.url)}, not on the API's own host",
+                f"the next page lies at {_safe(address)}, not on the API's own host",
                 "The secret is not sent there; correct the connection's URL if that host is meant.",
             )
         if not self._remember(request):

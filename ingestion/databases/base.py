@@ -1,11 +1,11 @@
 """What a database system has to offer so that `ingestion.database` can read it.
 
-`Database.session()` -> `Session.describe(table)` -> `Session.read(columns, condition)` -> raw text file
+`Database.session` -> `Session.describe(table)` -> `Session.read(columns, condition)` -> text file
 
 Every value leaves the database as the text that the database itself writes, and gets its type only
-afterwards, in DuckDB (`ingestion.database.typed`). So no driver rounds, shifts or drops anything, and
-a value that its declared type cannot hold (NaN in a decimal, 0000-00-00, text in an SQLite INTEGER)
-is seen and keeps the column as text instead of being lost.
+afterwards, in DuckDB (`ingestion.database.typed`). So no driver rounds, shifts or drops anything,
+and a value that its declared type cannot hold (NaN in a decimal, 0000-00-00, text in an SQLite
+INTEGER) is seen and keeps the column as text instead of being lost.
 """
 
 from __future__ import annotations

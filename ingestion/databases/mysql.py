@@ -89,7 +89,7 @@ class MySQL(Database):
         self._only = self._connect()
         try:
             with self._only.cursor() as cursor:
-                # A sql_mode such as ANSI_QUOTES or PAD_CHAR_TO_FULL_LENGTH would change what is read.
+                # A sql_mode such as ANSI_QUOTES would change what is read.
                 cursor.execute("set session sql_mode = ''")
                 cursor.execute("set session time_zone = '+00:00'")
                 cursor.execute("set session transaction isolation level repeatable read")

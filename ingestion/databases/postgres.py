@@ -2,8 +2,9 @@
 
 pg_catalog -> columns, primary key; COPY (select ...) -> CSV text as PostgreSQL writes it
 
-All sessions of a source share one snapshot (REPEATABLE READ, `pg_export_snapshot`), so tables that are
-read side by side fit together. Arrays and composite values become JSON. Left out: large objects.
+All sessions of a source share one snapshot (REPEATABLE READ, `pg_export_snapshot`), so tables that
+are read side by side fit together. Arrays and composite values become JSON.
+Left out: large objects.
 """
 
 from __future__ import annotations
@@ -176,9 +177,10 @@ class Postgres(Database):
 
         scheme, _, rest = self.connection.url.partition("://")
         url = f"{scheme.partition('+')[0]}://{rest}"
-        timeout = {} if "connect_timeout=" in url else {"connect_timeout": CONNECT_SECONDS}
+        if "connect_timeout=" not in url:
+            url += f"{'&' if '?' in url else '?'}connect_timeout={CONNECT_SECONDS}"
         connection = psycopg.connect(
-            url, autocommit=True, client_encoding="utf-8", application_name="wellspring", **timeout
+            url, autocommit=True, client_encoding="utf-8", application_name="wellspring"
         )
         for statement in _SETTINGS:
             connection.execute(statement)
@@ -301,7 +303,7 @@ def _where(condition: Condition) -> Any:
             sql.SQL("{} = {}::{}").format(
                 sql.Identifier(column.name),
                 name,
-                sql.SQL(column.native),  # type: ignore[arg-type]
+                sql.SQL(column.native),
             )
             for column, name in zip(condition.columns, names, strict=True)
         )
@@ -312,7 +314,7 @@ def _where(condition: Condition) -> Any:
     return sql.SQL(" where ({} >= {}::{} or {} is null)").format(
         cursor,
         sql.Literal(_text(condition.value)),
-        sql.SQL(condition.column.native),  # type: ignore[arg-type]
+        sql.SQL(condition.column.native),
         cursor,
     )
 

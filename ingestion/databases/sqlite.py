@@ -2,8 +2,8 @@
 
 pragma table_xinfo -> columns, primary key; select ... -> text made from the stored values
 
-SQLite stores any value in any column, whatever its declared type, so a declared type is a wish: a column
-keeps it only if every value fits. The file is opened read-only and never made.
+SQLite stores any value in any column, whatever its declared type, so a declared type is a wish: a
+column keeps it only if every value fits. The file is opened read-only and never made.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class SQLiteSession(Session):
                 f"select name from {place}.sqlite_master where type in ('table', 'view') order by 1"
             ).fetchall()
             raise MissingRelation(name, [str(row[0]) for row in known])
-        # Hidden columns of a virtual table (1) are no part of `select *`; generated ones (2, 3) are.
+        # Hidden columns of a virtual table (1) are no part of the table; generated ones (2, 3) are.
         visible = [row for row in rows if row[6] != 1]
         key = sorted((row for row in visible if row[5]), key=lambda row: row[5])
         return Relation(
