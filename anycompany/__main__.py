@@ -1,6 +1,7 @@
 """The `anycompany` command.
 
-serve ─> servers until the input ends; advance ─> the clock; status ─> what there is; reset ─> nothing left
+serve ─> servers until the input ends; advance ─> the clock; status ─> what there is; reset ─>
+nothing left
 """
 
 from __future__ import annotations
@@ -17,20 +18,33 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="anycompany",
-    help="AnyCompany, the example: seven source systems with generated data, to try the warehouse on.",
+    help="AnyCompany, the example: seven source systems with generated data for the warehouse.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-Seed = Annotated[int | None, typer.Option(help="Number that all data is drawn from. Counts when the company is made; default 1.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Number that all data is drawn from. Counts when the company is made; default 1."
+    ),
+]
 Scale = Annotated[
     float | None,
-    typer.Option(min=0.005, max=10.0, help="Size: 1 is about a million rows. Counts when the company is made; default 1."),
+    typer.Option(
+        min=0.005,
+        max=10.0,
+        help="Size: 1 is about a million rows. Counts when the company is made; default 1.",
+    ),
 ]
 Defects = Annotated[
     float | None,
-    typer.Option(min=0.0, max=0.5, help="Share of spoilt rows, 0 for none. Counts when the company is made; default 0.004."),
+    typer.Option(
+        min=0.0,
+        max=0.5,
+        help="Share of spoilt rows, 0 for none. Counts when the company is made; default 0.004.",
+    ),
 ]
 
 
@@ -66,11 +80,17 @@ def serve(
     seed: Seed = None,
     scale: Scale = None,
     defects: Defects = None,
-    until_signal: Annotated[bool, typer.Option("--until-signal", help="Run on when the input ends; stop on SIGTERM or Ctrl-C only.")] = False,
+    until_signal: Annotated[
+        bool,
+        typer.Option(
+            "--until-signal", help="Run on when the input ends; stop on SIGTERM or Ctrl-C only."
+        ),
+    ] = False,
 ) -> None:
-    """Run the company's systems until the input ends (or Ctrl-C), making the company first if there is none.
+    """Run the company's systems until the input ends, or Ctrl-C.
 
-    Prints one line of JSON with the connections when everything is ready.
+    Makes the company first if there is none. Prints one line of JSON with the connections when
+    everything is ready.
     """
     from anycompany import serving
 
@@ -84,7 +104,9 @@ def serve(
 
 @app.command()
 def advance(
-    days: Annotated[int, typer.Option(min=1, help="How many days to move the company's clock.")] = 1,
+    days: Annotated[
+        int, typer.Option(min=1, help="How many days to move the company's clock.")
+    ] = 1,
     seed: Seed = None,
     scale: Scale = None,
     defects: Defects = None,
@@ -126,10 +148,19 @@ def status() -> None:
         typer.echo(f"There is no company in {home.folder} yet. `anycompany serve` makes one.")
         return
     settings, console = state.settings, Console()
-    console.print(f"AnyCompany on the evening of {date_of(state.day)}, in {home.folder}", highlight=False)
-    console.print(f"seed {settings.seed}, scale {settings.scale:g}, defects {settings.defects:g}, {folder_size(home.folder) / 1e6:.0f} MB")
+    console.print(
+        f"AnyCompany on the evening of {date_of(state.day)}, in {home.folder}", highlight=False
+    )
+    console.print(
+        f"seed {settings.seed}, scale {settings.scale:g}, defects {settings.defects:g}, "
+        f"{folder_size(home.folder) / 1e6:.0f} MB"
+    )
     if state.target is not None:
-        console.print(f"A move to {date_of(state.target)} was cut off; the next `anycompany advance` completes it.", style="yellow")
+        console.print(
+            f"A move to {date_of(state.target)} was cut off; "
+            "the next `anycompany advance` completes it.",
+            style="yellow",
+        )
     table = Table("system", "holds", "count")
     table.columns[2].justify = "right"
     for name, count in state.rows.items():
@@ -146,7 +177,9 @@ def reset(
     home = _home()
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Delete {home.folder}?", abort=True)
-    typer.echo(f"Deleted {home.folder}." if home.reset() else f"There was nothing in {home.folder}.")
+    typer.echo(
+        f"Deleted {home.folder}." if home.reset() else f"There was nothing in {home.folder}."
+    )
 
 
 def main() -> None:

@@ -40,8 +40,11 @@ def day_of(seconds: ArrayLike) -> Ints:
 
 
 def texts(pattern: str, first: int, last: int) -> list[str]:
-    """Returns the days `first`..`last` formatted by a strftime pattern."""
-    return [date_of(day).strftime(pattern) for day in range(first, last + 1)]
+    """Returns the days `first`..`last` in a pattern of %Y, %m and %d."""
+    form = pattern.replace("%Y", "{0}").replace("%m", "{1}").replace("%d", "{2}")
+    span = np.arange(first, last + 1) + EPOCH_DAY
+    iso = np.datetime_as_string(span.astype("datetime64[D]")).tolist()
+    return [form.format(day[:4], day[5:7], day[8:]) for day in iso]
 
 
 def month_starts() -> Ints:

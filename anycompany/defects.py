@@ -1,8 +1,10 @@
 """Which rows are spoilt, and the list of them.
 
-table + row id ─> Spoiler ─> kind of defect or none; system applies it ─> DefectLog ─> truth/defects.parquet
+table + row id ─> Spoiler ─> kind of defect or none; system applies it ─> DefectLog ─>
+truth/defects.parquet
 
-A row has at most one defect of its own. Whether a defect makes the row invalid is said by the kind: README, "Defects".
+A row has at most one defect of its own. Whether a defect makes the row invalid is said by the
+kind: README, "Defects".
 """
 
 from __future__ import annotations
@@ -54,12 +56,16 @@ class Spoiler:
         """
         spoilt = self._draws.chance(f"defect.{table}", ids, self.rate)
         kind = np.full(len(ids), -1)
-        kind[spoilt] = self._draws.weighted(f"defect.kind.{table}", ids[spoilt], list(weights.values()))
+        kind[spoilt] = self._draws.weighted(
+            f"defect.kind.{table}", ids[spoilt], list(weights.values())
+        )
         return {name: kind == position for position, name in enumerate(weights)}
 
     def extra(self, table: str, count: int, share: float) -> Ints:
         """Returns the positions (of `count`) after which an extra, orphaned row stands."""
-        return np.flatnonzero(self._draws.chance(f"defect.extra.{table}", np.arange(count), self.rate * share))
+        return np.flatnonzero(
+            self._draws.chance(f"defect.extra.{table}", np.arange(count), self.rate * share)
+        )
 
 
 @dataclass
@@ -96,16 +102,24 @@ class DefectLog:
         source, name = table.split(".")
 
         def same(value: str | None) -> pa.Array:
-            return pa.array([value], type=pa.string()).take(pa.array(np.zeros(count, dtype=np.int64)))
+            return pa.array([value], type=pa.string()).take(
+                pa.array(np.zeros(count, dtype=np.int64))
+            )
 
         moment = pa.nulls(count, pa.timestamp("us"))
         if version_at is not None:
             moment = pa.array(version_at).cast(pa.timestamp("s")).cast(pa.timestamp("us"))
         columns = [
-            same(source), same(name), key, moment, same(defect), same(column),
+            same(source),
+            same(name),
+            key,
+            moment,
+            same(defect),
+            same(column),
             pa.array(np.full(count, defect in INVALID)),
-            same(None) if good is None else good, same(None) if origin is None else origin,
-        ]  # fmt: skip
+            same(None) if good is None else good,
+            same(None) if origin is None else origin,
+        ]
         self._parts.append(pa.table(columns, schema=SCHEMA))
 
     def table(self) -> pa.Table:
@@ -113,5 +127,10 @@ class DefectLog:
         if not self._parts:
             return SCHEMA.empty_table()
         whole = pa.concat_tables(self._parts).combine_chunks()
-        order = [("source", "ascending"), ("table_name", "ascending"), ("key", "ascending"), ("defect", "ascending")]
+        order = [
+            ("source", "ascending"),
+            ("table_name", "ascending"),
+            ("key", "ascending"),
+            ("defect", "ascending"),
+        ]
         return whole.sort_by(order)

@@ -1,20 +1,23 @@
 """The help desk's API: a real HTTP server over the exports that `systems/helpdesk.py` writes.
 
-request ─> token, limit ─> list and position (start_time or cursor) ─> one slice of a mapped file as a page
+request ─> token, limit ─> list and position (start_time or cursor) ─> one slice of a mapped file
+as a page
 
-The data of the day in `state.json` is served; a change of that file is seen by the next request. It leaves out
-writing, searching and everything else of Zendesk's API.
+The data of the day in `state.json` is served; a change of that file is seen by the next request.
+It leaves out writing, searching and everything else of Zendesk's API.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hmac
 import json
 import logging
 import mmap
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +34,7 @@ logger = logging.getLogger(__name__)
 PAGE = 1_000
 RATINGS_PAGE = 100
 _LIMITED_EVERY, _LIMITED_AT = 50, 8
+_ATTEMPTS = 5
 
 
 class BadRequest(Exception):
@@ -58,7 +62,9 @@ class Listing:
         """Opens an export that lies in a folder."""
         index = np.load(folder / f"{name}.npy")
         with (folder / f"{name}.ndjson").open("rb") as file:
-            content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(index) else b""
+            content: Any = (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(index) else b""
+            )
         return cls(index[:, 0].copy(), index[:, 1].copy(), index[:, 2].copy(), content)
 
     def since(self, stamp: int) -> int:
@@ -68,18 +74,23 @@ class Listing:
     def after(self, cursor: str) -> int:
         """Returns the position behind a cursor."""
         try:
-            stamp, ident = (int(part) for part in base64.urlsafe_b64decode(cursor.encode()).decode().split("|"))
+            stamp, ident = (
+                int(part) for part in base64.urlsafe_b64decode(cursor.encode()).decode().split("|")
+            )
         except (binascii.Error, UnicodeDecodeError, ValueError):
             raise BadRequest("cursor is not valid") from None
-        low, high = (int(np.searchsorted(self.stamp, stamp, side=side)) for side in ("left", "right"))
+        low = int(np.searchsorted(self.stamp, stamp, side="left"))
+        high = int(np.searchsorted(self.stamp, stamp, side="right"))
         return low + int(np.searchsorted(self.id[low:high], ident, side="right"))
 
     def cursor(self, position: int) -> str:
         """Returns the cursor of the record before a position."""
-        return base64.urlsafe_b64encode(f"{self.stamp[position - 1]}|{self.id[position - 1]}".encode()).decode()
+        return base64.urlsafe_b64encode(
+            f"{self.stamp[position - 1]}|{self.id[position - 1]}".encode()
+        ).decode()
 
     def page_end(self, start: int, size: int, *, whole_seconds: bool = False) -> int:
-        """Returns where a page ends; copies of one record, or records of one second, are never parted."""
+        """Returns where a page ends; copies of one record, or one second, are never parted."""
         end = min(start + size, len(self.stamp))
         while 0 < end < len(self.stamp) and self.stamp[end] == self.stamp[end - 1]:
             if not whole_seconds and self.id[end] != self.id[end - 1]:
@@ -111,10 +122,21 @@ class Desk:
         seen = (status.st_mtime_ns, status.st_ino)
         with self._lock:
             if seen != self._seen:
-                day = json.loads(self._state_file.read_text())["day"]
-                self._lists = {name: Listing.open(self._folder / str(day), name) for name in LISTS}
+                self._lists = self._open()
                 self._seen = seen
             return self._lists
+
+    def _open(self) -> dict[str, Listing]:
+        for _ in range(_ATTEMPTS - 1):
+            with contextlib.suppress(FileNotFoundError):
+                return self._open_day()
+            # The day changed between reading its number and opening its lists.
+            time.sleep(0.1)
+        return self._open_day()
+
+    def _open_day(self) -> dict[str, Listing]:
+        folder = self._folder / str(json.loads(self._state_file.read_text())["day"])
+        return {name: Listing.open(folder, name) for name in LISTS}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -127,22 +149,38 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answers a GET request."""
-        if not hmac.compare_digest(self.headers.get("Authorization", "").encode(), f"Bearer {self.server.token}".encode()):
+        if not hmac.compare_digest(
+            self.headers.get("Authorization", "").encode(), f"Bearer {self.server.token}".encode()
+        ):
             self._answer(401, b'{"error": "Couldn\'t authenticate you"}')
             return
         if self.server.is_limited():
-            self._answer(429, b'{"error": "TooManyRequests", "description": "Slow down"}', {"Retry-After": "1"})
+            self._answer(
+                429,
+                b'{"error": "TooManyRequests", "description": "Slow down"}',
+                {"Retry-After": "1"},
+            )
             return
         address = urlsplit(self.path)
         route = _ROUTES.get(address.path)
         if route is None:
             self._answer(404, b'{"error": "InvalidEndpoint", "description": "Not found"}')
             return
-        query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
+        query = {
+            name: values[-1]
+            for name, values in parse_qs(address.query, keep_blank_values=True).items()
+        }
         try:
-            self._answer(200, route(self.server.desk.lists(), query, f"http://{self.headers['Host']}{address.path}"))
+            self._answer(
+                200,
+                route(
+                    self.server.desk.lists(), query, f"http://{self.headers['Host']}{address.path}"
+                ),
+            )
         except BadRequest as problem:
-            self._answer(400, json.dumps({"error": "InvalidValue", "description": str(problem)}).encode())
+            self._answer(
+                400, json.dumps({"error": "InvalidValue", "description": str(problem)}).encode()
+            )
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
@@ -204,7 +242,11 @@ def _by_cursor(name: str) -> Callable[[Mapping[str, Listing], Mapping[str, str],
         listing = lists[name]
         if "cursor" not in query and "start_time" not in query:
             raise BadRequest("start_time or cursor is required")
-        start = listing.after(query["cursor"]) if "cursor" in query else listing.since(_whole(query, "start_time", 0))
+        start = (
+            listing.after(query["cursor"])
+            if "cursor" in query
+            else listing.since(_whole(query, "start_time", 0))
+        )
         end = listing.page_end(start, _whole(query, "per_page", PAGE, PAGE))
         more = end < len(listing.stamp)
         cursor = listing.cursor(end) if more else None
@@ -227,8 +269,14 @@ def _comments(lists: Mapping[str, Listing], query: Mapping[str, str], address: s
     start = listing.since(_whole(query, "start_time", 0))
     end = listing.page_end(start, _whole(query, "per_page", PAGE, PAGE), whole_seconds=True)
     more = end < len(listing.stamp)
-    following = f"{address}?{urlencode({'start_time': int(listing.stamp[end - 1]) + 1})}" if more else None
-    return _body("comments", listing.records(start, end), {"next_page": following, "end_of_stream": not more, "count": end - start})
+    following = (
+        f"{address}?{urlencode({'start_time': int(listing.stamp[end - 1]) + 1})}" if more else None
+    )
+    return _body(
+        "comments",
+        listing.records(start, end),
+        {"next_page": following, "end_of_stream": not more, "count": end - start},
+    )
 
 
 def _ratings(lists: Mapping[str, Listing], query: Mapping[str, str], address: str) -> bytes:
@@ -239,7 +287,11 @@ def _ratings(lists: Mapping[str, Listing], query: Mapping[str, str], address: st
     end = listing.page_end(start, size)
     more = end < len(listing.stamp)
     cursor = listing.cursor(end) if more else None
-    link = f"{address}?{urlencode({'start_time': since, 'page[size]': size, 'page[after]': cursor})}" if more else None
+    link = (
+        f"{address}?{urlencode({'start_time': since, 'page[size]': size, 'page[after]': cursor})}"
+        if more
+        else None
+    )
     tail = {"meta": {"has_more": more, "after_cursor": cursor}, "links": {"next": link}}
     return _body("satisfaction_ratings", listing.records(start, end), tail)
 

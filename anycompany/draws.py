@@ -2,8 +2,9 @@
 
 seed + name + id ─> splitmix64 ─> uniform bits ─> unit, integer, choice, normal
 
-There is no stream to keep in step: the third line of order 17 draws the same price whether or not order 16 was made,
-which is what lets the company be recomputed for any day. It leaves out cryptographic quality, which nobody needs here.
+There is no stream to keep in step: the third line of order 17 draws the same price whether or not
+order 16 was made, which is what lets the company be recomputed for any day. It leaves out
+cryptographic quality, which nobody needs here.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ class Draws:
         return (self.bits(name, ids) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def below(self, name: str, ids: ArrayLike, limit: ArrayLike) -> Ints:
-        """Returns a uniform integer in [0, limit) for each id; `limit` is a number or one per id."""
-        return (self.unit(name, ids) * np.asarray(limit)).astype(np.int64)
+        """Returns a uniform integer in [0, limit) for each id; `limit` is one for all or each."""
+        scaled: Floats = self.unit(name, ids) * np.asarray(limit)
+        return scaled.astype(np.int64)
 
     def chance(self, name: str, ids: ArrayLike, probability: ArrayLike) -> Bools:
         """Returns whether an event of the given probability happens to each id."""
@@ -57,7 +59,8 @@ class Draws:
     def weighted(self, name: str, ids: ArrayLike, weights: Sequence[float]) -> Ints:
         """Returns for each id an index into `weights`, drawn in proportion to them."""
         edges = np.cumsum(np.asarray(weights, dtype=np.float64))
-        return np.searchsorted(edges[:-1] / edges[-1], self.unit(name, ids), side="right")
+        found = np.searchsorted(edges[:-1] / edges[-1], self.unit(name, ids), side="right")
+        return np.asarray(found, dtype=np.int64)
 
     def normal(self, name: str, ids: ArrayLike) -> Floats:
         """Returns a standard normal number for each id (Box and Muller)."""

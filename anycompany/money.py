@@ -1,8 +1,10 @@
 """Cents and exchange rates, in whole numbers so that every sum is exact.
 
-seed ─> walk per currency on business days ─> rate of a day (the last one on or before it) ─> US cents of an amount
+seed ─> walk per currency on business days ─> rate of a day (the last one on or before it) ─> US
+cents of an amount
 
-Amounts are int64 hundredths of the currency, rates int64 hundred-millionths of a US dollar per unit.
+Amounts are int64 hundredths of the currency, rates int64 hundred-millionths of a US dollar per
+unit.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ def rates(draws: Draws) -> Ints:
     """Returns the exchange rates.
 
     Returns:
-        Array of shape (currencies, days), in 1e-8 US dollars per unit; a day without a rate of its own (weekend)
-        holds the last one before it.
+        Array of shape (currencies, days), in 1e-8 US dollars per unit; a day without a rate of its
+        own (weekend) holds the last one before it.
     """
     day = np.arange(days.LAST + 1)
     table = np.empty((len(CURRENCIES), len(day)), dtype=np.int64)
@@ -83,4 +85,5 @@ def local_price(us_cents: Ints, currency: Ints) -> Ints:
     """Returns list prices in other currencies, in hundredths, rounded as shops do."""
     per_dollar = np.array([1.0 / DOLLARS[code] for code in CURRENCIES])
     step = np.array([1000 if code in WHOLE else 1 for code in CURRENCIES])[currency]
-    return np.maximum(np.rint(us_cents * per_dollar[currency] / step).astype(np.int64), 1) * step
+    steps = np.rint(us_cents * per_dollar[currency] / step).astype(np.int64)
+    return np.asarray(np.maximum(steps, 1) * step)

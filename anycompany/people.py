@@ -1,9 +1,11 @@
 """One population of persons, and how a record of a person differs from another one's.
 
-person number ─> traits (name, birth, home, phone, mail) ─> record in a system: spelt, formatted, with something missing
+person number ─> traits (name, birth, home, phone, mail) ─> record in a system: spelt, formatted,
+with something missing
 
-A person number is `4 * k + home`, where home says which system the person belongs to first (0 shop, 1 erp, 2 marketplace,
-3 none of them) and k counts there. Two records of one person always share mail or phone, and nearly always both.
+A person number is `4 * k + home`, where home says which system the person belongs to first (0
+shop, 1 erp, 2 marketplace, 3 none of them) and k counts there. Two records of one person always
+share mail or phone, and nearly always both.
 """
 
 from __future__ import annotations
@@ -22,12 +24,30 @@ SHOP, ERP, MARKETPLACE, ELSEWHERE = range(4)
 
 _HOMES = {
     SHOP: {"US": 0.72, "CA": 0.16, "MX": 0.12},
-    ERP: {"DE": 0.3, "FR": 0.15, "GB": 0.2, "CH": 0.05, "PL": 0.08, "SE": 0.05, "ES": 0.06, "IT": 0.05, "NL": 0.04,
-          "AE": 0.01, "ZA": 0.01},
+    ERP: {
+        "DE": 0.3,
+        "FR": 0.15,
+        "GB": 0.2,
+        "CH": 0.05,
+        "PL": 0.08,
+        "SE": 0.05,
+        "ES": 0.06,
+        "IT": 0.05,
+        "NL": 0.04,
+        "AE": 0.01,
+        "ZA": 0.01,
+    },
     MARKETPLACE: {"JP": 0.3, "AU": 0.25, "IN": 0.2, "KR": 0.15, "SG": 0.1},
     ELSEWHERE: {"US": 0.4, "DE": 0.15, "GB": 0.15, "FR": 0.1, "JP": 0.1, "AU": 0.1},
-}  # fmt: skip
-_DOMAINS = "example.com|example.org|example.net|mail.example|post.example|inbox.example".split("|")
+}
+_DOMAINS = [
+    "example.com",
+    "example.org",
+    "example.net",
+    "mail.example",
+    "post.example",
+    "inbox.example",
+]
 _OLDEST = (date(1948, 1, 1) - date(1970, 1, 1)).days
 _BIRTH_DAYS = 58 * 365
 
@@ -38,7 +58,9 @@ _GERMAN_FAMILY = [names.german_name(name) for name in names.FAMILY.names]
 _NICK = [names.NICKNAMES.get(name, name) for name in names.GIVEN.names]
 _MANGLED = [name.encode().decode("cp1252", "replace") for name in names.FAMILY.names]
 _HAS_NICK = np.array([name in names.NICKNAMES for name in names.GIVEN.names])
-_HAS_DIACRITICS = np.array([name != plain for name, plain in zip(names.FAMILY.names, _ASCII_FAMILY, strict=True)])
+_HAS_DIACRITICS = np.array(
+    [name != plain for name, plain in zip(names.FAMILY.names, _ASCII_FAMILY, strict=True)]
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +135,11 @@ class People:
             birth=_OLDEST + self._draws.below("person.birth", pid, _BIRTH_DAYS),
             email=self._email(mailbox, given, family, pid == mailbox),
             second_email=join(
-                pick(_slugs(_ASCII_FAMILY), family), "_", pick(_slugs(_ASCII), given), number(pid), "@new.example"
+                pick(_slugs(_ASCII_FAMILY), family),
+                "_",
+                pick(_slugs(_ASCII), given),
+                number(pid),
+                "@new.example",
             ),
             subscriber=2 * low + home * 7919 % (8 * low),
         )
@@ -123,7 +149,9 @@ class People:
         for system, shares in _HOMES.items():
             codes = np.array([geography.INDEX[code] for code in shares])
             mask = (home & 3) == system
-            country[mask] = codes[self._draws.weighted("person.country", home[mask], list(shares.values()))]
+            country[mask] = codes[
+                self._draws.weighted("person.country", home[mask], list(shares.values()))
+            ]
         return country
 
     def _culture(self, home: Ints, country: Ints) -> Ints:
@@ -132,7 +160,9 @@ class People:
             shares = geography.COUNTRIES[position].cultures
             codes = np.array([names.CULTURES.index(name) for name in shares])
             mask = country == position
-            culture[mask] = codes[self._draws.weighted("person.culture", home[mask], list(shares.values()))]
+            culture[mask] = codes[
+                self._draws.weighted("person.culture", home[mask], list(shares.values()))
+            ]
         return culture
 
     def _names(self, pid: Ints, home: Ints, culture: Ints) -> tuple[Ints, Ints]:
@@ -146,20 +176,30 @@ class People:
     def _name(self, draw: str, ids: Ints, culture: Ints, pool: names.Pool) -> Ints:
         first = np.array([pool.first[name] for name in names.CULTURES])[culture]
         size = np.array([pool.size[name] for name in names.CULTURES])[culture]
-        return first + (self._draws.unit(draw, ids) ** 1.4 * size).astype(np.int64)
+        return np.asarray(first + (self._draws.unit(draw, ids) ** 1.4 * size).astype(np.int64))
 
     def _email(self, mailbox: Ints, given: Ints, family: Ints, own: Bools) -> Column:
-        first, last, digits = pick(_slugs(_ASCII), given), pick(_slugs(_ASCII_FAMILY), family), number(mailbox)
+        first, last, digits = (
+            pick(_slugs(_ASCII), given),
+            pick(_slugs(_ASCII_FAMILY), family),
+            number(mailbox),
+        )
         style = self._draws.below("person.mail", mailbox, 3)
-        local = when(style == 0, join(first, ".", last, digits), join(pc.utf8_slice_codeunits(first, 0, 1), last, digits))
+        local = when(
+            style == 0,
+            join(first, ".", last, digits),
+            join(pc.utf8_slice_codeunits(first, 0, 1), last, digits),
+        )
         local = when(style == 2, join(last, digits), local)
         # A shared mailbox bears the family's name, whoever of them uses it.
         shared = np.isin(mailbox >> 2, mailbox[~own] >> 2) | ((mailbox >> 2) % 500 == 0)
         local = when(shared, join("family.", last, digits), local)
-        return join(local, "@", pick(_DOMAINS, self._draws.below("person.domain", mailbox, len(_DOMAINS))))
+        return join(
+            local, "@", pick(_DOMAINS, self._draws.below("person.domain", mailbox, len(_DOMAINS)))
+        )
 
     def place_in(self, country: Ints, ids: Ints, purpose: str) -> Ints:
-        """Returns a place (index into `geography.PLACES`) in each country, drawn by id and purpose."""
+        """Returns a place (index into `geography.PLACES`) in each country, by id and purpose."""
         size = geography.PLACES.size[country]
         return geography.PLACES.first[country] + self._draws.below(f"place.{purpose}", ids, size)
 
@@ -169,15 +209,21 @@ class People:
         Args:
             traits: The persons.
             system: Name of the system, names the draws.
-            country: Country that the record states, -1 where it states none; numbers abroad are told in full.
+            country: Country that the record states, -1 where it states none; numbers abroad are
+                told in full.
             home: Whether this system is where mail addresses are never out of date.
         """
         pid, draw = traits.pid, self._draws
-        # Whoever leaves out a phone anywhere never leaves out or changes a mail address, so two records always share one.
+        # Whoever leaves out a phone anywhere never leaves out or changes a mail address, so two
+        # records always share one of them.
         drops_phone = draw.chance("person.drops", pid, 0.5)
         no_phone = drops_phone & draw.chance(f"{system}.no_phone", pid, 0.12)
         no_email = ~drops_phone & draw.chance(f"{system}.no_email", pid, 0.05)
-        changed = ~drops_phone & ~no_email & draw.chance(f"{system}.changed_email", pid, 0.0 if home else 0.06)
+        changed = (
+            ~drops_phone
+            & ~no_email
+            & draw.chance(f"{system}.changed_email", pid, 0.0 if home else 0.06)
+        )
         plain = no_phone | no_email | changed
         given, family, last = self._spelling(traits, system, plain)
         email = self._told_email(traits, system, changed)
@@ -200,14 +246,18 @@ class People:
         given = when(way == 1, pick(_ASCII, traits.given), pick(names.GIVEN.names, traits.given))
         given = when(way == 2, pick(_GERMAN, traits.given), given)
         given = when(nick, pick(_NICK, traits.given), given)
-        family = when(way == 1, pick(_ASCII_FAMILY, traits.family), pick(names.FAMILY.names, traits.family))
+        family = when(
+            way == 1, pick(_ASCII_FAMILY, traits.family), pick(names.FAMILY.names, traits.family)
+        )
         family = when(way == 2, pick(_GERMAN_FAMILY, traits.family), family)
         long_enough = np.asarray(pc.greater(pc.utf8_length(family), 4))
         typo = ~plain & ~nick & long_enough & draw.chance(f"{system}.typo", pid, 0.015)
         swapped = join(
-            pc.utf8_slice_codeunits(family, 0, 2), pc.utf8_slice_codeunits(family, 3, 4),
-            pc.utf8_slice_codeunits(family, 2, 3), pc.utf8_slice_codeunits(family, 4),
-        )  # fmt: skip
+            pc.utf8_slice_codeunits(family, 0, 2),
+            pc.utf8_slice_codeunits(family, 3, 4),
+            pc.utf8_slice_codeunits(family, 2, 3),
+            pc.utf8_slice_codeunits(family, 4),
+        )
         return given, when(typo, swapped, family), (way == 0) & ~typo
 
     def _told_email(self, traits: Traits, system: str, changed: Bools) -> Column:
@@ -227,7 +277,11 @@ class People:
         american = np.isin(traits.country, [geography.INDEX["US"], geography.INDEX["CA"]])
         way = self._draws.weighted(f"{system}.phone_way", traits.pid, [0.35, 0.25, 0.15, 0.25])
         way = np.where((way == 3) & (country != traits.country), 0, way)
-        spaced = when(american, join("+", code, " (", area, ") ", head, "-", tail), join("+", code, " ", area, " ", digits))
+        spaced = when(
+            american,
+            join("+", code, " (", area, ") ", head, "-", tail),
+            join("+", code, " ", area, " ", digits),
+        )
         national = when(american, join(area, "-", head, "-", tail), join(trunk, area, " ", digits))
         text = when(way == 1, join("+", code, area, digits), spaced)
         text = when(way == 2, join("00", code, " ", area, " ", digits), text)

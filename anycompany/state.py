@@ -1,10 +1,13 @@
 """The company's state on disk: make it, move it on, read it, delete it.
 
-settings ─> world of a day ─> folders, database, truth ─> state.json (last, so what it names is whole)
+settings ─> world of a day ─> folders, database, truth ─> state.json (last, so what it names is
+whole)
 
-    <data>/anycompany/  state.json  postgres/  erp/ marketplace/ distributor/ pixelco/ reference/ helpdesk/  truth/
+    <data>/anycompany/  state.json  postgres/  erp/ marketplace/ distributor/ pixelco/ reference/
+    helpdesk/  truth/
 
-A move that was cut off is noted in state.json as `target`; the next `advance` completes it instead of beginning another.
+A move that was cut off is noted in state.json as `target`; the next `advance` completes it instead
+of beginning another.
 """
 
 from __future__ import annotations
@@ -51,11 +54,13 @@ class State:
 
 
 def data_folder() -> Path:
-    """Returns where the project keeps data: WELLSPRING_DATA, or `data` beside the nearest dbt_project.yml, or here."""
+    """Returns WELLSPRING_DATA, or else `data` beside the nearest dbt_project.yml, or here."""
     if named := os.environ.get("WELLSPRING_DATA"):
         return Path(named).absolute()
     here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if (folder / "dbt_project.yml").exists()), here)
+    root = next(
+        (folder for folder in (here, *here.parents) if (folder / "dbt_project.yml").exists()), here
+    )
     return root / "data"
 
 
@@ -81,12 +86,19 @@ class Home:
         try:
             content = json.loads(self.state_file.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
-                raise StateError(f"{self.state_file} is of another version (format {content['format']}). Run `anycompany reset`.")
-            return State(Settings(**content["settings"]), content["day"], content["target"], content["rows"])
+                raise StateError(
+                    f"{self.state_file} is of another version (format {content['format']}). "
+                    "Run `anycompany reset`."
+                )
+            return State(
+                Settings(**content["settings"]), content["day"], content["target"], content["rows"]
+            )
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as problem:
-            raise StateError(f"{self.state_file} cannot be read ({problem}). Run `anycompany reset`.") from problem
+            raise StateError(
+                f"{self.state_file} cannot be read ({problem}). Run `anycompany reset`."
+            ) from problem
 
     def _write(self, state: State) -> None:
         content = {"format": _FORMAT, **asdict(state)}
@@ -132,10 +144,13 @@ class Home:
             state = self.read()
             if state is None:
                 return self._create(settings)
+            if state.target is None:
+                self._tidy_desk(state.day)
             if stated and state.settings != settings:
                 have = state.settings
                 raise StateError(
-                    f"The company in {self.folder} was made with --seed {have.seed} --scale {have.scale:g} --defects {have.defects:g}. "
+                    f"The company in {self.folder} was made with --seed {have.seed} "
+                    f"--scale {have.scale:g} --defects {have.defects:g}. "
                     "Leave these options out to use it, or run `anycompany reset` to start afresh."
                 )
             return state
@@ -172,11 +187,14 @@ class Home:
         with self.locked():
             state = self.read()
             if state is None:
-                raise StateError(f"There is no company in {self.folder} yet. `anycompany serve` makes one.")
+                raise StateError(
+                    f"There is no company in {self.folder} yet. `anycompany serve` makes one."
+                )
             target = state.day + count if state.target is None else state.target
             if target > days.LAST:
                 raise StateError(
-                    f"The company's time ends on {days.date_of(days.LAST)}: from {days.date_of(state.day)}, at most "
+                    f"The company's time ends on {days.date_of(days.LAST)}: "
+                    f"from {days.date_of(state.day)}, at most "
                     f"{days.LAST - state.day} days are left."
                 )
             self._write(State(state.settings, state.day, target, state.rows))
@@ -188,9 +206,10 @@ class Home:
                     postgres.advance(url, world, int(days.start_of(state.day + 1)))
                 elif found != target:
                     postgres.fill(url, world)
+            self._tidy(world)
             moved = State(state.settings, target, None, rows)
             self._write(moved)
-            self._tidy(world)
+            self._tidy_desk(target)
             return moved
 
     def _deliver(self, world: World, since: int) -> dict[str, int]:
@@ -200,22 +219,39 @@ class Home:
             box.deliver(self.folder / name, since)
         truth.save(world, self.truth)
         rows = {f"shop.{name}": rows.table.num_rows for name, rows in world.shop.rows.items()}
-        rows |= {f"{name}.files": len(self._outboxes(world)[name].files) for name in FOLDERS if name != "helpdesk"}
+        rows |= {
+            f"{name}.files": len(self._outboxes(world)[name].files)
+            for name in FOLDERS
+            if name != "helpdesk"
+        }
         rows |= {"pixelco.accounts": world.pixelco.accounts, "pixelco.cases": world.pixelco.cases}
-        return rows | {f"helpdesk.{name}": len(export.id) for name, export in world.helpdesk.exports.items()}
+        return rows | {
+            f"helpdesk.{name}": len(export.id) for name, export in world.helpdesk.exports.items()
+        }
 
     def _outboxes(self, world: World) -> dict[str, Any]:
         from anycompany.systems import reference
 
         return {
-            "erp": world.erp.outbox, "marketplace": world.marketplace.outbox, "distributor": world.distributor.outbox,
-            "pixelco": world.pixelco.outbox, "helpdesk": world.helpdesk.outbox, "reference": reference.build(world),
-        }  # fmt: skip
+            "erp": world.erp.outbox,
+            "marketplace": world.marketplace.outbox,
+            "distributor": world.distributor.outbox,
+            "pixelco": world.pixelco.outbox,
+            "helpdesk": world.helpdesk.outbox,
+            "reference": reference.build(world),
+        }
 
     def _tidy(self, world: World) -> None:
-        """Removes former extracts, only now that nobody is pointed to them any more."""
+        """Removes former extracts, but for the help desk's, which a server may point to."""
         for name, box in self._outboxes(world).items():
-            box.tidy(self.folder / name)
+            if name != "helpdesk":
+                box.tidy(self.folder / name)
+
+    def _tidy_desk(self, day: int) -> None:
+        """Removes the help desk's lists of other days, once `state.json` names this one."""
+        for folder in (self.folder / "helpdesk").iterdir():
+            if folder.name != str(day):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def reset(self) -> bool:
         """Deletes the company; returns whether there was one."""

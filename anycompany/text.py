@@ -2,8 +2,9 @@
 
 numpy or Arrow columns ─> Arrow compute ─> Arrow string columns ─> lines of a file
 
-Everything is written through these few functions because a Python loop over a million rows would take longer than all
-the rest. It leaves out escaping: the company's own texts hold no quotes and no control characters.
+Everything is written through these few functions because a Python loop over a million rows would
+take longer than all the rest. It leaves out escaping: the company's own texts hold no quotes and
+no control characters.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def lines(column: Column, end: str = "\n") -> bytes:
 
 
 def decimals(values: Ints, precision: int = 14, missing: Bools | None = None) -> Any:
-    """Returns amounts in hundredths as an Arrow decimal(precision, 2) column, null where `missing`."""
+    """Returns hundredths as an Arrow decimal(precision, 2) column, null where `missing`."""
     words = np.empty((len(values), 2), dtype=np.int64)
     words[:, 0] = values
     words[:, 1] = values >> 63

@@ -1,6 +1,7 @@
 """One state of the company: its settings, its day, and what all systems share.
 
-seed, scale, defects, day ─> people, products, rates, arrivals ─> systems (each built once, on demand)
+seed, scale, defects, day ─> people, products, rates, arrivals ─> systems (each built once, on
+demand)
 
 A world is a pure function of these four; nothing here touches a disk or a clock.
 """
@@ -66,9 +67,13 @@ class World:
         """Exchange rates, see `money.rates`."""
         return money.rates(self.draws)
 
-    def arrivals(self, name: str, total: float, *, before: float = 0.0, even: bool = False) -> days.Arrivals:
+    def arrivals(
+        self, name: str, total: float, *, before: float = 0.0, even: bool = False
+    ) -> days.Arrivals:
         """Plans arrivals of one kind at this world's scale, see `days.arrivals`."""
-        return days.arrivals(self.draws, name, total * self.settings.scale, before=before, even=even)
+        return days.arrivals(
+            self.draws, name, total * self.settings.scale, before=before, even=even
+        )
 
     def pick_product(self, name: str, ids: Ints) -> Ints:
         """Returns a product index for each id; a few products sell much better than most."""
@@ -130,7 +135,11 @@ def person_of_erp(draws: Draws, customer: Ints) -> Ints:
 
 
 def person_of_marketplace(draws: Draws, buyer: Ints) -> Ints:
-    """Returns the person number of each buyer (from 0); some are customers of the shop or the ERP."""
+    """Returns the person number of each buyer (from 0); the shop or the ERP knows some."""
     way = draws.weighted("marketplace.shared", buyer, [0.86, 0.08, 0.06])
     own = buyer * 4 + MARKETPLACE
-    return np.where(way == 1, person_of_shop(buyer * 2), np.where(way == 2, person_of_erp(draws, buyer * 6 // 5), own))
+    return np.where(
+        way == 1,
+        person_of_shop(buyer * 2),
+        np.where(way == 2, person_of_erp(draws, buyer * 6 // 5), own),
+    )

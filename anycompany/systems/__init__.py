@@ -1,1 +1,1 @@
-"""The seven batch systems of AnyCompany, one module each: what rows they hold, their quirks, their delivery."""
+"""The seven batch systems of AnyCompany, one module each: rows, quirks, delivery."""

@@ -46,7 +46,7 @@ class Sales:
 
 @dataclass(frozen=True)
 class Refunds:
-    """The refunds that count: sales region, day number (UTC), index of the currency, hundredths of it."""
+    """The refunds that count: sales region, day number (UTC), currency's index, hundredths."""
 
     region: str
     day: Ints
@@ -83,7 +83,9 @@ class Lines:
     starts: Ints
 
 
-def lines_of(draws: Draws, name: str, order_ids: Ints, weights: tuple[float, ...] = LINE_WEIGHTS) -> Lines:
+def lines_of(
+    draws: Draws, name: str, order_ids: Ints, weights: tuple[float, ...] = LINE_WEIGHTS
+) -> Lines:
     """Returns the lines of orders; an order has 1 to `len(weights)` of them."""
     counts = 1 + draws.weighted(name, order_ids, weights)
     ends = np.cumsum(counts)
@@ -95,7 +97,9 @@ def lines_of(draws: Draws, name: str, order_ids: Ints, weights: tuple[float, ...
 
 def per_order(values: Ints, lines: Lines) -> Ints:
     """Returns the sum of a value over the lines of each order."""
-    return np.add.reduceat(values, lines.starts) if len(lines.starts) else np.zeros(0, dtype=np.int64)
+    return (
+        np.add.reduceat(values, lines.starts) if len(lines.starts) else np.zeros(0, dtype=np.int64)
+    )
 
 
 def until(draws: Draws, name: str, ids: Ints, low: float, high: float) -> Ints:
@@ -103,7 +107,9 @@ def until(draws: Draws, name: str, ids: Ints, low: float, high: float) -> Ints:
     return ((low + draws.unit(name, ids) * (high - low)) * HOUR).astype(np.int64)
 
 
-def outlying(draws: Draws, name: str, ids: Ints, wanted: Bools, price: Ints, limit: int) -> tuple[Bools, Bools]:
+def outlying(
+    draws: Draws, name: str, ids: Ints, wanted: Bools, price: Ints, limit: int
+) -> tuple[Bools, Bools]:
     """Splits outlying lines into those with a wild quantity and those with a wild price.
 
     A price is only taken times 1000 where that leaves the valid range, `limit` (hundredths).

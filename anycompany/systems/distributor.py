@@ -1,8 +1,10 @@
 """The distributor of LATAM: XML order feeds, zipped by week.
 
-retailers, orders, returns ─> XML records per ISO week ─> zip files of several members; catalogue and retailers as plain XML
+retailers, orders, returns ─> XML records per ISO week ─> zip files of several members; catalogue
+and retailers as plain XML
 
-An order is sent once, when its week is over, with the state it has then. It leaves out persons: retailers are companies.
+An order is sent once, when its week is over, with the state it has then. It leaves out persons:
+retailers are companies.
 """
 
 from __future__ import annotations
@@ -20,7 +22,16 @@ import pyarrow.compute as pc
 from anycompany import days, money, products
 from anycompany.draws import Bools, Ints
 from anycompany.names import FAMILY, ascii_name
-from anycompany.systems.common import HOUR, SKEWED_SECONDS, Lines, Refunds, Sales, lines_of, outlying, per_order
+from anycompany.systems.common import (
+    HOUR,
+    SKEWED_SECONDS,
+    Lines,
+    Refunds,
+    Sales,
+    lines_of,
+    outlying,
+    per_order,
+)
 from anycompany.systems.files import Outbox, month_of
 from anycompany.text import Column, cents, grouped, join, number, pick, when
 from anycompany.world import World
@@ -61,21 +72,34 @@ class _Orders:
 def build(world: World) -> Distributor:
     """Builds the distributor's files, notes their defects, and keeps what the truth needs."""
     box = Outbox()
-    retailers = world.arrivals("distributor.retailers", max(300, 20 / world.settings.scale), before=0.85)
+    retailers = world.arrivals(
+        "distributor.retailers", max(300, 20 / world.settings.scale), before=0.85
+    )
     _retailers(world, box, retailers)
     _catalog(world, box)
     orders, kind = _orders(world, retailers)
     items = lines_of(world.draws, "distributor.lines", orders.id, _LINES)
     product = world.pick_product("distributor.product", items.id)
     quantity = 1 + (world.draws.unit("distributor.quantity", items.id) ** 2 * 60).astype(np.int64)
-    price = money.local_price(world.prices.us_cents(product, orders.day[items.order]) * 4 // 5, orders.currency[items.order])
+    price = money.local_price(
+        world.prices.us_cents(product, orders.day[items.order]) * 4 // 5,
+        orders.currency[items.order],
+    )
     valid = _order_files(world, box, orders, kind, items, (product, quantity, price))
     net = quantity * price
     refunds = _returns(world, box, orders, items, quantity, price, valid)
     counts = (valid & ~orders.cancelled)[items.order]
     at = items.order[counts]
-    sales = Sales("LATAM", orders.id[at], orders.day[at], orders.country[at], COUNTRIES, product[counts],
-                  orders.currency[at], net[counts])  # fmt: skip
+    sales = Sales(
+        "LATAM",
+        orders.id[at],
+        orders.day[at],
+        orders.country[at],
+        COUNTRIES,
+        product[counts],
+        orders.currency[at],
+        net[counts],
+    )
     return Distributor(box, len(orders.id), sales, refunds)
 
 
@@ -93,20 +117,41 @@ def _label(week: int) -> str:
 
 
 def _country_of(world: World, retailer: Ints) -> Ints:
-    return world.draws.weighted("retailer.country", retailer, [0.35, 0.25, 0.12, 0.12, 0.1, 0.04, 0.02])
+    return world.draws.weighted(
+        "retailer.country", retailer, [0.35, 0.25, 0.12, 0.12, 0.1, 0.04, 0.02]
+    )
 
 
 def _retailers(world: World, box: Outbox, plan: days.Arrivals) -> None:
     index = np.arange(plan.count(world.day))
     country = _country_of(world, index)
     family = pick(FAMILY.names[100:160], world.draws.below("retailer.name", index, 60))
-    plain = pick([ascii_name(name).lower() for name in FAMILY.names[100:160]], world.draws.below("retailer.name", index, 60))
-    kind = pick(["Comercial", "Distribuidora", "Tiendas", "Electrónica"], world.draws.below("retailer.kind", index, 4))
+    plain = pick(
+        [ascii_name(name).lower() for name in FAMILY.names[100:160]],
+        world.draws.below("retailer.name", index, 60),
+    )
+    kind = pick(
+        ["Comercial", "Distribuidora", "Tiendas", "Electrónica"],
+        world.draws.below("retailer.kind", index, 4),
+    )
     text = join(
-        '<retailer id="R', number(index + 1, 4), '" name="', kind, " ", family, '" country="', pick(COUNTRIES, country),
-        '" city="', pick(_CITIES, country), '" tax_id="', number(10_000_000 + index * 7_919 % 89_999_999),
-        '" contact_email="compras@', plain, number(index + 1), '.example"/>',
-    )  # fmt: skip
+        '<retailer id="R',
+        number(index + 1, 4),
+        '" name="',
+        kind,
+        " ",
+        family,
+        '" country="',
+        pick(COUNTRIES, country),
+        '" city="',
+        pick(_CITIES, country),
+        '" tax_id="',
+        number(10_000_000 + index * 7_919 % 89_999_999),
+        '" contact_email="compras@',
+        plain,
+        number(index + 1),
+        '.example"/>',
+    )
     changed = int(days.day_of(plan.seconds(index))[-1])
     content = _document("retailers", text)
     box.add("retailers/retailers.xml", max(changed, days.FIRST_STATE), lambda: content)
@@ -121,9 +166,16 @@ def _catalog(world: World, box: Outbox) -> None:
     goods, index = world.catalogue, np.arange(products.COUNT)
     known = ~np.isin(index, products.WITHOUT_EAN)
     text = join(
-        '<product code="', pa.array(goods.code), '"', when(known, join(' ean="', pa.array(goods.ean), '"'), ""),
-        ' title="', pa.array(goods.spanish), '" family="', pick(products.FAMILIES, goods.category), '"/>',
-    )  # fmt: skip
+        '<product code="',
+        pa.array(goods.code),
+        '"',
+        when(known, join(' ean="', pa.array(goods.ean), '"'), ""),
+        ' title="',
+        pa.array(goods.spanish),
+        '" family="',
+        pick(products.FAMILIES, goods.category),
+        '"/>',
+    )
     content = _document("catalog", text)
     first = days.FIRST_STATE
     for day in [first] + [day for day in range(first + 1, world.day + 1) if month_of(day) == day]:
@@ -137,70 +189,158 @@ def _orders(world: World, retailers: days.Arrivals) -> tuple[_Orders, dict[str, 
     day = days.day_of(placed)
     retailer = draw.below("distributor.retailer", ident, retailers.known(day))
     country = _country_of(world, retailer)
-    kind = world.spoiler.kinds("distributor.orders", ident, {
-        "missing": 0.18, "mistyped": 0.18, "orphaned": 0.14, "skewed_clock": 0.14, "outlying": 0.12, "inconsistent": 0.08,
-        "duplicated": 0.08, "late": 0.08})  # fmt: skip
+    kind = world.spoiler.kinds(
+        "distributor.orders",
+        ident,
+        {
+            "missing": 0.18,
+            "mistyped": 0.18,
+            "orphaned": 0.14,
+            "skewed_clock": 0.14,
+            "outlying": 0.12,
+            "inconsistent": 0.08,
+            "duplicated": 0.08,
+            "late": 0.08,
+        },
+    )
     week = _week(day) + kind["late"]
     currency = np.array([money.INDEX[code] for code in _CURRENCY])[country]
-    return _Orders(ident, retailer, country, currency, placed, day, draw.chance("distributor.cancelled", ident, 0.04), week), kind
+    return _Orders(
+        ident,
+        retailer,
+        country,
+        currency,
+        placed,
+        day,
+        draw.chance("distributor.cancelled", ident, 0.04),
+        week,
+    ), kind
 
 
 def _local_time(seconds: Ints, hours: Ints) -> Column:
     local = pa.array(seconds + hours * HOUR).cast(pa.timestamp("s")).cast(pa.string())
-    date, _, clock = (pc.utf8_slice_codeunits(local, *span) for span in ((0, 10), (10, 11), (11, 19)))
+    date, _, clock = (
+        pc.utf8_slice_codeunits(local, *span) for span in ((0, 10), (10, 11), (11, 19))
+    )
     return join(date, "T", clock, "-", number(-hours, 2), ":00")
 
 
-def _order_files(world: World, box: Outbox, orders: _Orders, kind: dict[str, Bools], items: Lines,
-                 values: tuple[Ints, Ints, Ints]) -> Bools:  # fmt: skip
+def _order_files(
+    world: World,
+    box: Outbox,
+    orders: _Orders,
+    kind: dict[str, Bools],
+    items: Lines,
+    values: tuple[Ints, Ints, Ints],
+) -> Bools:
     product, quantity, price = values
     net = quantity * price
     first = np.zeros(len(items.order), dtype=bool)
     first[items.starts] = True
-    wild_quantity, wild_price = outlying(world.draws, "distributor.wild", items.id, first & kind["outlying"][items.order], price,
-                                         PRICE_LIMIT)  # fmt: skip
+    wild_quantity, wild_price = outlying(
+        world.draws,
+        "distributor.wild",
+        items.id,
+        first & kind["outlying"][items.order],
+        price,
+        PRICE_LIMIT,
+    )
     line = join(
-        '<line no="', number(items.number), '" code="', pick(world.catalogue.code, product), '" qty="',
-        number(np.where(wild_quantity, quantity * 1000, quantity)), '" price="', cents(np.where(wild_price, price * 1000, price)),
-        '" net="', cents(net), '"/>',
-    )  # fmt: skip
+        '<line no="',
+        number(items.number),
+        '" code="',
+        pick(world.catalogue.code, product),
+        '" qty="',
+        number(np.where(wild_quantity, quantity * 1000, quantity)),
+        '" price="',
+        cents(np.where(wild_price, price * 1000, price)),
+        '" net="',
+        cents(net),
+        '"/>',
+    )
     totals = per_order(net, items)
     # A week that is over was shipped, but for the last two days of it.
     status = np.where(orders.cancelled, 2, np.where(_sunday(orders.week) - orders.day >= 2, 1, 0))
-    placed = _local_time(np.where(kind["skewed_clock"], SKEWED_SECONDS, orders.placed), _OFFSET[orders.country])
+    placed = _local_time(
+        np.where(kind["skewed_clock"], SKEWED_SECONDS, orders.placed), _OFFSET[orders.country]
+    )
     key = join("D-", number(orders.id, 6))
     retailer = join("R", number(orders.retailer + 1, 4))
     comment = world.draws.weighted("distributor.comment", orders.id, [0.9, 0.06, 0.04])
     text = join(
-        '<order id="', key, '" retailer="', when(kind["missing"], "", when(kind["orphaned"], "R9999", retailer)), '" placed="',
-        when(kind["mistyped"], "2026-02-30T25:61:00-03:00", placed), '" currency="', pick(_CURRENCY, orders.country),
-        '" country="', pick(COUNTRIES, orders.country), '" status="', pick(_STATUSES, status), '"><lines>',
-        grouped(line, items.counts, ""), "</lines><total>", cents(np.where(kind["inconsistent"], totals + 50_000, totals)),
-        "</total>", pick(["<comment/>", "<comment>entregar por la mañana</comment>", "<comment>urgente</comment>"], comment),
+        '<order id="',
+        key,
+        '" retailer="',
+        when(kind["missing"], "", when(kind["orphaned"], "R9999", retailer)),
+        '" placed="',
+        when(kind["mistyped"], "2026-02-30T25:61:00-03:00", placed),
+        '" currency="',
+        pick(_CURRENCY, orders.country),
+        '" country="',
+        pick(COUNTRIES, orders.country),
+        '" status="',
+        pick(_STATUSES, status),
+        '"><lines>',
+        grouped(line, items.counts, ""),
+        "</lines><total>",
+        cents(np.where(kind["inconsistent"], totals + 50_000, totals)),
+        "</total>",
+        pick(
+            [
+                "<comment/>",
+                "<comment>entregar por la mañana</comment>",
+                "<comment>urgente</comment>",
+            ],
+            comment,
+        ),
         "</order>",
-    )  # fmt: skip
+    )
     seen = _sunday(orders.week) <= world.day
     _zip_by_week(box, "orders", "order", orders.week, text, seen, kind["duplicated"])
     own = np.ones(len(orders.id), dtype=bool)
     for name, column, good in (
-        ("missing", "retailer", retailer), ("mistyped", "placed", placed), ("orphaned", "retailer", retailer),
-        ("skewed_clock", "placed", None), ("outlying", "lines", None), ("inconsistent", "total", number(totals)),
-        ("duplicated", None, None), ("late", None, None),
-    ):  # fmt: skip
+        ("missing", "retailer", retailer),
+        ("mistyped", "placed", placed),
+        ("orphaned", "retailer", retailer),
+        ("skewed_clock", "placed", None),
+        ("outlying", "lines", None),
+        ("inconsistent", "total", number(totals)),
+        ("duplicated", None, None),
+        ("late", None, None),
+    ):
         _note(world, "orders", key, orders.week, kind[name] & seen, name, column, good)
         if name in ("missing", "mistyped", "orphaned", "skewed_clock", "outlying"):
             own &= ~kind[name]
     return own & seen
 
 
-def _note(world: World, table: str, key: Column, week: Ints, mask: Bools, defect: str, column: str | None,
-          good: Column | None = None) -> None:  # fmt: skip
+def _note(
+    world: World,
+    table: str,
+    key: Column,
+    week: Ints,
+    mask: Bools,
+    defect: str,
+    column: str | None,
+    good: Column | None = None,
+) -> None:
     at = pa.array(np.flatnonzero(mask))
-    origin = pa.array([f"{table}/{table}_{_label(one)}.zip" for one in week[mask].tolist()], type=pa.string())
-    world.log.add(f"distributor.{table}", key.take(at), defect, column, good=None if good is None else good.take(at), origin=origin)
+    origin = pa.array(
+        [f"{table}/{table}_{_label(one)}.zip" for one in week[mask].tolist()], type=pa.string()
+    )
+    world.log.add(
+        f"distributor.{table}",
+        key.take(at),
+        defect,
+        column,
+        good=None if good is None else good.take(at),
+        origin=origin,
+    )
 
 
-def _zip_by_week(box: Outbox, table: str, record: str, week: Ints, text: Column, seen: Bools, twice: Bools) -> None:
+def _zip_by_week(
+    box: Outbox, table: str, record: str, week: Ints, text: Column, seen: Bools, twice: Bools
+) -> None:
     rows = np.flatnonzero(seen)
     rows = rows[np.argsort(week[rows], kind="stable")]
     weeks, begins = np.unique(week[rows], return_index=True)
@@ -212,7 +352,11 @@ def _zip_by_week(box: Outbox, table: str, record: str, week: Ints, text: Column,
         def make(mine: Ints = mine, name: str = f"{table}_{_label(one)}") -> bytes:
             return _zip(name, f"{record}s", text.take(pa.array(mine)))
 
-        box.add(f"{table}/{table}_{_label(one)}.zip", max(int(_sunday(np.int64(one))), days.FIRST_STATE), make)
+        box.add(
+            f"{table}/{table}_{_label(one)}.zip",
+            max(int(_sunday(np.array(one))), days.FIRST_STATE),
+            make,
+        )
 
 
 def _zip(name: str, root: str, records: Any) -> bytes:
@@ -221,15 +365,28 @@ def _zip(name: str, root: str, records: Any) -> bytes:
         for part, begin in enumerate(range(0, len(records), _MEMBER)):
             # A fixed date inside the archive: the same records must give the same bytes.
             entry = zipfile.ZipInfo(f"{name}_{part + 1}.xml", date_time=(2025, 1, 1, 0, 0, 0))
-            archive.writestr(entry, _document(root, records.slice(begin, _MEMBER)), zipfile.ZIP_DEFLATED, 1)
+            archive.writestr(
+                entry, _document(root, records.slice(begin, _MEMBER)), zipfile.ZIP_DEFLATED, 1
+            )
     return buffer.getvalue()
 
 
-def _returns(world: World, box: Outbox, orders: _Orders, items: Lines, quantity: Ints, price: Ints, order_valid: Bools
-             ) -> Refunds:  # fmt: skip
+def _returns(
+    world: World,
+    box: Outbox,
+    orders: _Orders,
+    items: Lines,
+    quantity: Ints,
+    price: Ints,
+    order_valid: Bools,
+) -> Refunds:
     draw = world.draws
     day = _sunday(orders.week) + 3 + draw.below("distributor.return.day", orders.id, 30)
-    chosen = draw.chance("distributor.returned", orders.id, 0.075) & ~orders.cancelled & (_sunday(_week(day)) <= world.day)
+    chosen = (
+        draw.chance("distributor.returned", orders.id, 0.075)
+        & ~orders.cancelled
+        & (_sunday(_week(day)) <= world.day)
+    )
     at = np.flatnonzero(chosen)
     ident, day, line = orders.id[at], day[at], items.starts[at]
     amount = price[line] * np.maximum(quantity[line] // 4, 1)
@@ -237,10 +394,20 @@ def _returns(world: World, box: Outbox, orders: _Orders, items: Lines, quantity:
     key = join("RT-", number(ident, 6))
     dates = pick(_DATES, day)
     text = join(
-        '<return id="', key, '" order="D-', number(ident, 6), '" line="1" amount="', when(kind["missing"], "", cents(amount)),
-        '" currency="', pick(_CURRENCY, orders.country[at]), '" date="', when(kind["mistyped"], "20261341", dates),
-        '" reason="', pick(_REASONS, draw.below("distributor.why", ident, 4)), '"/>',
-    )  # fmt: skip
+        '<return id="',
+        key,
+        '" order="D-',
+        number(ident, 6),
+        '" line="1" amount="',
+        when(kind["missing"], "", cents(amount)),
+        '" currency="',
+        pick(_CURRENCY, orders.country[at]),
+        '" date="',
+        when(kind["mistyped"], "20261341", dates),
+        '" reason="',
+        pick(_REASONS, draw.below("distributor.why", ident, 4)),
+        '"/>',
+    )
     week, everywhere = _week(day), np.ones(len(at), dtype=bool)
     _zip_by_week(box, "returns", "return", week, text, everywhere, ~everywhere)
     own = ~kind["missing"] & ~kind["mistyped"]

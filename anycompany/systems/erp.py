@@ -1,21 +1,21 @@
 """The ERP of EMEA: CSV files as a German exporter writes them.
 
-customers, orders, lines, credit notes ─> rows per delivery day ─> monthly files (history), nightly files (since), re-sent
-corrections
+customers, orders, lines, credit notes ─> rows per delivery day ─> monthly files (history), nightly
+files (since), re-sent corrections
 
-`;`, decimal comma, dd.mm.yyyy, CRLF; UTF-8 up to 2025-12, cp1252 from then on; a column renamed in 2025-10. It leaves
-out any technical timestamp but CHANGED_ON, as such exports do.
+`;`, decimal comma, dd.mm.yyyy, CRLF; UTF-8 up to 2025-12, cp1252 from then on; a column renamed in
+2025-10. It leaves out any technical timestamp but CHANGED_ON, as such exports do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from anycompany import days, geography, money, products
 from anycompany.draws import Bools, Ints
@@ -76,12 +76,22 @@ def build(world: World) -> Erp:
     product, quantity, price, discount, net = _priced(world, orders, items)
     valid = _order_file(world, box, orders, kinds, per_order(net, items), customer_valid)
     seen = orders.delivered <= world.day
-    line_valid = _line_file(world, box, orders, items, (product, quantity, price, discount, net), valid, seen)
+    line_valid = _line_file(
+        world, box, orders, items, (product, quantity, price, discount, net), valid, seen
+    )
     refunds = _credit_notes(world, box, orders, items, net, valid, seen)
     counts = line_valid & ~(orders.cancelled & _may_be_cancelled(orders))[items.order]
     at = items.order[counts]
-    sales = Sales("EMEA", orders.id[at], orders.day[at], orders.country[at], geography.CODES, product[counts],
-                  orders.currency[at], net[counts])  # fmt: skip
+    sales = Sales(
+        "EMEA",
+        orders.id[at],
+        orders.day[at],
+        orders.country[at],
+        geography.CODES,
+        product[counts],
+        orders.currency[at],
+        net[counts],
+    )
     second = days.start_of(orders.day) + 12 * 3_600
     return Erp(box, orders.customer, second, sales, refunds, persons)
 
@@ -91,7 +101,7 @@ def _date(day: Ints) -> Column:
 
 
 def _file_of(day: Ints) -> Ints:
-    """The file a row delivered on a day is in, named by its first day: a month in history, a night later."""
+    """Returns the first day of the file of a delivery: a month in history, a night later."""
     starts = days.month_starts()
     month = starts[np.searchsorted(starts, np.maximum(day, 0), side="right") - 1]
     return np.where(day <= days.FIRST_STATE, month, day)
@@ -122,7 +132,9 @@ def _customers(world: World, box: Outbox) -> tuple[Bools, Ints, Persons]:
     pid = person_of_erp(draw, index)
     traits = world.people.traits(pid)
     abroad = ~np.isin(traits.country, [geography.INDEX[code] for code in COUNTRIES])
-    chosen = np.array([geography.INDEX[code] for code in COUNTRIES])[draw.below("erp.abroad", index, 4)]
+    chosen = np.array([geography.INDEX[code] for code in COUNTRIES])[
+        draw.below("erp.abroad", index, 4)
+    ]
     country = np.where(abroad, chosen, traits.country)
     place = np.where(abroad, world.people.place_in(country, pid, "erp"), traits.place)
     record = world.people.record(traits, "erp", country)
@@ -134,24 +146,41 @@ def _customers(world: World, box: Outbox) -> tuple[Bools, Ints, Persons]:
     house = np.where((pid >> 2) % 50 == 1, pid - 4, pid)
     fixed = {
         "key": join("E", number(index + 1, 7)),
-        "name": join(family, ", ", given), "family": family,
+        "name": join(family, ", ", given),
+        "family": family,
         "mangled": join(record.mangled_family, ", ", given),
-        "email": or_empty(record.email), "phone": or_empty(record.phone), "street": street(world, house),
-        "postal": pick(geography.PLACES.postal_code, place), "city": _cp1252(pick(geography.PLACES.town, place)),
+        "email": or_empty(record.email),
+        "phone": or_empty(record.phone),
+        "street": street(world, house),
+        "postal": pick(geography.PLACES.postal_code, place),
+        "city": _cp1252(pick(geography.PLACES.town, place)),
         "country": pick(geography.ALPHA3, country),
         "birth": when(record.has_birth, pick(_BIRTHS, record.birth - _FIRST_BIRTH), ""),
-    }  # fmt: skip
+    }
     valid = np.zeros(len(index), dtype=bool)
-    dumps = [day for day in DUMPS if day <= world.day] + list(range(days.FIRST_STATE + 1, world.day + 1))
+    dumps = [day for day in DUMPS if day <= world.day] + list(
+        range(days.FIRST_STATE + 1, world.day + 1)
+    )
     for day in dumps:
-        _dump(world, box, fixed, index, created, np.where(moves & (changed <= day), changed, created), record.can_mangle,
-              day, valid)  # fmt: skip
+        _dump(
+            world,
+            box,
+            fixed,
+            index,
+            created,
+            np.where(moves & (changed <= day), changed, created),
+            record.can_mangle,
+            day,
+            valid,
+        )
     persons = Persons("erp", "customers", pid[valid], fixed["key"].filter(pa.array(valid)))
     return valid, country, persons
 
 
 _FIRST_BIRTH = days.EPOCH_DAY + (days.date_of(0).replace(year=1948) - days.date_of(0)).days
-_BIRTHS = days.texts("%d.%m.%Y", _FIRST_BIRTH - days.EPOCH_DAY, _FIRST_BIRTH - days.EPOCH_DAY + 58 * 365)
+_BIRTHS = days.texts(
+    "%d.%m.%Y", _FIRST_BIRTH - days.EPOCH_DAY, _FIRST_BIRTH - days.EPOCH_DAY + 58 * 365
+)
 
 
 def _cp1252(column: Column) -> Column:
@@ -165,25 +194,55 @@ def _fits(name: str) -> bool:
     return name.encode("cp1252", "ignore").decode("cp1252") == name
 
 
-def _dump(world: World, box: Outbox, fixed: dict[str, Any], index: Ints, created: Ints, changed: Ints, can_mangle: Bools,
-          day: int, valid: Bools) -> None:  # fmt: skip
+def _dump(
+    world: World,
+    box: Outbox,
+    fixed: dict[str, Any],
+    index: Ints,
+    created: Ints,
+    changed: Ints,
+    can_mangle: Bools,
+    day: int,
+    valid: Bools,
+) -> None:
     size = int(np.searchsorted(created, day, side="right"))
     rows = {name: column.slice(0, size) for name, column in fixed.items()}
     made, touched = created[:size], changed[:size]
     path = f"customers/customers_{days.date_of(day).isoformat()}.csv"
     ids = index[:size] * 2_000 + day
-    kind = world.spoiler.kinds("erp.customers", ids, {
-        "missing": 0.25, "mistyped": 0.25, "wrong_encoding": 0.2, "outdated": 0.15, "duplicated": 0.15})  # fmt: skip
+    kind = world.spoiler.kinds(
+        "erp.customers",
+        ids,
+        {
+            "missing": 0.25,
+            "mistyped": 0.25,
+            "wrong_encoding": 0.2,
+            "outdated": 0.15,
+            "duplicated": 0.15,
+        },
+    )
     kind["wrong_encoding"] = kind["wrong_encoding"] & can_mangle[:size]
     kind["outdated"] = kind["outdated"] & (touched > made)
-    for name, column in (("missing", "NAME1"), ("mistyped", "CREATED_ON"), ("wrong_encoding", "NAME1"),
-                         ("outdated", None), ("duplicated", None)):  # fmt: skip
+    for name, column in (
+        ("missing", "NAME1"),
+        ("mistyped", "CREATED_ON"),
+        ("wrong_encoding", "NAME1"),
+        ("outdated", None),
+        ("duplicated", None),
+    ):
         mask = pa.array(kind[name])
         version = days.start_of(made if name == "outdated" else touched)[kind[name]]
         good = rows["name"].filter(mask) if column == "NAME1" else None
         good = _date(made[kind[name]]) if column == "CREATED_ON" else good
-        world.log.add("erp.customers", rows["key"].filter(mask), name, column, version_at=version, good=good,
-                      origin=_same(path, int(kind[name].sum())))  # fmt: skip
+        world.log.add(
+            "erp.customers",
+            rows["key"].filter(mask),
+            name,
+            column,
+            version_at=version,
+            good=good,
+            origin=_same(path, int(kind[name].sum())),
+        )
     valid[:size] |= ~kind["missing"] & ~kind["mistyped"]
     delivered = max(day, days.FIRST_STATE)
     box.add(path, delivered, lambda: _dump_bytes(rows, made, touched, kind, day))
@@ -193,11 +252,26 @@ def _same(text: str, count: int) -> Column:
     return pick([text], np.zeros(count, dtype=np.int64))
 
 
-def _dump_bytes(rows: dict[str, Any], made: Ints, touched: Ints, kind: dict[str, Bools], day: int) -> bytes:
-    header = "CUSTOMER_NO;NAME1;EMAIL;PHONE;STREET;POSTAL_CODE;CITY;COUNTRY;BIRTH_DATE;CREATED_ON;CHANGED_ON"
+def _dump_bytes(
+    rows: dict[str, Any], made: Ints, touched: Ints, kind: dict[str, Bools], day: int
+) -> bytes:
+    header = (
+        "CUSTOMER_NO;NAME1;EMAIL;PHONE;STREET;POSTAL_CODE;CITY;COUNTRY;BIRTH_DATE;CREATED_ON;"
+        "CHANGED_ON"
+    )
     name = when(kind["missing"], "", when(kind["wrong_encoding"], rows["mangled"], rows["name"]))
-    front = [rows["key"], quoted(name), rows["email"], rows["phone"], quoted(rows["street"]), rows["postal"],
-             quoted(rows["city"]), rows["country"], rows["birth"], when(kind["mistyped"], "31.02.2025", _date(made))]  # fmt: skip
+    front = [
+        rows["key"],
+        quoted(name),
+        rows["email"],
+        rows["phone"],
+        quoted(rows["street"]),
+        rows["postal"],
+        quoted(rows["city"]),
+        rows["country"],
+        rows["birth"],
+        when(kind["mistyped"], "31.02.2025", _date(made)),
+    ]
     text = join(*front, _date(touched), sep=";")
     older = join(*front, _date(made), sep=";").filter(pa.array(kind["outdated"]))
     text = text.take(pa.array(np.repeat(np.arange(len(made)), 1 + kind["duplicated"])))
@@ -209,24 +283,52 @@ def _materials(world: World, box: Outbox) -> None:
     goods, index = world.catalogue, np.arange(products.COUNT)
     stated = [ean.lstrip("0") if position % 2 else ean for position, ean in enumerate(goods.ean)]
     spoilt = world.spoiler.kinds("erp.materials", index, {"inconsistent": 1.0})["inconsistent"]
-    world.log.add("erp.materials", pa.array(goods.material).filter(pa.array(spoilt)), "inconsistent", "LIST_PRICE")
-    days_sent = [day for day in DUMPS if day <= world.day] + list(range(days.FIRST_STATE + 1, world.day + 1))
+    world.log.add(
+        "erp.materials",
+        pa.array(goods.material).filter(pa.array(spoilt)),
+        "inconsistent",
+        "LIST_PRICE",
+    )
+    days_sent = [day for day in DUMPS if day <= world.day] + list(
+        range(days.FIRST_STATE + 1, world.day + 1)
+    )
     for day in days_sent:
         at = np.full(products.COUNT, day)
-        euros = money.local_price(world.prices.us_cents(index, at), np.full(products.COUNT, money.INDEX["EUR"]))
+        euros = money.local_price(
+            world.prices.us_cents(index, at), np.full(products.COUNT, money.INDEX["EUR"])
+        )
         euros = np.where(spoilt, euros * 6 // 5, euros)
         text = join(
-            pa.array(goods.material), pa.array(stated), quoted(pa.array([_abbreviated(name) for name in goods.name])),
-            pick(products.ERP_GROUPS, goods.category), cents(euros, ","), "EUR",
-            _date(np.maximum(world.prices.changed_on(index, at), -300)), sep=";",
-        )  # fmt: skip
-        header = b"MATERIAL_NO;EAN;DESCRIPTION;PRODUCT_GROUP;LIST_PRICE;CURRENCY;CHANGED_ON\r\n"
+            pa.array(goods.material),
+            pa.array(stated),
+            quoted(pa.array([_abbreviated(name) for name in goods.name])),
+            pick(products.ERP_GROUPS, goods.category),
+            cents(euros, ","),
+            "EUR",
+            _date(np.maximum(world.prices.changed_on(index, at), -300)),
+            sep=";",
+        )
         path = f"materials/materials_{days.date_of(day).isoformat()}.csv"
-        box.add(path, max(day, days.FIRST_STATE), lambda text=text, header=header: header + lines(text, "\r\n"))
+        box.add(
+            path,
+            max(day, days.FIRST_STATE),
+            partial(_material_bytes, text),
+        )
+
+
+def _material_bytes(text: Column) -> bytes:
+    header = b"MATERIAL_NO;EAN;DESCRIPTION;PRODUCT_GROUP;LIST_PRICE;CURRENCY;CHANGED_ON\r\n"
+    return header + lines(text, "\r\n")
 
 
 def _abbreviated(name: str) -> str:
-    short = {"WIRELESS CONTROLLER": "WL CTRL", "EDITION": "ED", "ANNIVERSARY": "ANNIV", "BUNDLE": "BDL", "EXTENDED": "EXT"}
+    short = {
+        "WIRELESS CONTROLLER": "WL CTRL",
+        "EDITION": "ED",
+        "ANNIVERSARY": "ANNIV",
+        "BUNDLE": "BDL",
+        "EXTENDED": "EXT",
+    }
     text = name.upper()
     for word, abbreviation in short.items():
         text = text.replace(word, abbreviation)
@@ -239,9 +341,19 @@ def _orders(world: World, country: Ints) -> tuple[_Orders, dict[str, Bools]]:
     day = days.day_of(plan.seconds(ident - 1))
     known = world.arrivals("erp.customers", 12_000, before=0.4).known(day)
     customer = (draw.unit("erp.order.customer", ident) ** 1.3 * known).astype(np.int64)
-    kind = world.spoiler.kinds("erp.orders", ident, {
-        "missing": 0.18, "mistyped": 0.2, "orphaned": 0.15, "skewed_clock": 0.12, "inconsistent": 0.12, "late": 0.11,
-        "duplicated": 0.12})  # fmt: skip
+    kind = world.spoiler.kinds(
+        "erp.orders",
+        ident,
+        {
+            "missing": 0.18,
+            "mistyped": 0.2,
+            "orphaned": 0.15,
+            "skewed_clock": 0.12,
+            "inconsistent": 0.12,
+            "late": 0.11,
+            "duplicated": 0.12,
+        },
+    )
     delivered = day + np.where(kind["late"], 2 + draw.below("erp.late", ident, 4), 0)
     file = _file_of(delivered)
     version_day, resent = _version(world, file)
@@ -249,8 +361,18 @@ def _orders(world: World, country: Ints) -> tuple[_Orders, dict[str, Bools]]:
     for name in ("missing", "mistyped", "orphaned", "skewed_clock", "inconsistent"):
         kind[name] = kind[name] & ~mended
     home = np.array([money.INDEX.get(code, 0) for code in geography.CURRENCY])
-    return _Orders(ident, day, customer, country[customer], home[country[customer]],
-                   draw.chance("erp.cancelled", ident, 0.04), delivered, file, version_day, resent), kind  # fmt: skip
+    return _Orders(
+        ident,
+        day,
+        customer,
+        country[customer],
+        home[country[customer]],
+        draw.chance("erp.cancelled", ident, 0.04),
+        delivered,
+        file,
+        version_day,
+        resent,
+    ), kind
 
 
 def _may_be_cancelled(orders: _Orders) -> Bools:
@@ -262,37 +384,59 @@ def _priced(world: World, orders: _Orders, items: Lines) -> tuple[Ints, Ints, In
     draw = world.draws
     product = world.pick_product("erp.product", items.id)
     quantity = 1 + draw.weighted("erp.quantity", items.id, [0.7, 0.18, 0.07, 0.03, 0.02])
-    price = money.local_price(world.prices.us_cents(product, orders.day[items.order]), orders.currency[items.order])
-    discount = np.array([0, 50, 75, 100, 125, 200])[draw.weighted("erp.discount", items.id, [0.8, 0.06, 0.05, 0.04, 0.03, 0.02])]
+    price = money.local_price(
+        world.prices.us_cents(product, orders.day[items.order]), orders.currency[items.order]
+    )
+    discount = np.array([0, 50, 75, 100, 125, 200])[
+        draw.weighted("erp.discount", items.id, [0.8, 0.06, 0.05, 0.04, 0.03, 0.02])
+    ]
     net = (2 * quantity * price * (1000 - discount) + 1000) // 2000
-    # What a correction mends: some nets are a unit too high in the first version of a file that is sent again.
+    # What a correction mends: some nets are a unit too high in the first version of a file.
     early = (orders.file >= _JUNE) & ~orders.resent
     wrong = early[items.order] & draw.chance("erp.corrected", items.id, 0.02)
     return product, quantity, price, discount, np.where(wrong, net + 100, net)
 
 
-def _order_file(world: World, box: Outbox, orders: _Orders, kind: dict[str, Bools], totals: Ints, customer_valid: Bools
-                ) -> Bools:  # fmt: skip
+def _order_file(
+    world: World,
+    box: Outbox,
+    orders: _Orders,
+    kind: dict[str, Bools],
+    totals: Ints,
+    customer_valid: Bools,
+) -> Bools:
     age = orders.version_day - orders.day
     status = np.where(age >= 12, 2, np.where(age >= 2, 1, 0))
     status = np.where(orders.cancelled & (age >= 1), 3, status)
     key, seen = number(orders.id + 45_000_000), orders.delivered <= world.day
     customer = join("E", number(orders.customer + 1, 7))
-    stated = join("E", number(np.where(kind["orphaned"], _UNKNOWN + orders.id % 1_000, orders.customer + 1), 7))
+    stated = join(
+        "E",
+        number(np.where(kind["orphaned"], _UNKNOWN + orders.id % 1_000, orders.customer + 1), 7),
+    )
     total = cents(np.where(kind["inconsistent"], totals + 1_000, totals), ",")
     date = _date(orders.day)
     text = join(
-        key, when(kind["missing"], "", stated), when(kind["skewed_clock"], "24.01.2099", when(kind["mistyped"], "31.02.2026", date)),
-        pick(money.CURRENCIES, orders.currency), pick(geography.ALPHA3, orders.country), pick(["A", "B", "C", "X"], status), total,
+        key,
+        when(kind["missing"], "", stated),
+        when(kind["skewed_clock"], "24.01.2099", when(kind["mistyped"], "31.02.2026", date)),
+        pick(money.CURRENCIES, orders.currency),
+        pick(geography.ALPHA3, orders.country),
+        pick(["A", "B", "C", "X"], status),
+        total,
         sep=";",
-    )  # fmt: skip
+    )
     drifted = world.settings.defects > 0
     channel = pick(["WEB", "PHONE", "FIELD"], world.draws.below("erp.channel", orders.id, 3))
     wide = join(text, ";", channel)
     header = "ORDER_NO;CUSTOMER_NO;ORDER_DATE;CURRENCY;COUNTRY;STATUS;TOTAL_NET"
 
     def layout(first: int) -> tuple[str, Column]:
-        return (f"{header};SALES_CHANNEL", wide) if drifted and first >= _DRIFT_FROM else (header, text)
+        return (
+            (f"{header};SALES_CHANNEL", wide)
+            if drifted and first >= _DRIFT_FROM
+            else (header, text)
+        )
 
     _files(world, box, "orders", orders.file, orders.version_day, seen, kind["duplicated"], layout)
     if drifted:
@@ -301,28 +445,66 @@ def _order_file(world: World, box: Outbox, orders: _Orders, kind: dict[str, Bool
         world.log.add("erp.orders", names, "drifted_schema", "SALES_CHANNEL", origin=names)
     own = ~kind["missing"] & ~kind["mistyped"] & ~kind["orphaned"] & ~kind["skewed_clock"]
     for name, column, good in (
-        ("missing", "CUSTOMER_NO", customer), ("orphaned", "CUSTOMER_NO", customer), ("mistyped", "ORDER_DATE", date),
-        ("skewed_clock", "ORDER_DATE", date), ("inconsistent", "TOTAL_NET", number(totals)), ("late", None, None),
+        ("missing", "CUSTOMER_NO", customer),
+        ("orphaned", "CUSTOMER_NO", customer),
+        ("mistyped", "ORDER_DATE", date),
+        ("skewed_clock", "ORDER_DATE", date),
+        ("inconsistent", "TOTAL_NET", number(totals)),
+        ("late", None, None),
         ("duplicated", None, None),
-    ):  # fmt: skip
+    ):
         _note(world, "orders", key, orders.file, kind[name] & seen, name, column, good)
-    _note(world, "orders", key, orders.file, own & seen & ~customer_valid[orders.customer], "unresolvable", "CUSTOMER_NO", None,
-          copies=kind["duplicated"])  # fmt: skip
+    _note(
+        world,
+        "orders",
+        key,
+        orders.file,
+        own & seen & ~customer_valid[orders.customer],
+        "unresolvable",
+        "CUSTOMER_NO",
+        None,
+        copies=kind["duplicated"],
+    )
     return own & seen & customer_valid[orders.customer]
 
 
-def _note(world: World, table: str, key: Column, file: Ints, mask: Bools, defect: str, column: str | None,
-          good: Column | None, copies: Bools | None = None) -> None:  # fmt: skip
+def _note(
+    world: World,
+    table: str,
+    key: Column,
+    file: Ints,
+    mask: Bools,
+    defect: str,
+    column: str | None,
+    good: Column | None,
+    copies: Bools | None = None,
+) -> None:
     rows = np.flatnonzero(mask)
     if copies is not None:
         rows = np.repeat(rows, 1 + copies[rows])
     at = pa.array(rows)
     origin = pa.array([_name(table, first) for first in file[rows]], type=pa.string())
-    world.log.add(f"erp.{table}", key.take(at), defect, column, good=None if good is None else good.take(at), origin=origin)
+    world.log.add(
+        f"erp.{table}",
+        key.take(at),
+        defect,
+        column,
+        good=None if good is None else good.take(at),
+        origin=origin,
+    )
 
 
-def _files(world: World, box: Outbox, table: str, file: Ints, version_day: Ints, seen: Bools, twice: Bools,
-           layout: Callable[[int], tuple[str, Column]], cut: str | None = None) -> None:  # fmt: skip
+def _files(
+    world: World,
+    box: Outbox,
+    table: str,
+    file: Ints,
+    version_day: Ints,
+    seen: Bools,
+    twice: Bools,
+    layout: Callable[[int], tuple[str, Column]],
+    cut: str | None = None,
+) -> None:
     """Adds one file per delivery; `cut` names a file whose last line is broken off."""
     rows = np.flatnonzero(seen)
     rows = rows[np.argsort(file[rows], kind="stable")]
@@ -353,7 +535,11 @@ def _delivered(world: World, table: str, first: int, version_day: int) -> int:
 
 
 def _cuts(world: World, day: int) -> bool:
-    return world.settings.defects > 0 and day >= days.FIRST_STATE and (day - days.FIRST_STATE) % 10 == 0
+    return (
+        world.settings.defects > 0
+        and day >= days.FIRST_STATE
+        and (day - days.FIRST_STATE) % 10 == 0
+    )
 
 
 def cut_file(world: World) -> int | None:
@@ -361,53 +547,98 @@ def cut_file(world: World) -> int | None:
     return int(_file_of(np.array([world.day]))[0]) if _cuts(world, world.day) else None
 
 
-def _line_file(world: World, box: Outbox, orders: _Orders, items: Lines, values: tuple[Ints, Ints, Ints, Ints, Ints],
-               order_valid: Bools, order_seen: Bools) -> Bools:  # fmt: skip
+def _line_file(
+    world: World,
+    box: Outbox,
+    orders: _Orders,
+    items: Lines,
+    values: tuple[Ints, Ints, Ints, Ints, Ints],
+    order_valid: Bools,
+    order_seen: Bools,
+) -> Bools:
     product, quantity, price, discount, net = values
     order, seen, file = items.order, order_seen[items.order], orders.file[items.order]
     kind = _line_kinds(world, orders, items)
-    wild_quantity, wild_price = outlying(world.draws, "erp.wild", items.id, kind["outlying"], price, PRICE_LIMIT)
+    wild_quantity, wild_price = outlying(
+        world.draws, "erp.wild", items.id, kind["outlying"], price, PRICE_LIMIT
+    )
     mistyped_net = kind["mistyped"] & (items.id % 2 == 0)
     mistyped_quantity = kind["mistyped"] & ~mistyped_net
     key = join(number(orders.id[order] + 45_000_000), "|", number(items.number))
     material = pick(world.catalogue.material, product)
     no = np.where(kind["orphaned"], _UNKNOWN, 0) + orders.id[order] + 45_000_000
     text = join(
-        number(no), number(items.number), when(kind["missing"], "", material),
+        number(no),
+        number(items.number),
+        when(kind["missing"], "", material),
         when(mistyped_quantity, "zwei", number(np.where(wild_quantity, quantity * 1000, quantity))),
-        cents(np.where(wild_price, price * 1000, price), ","), _tenths(discount),
-        when(mistyped_net, "n/a", cents(net, ",")), sep=";",
-    )  # fmt: skip
+        cents(np.where(wild_price, price * 1000, price), ","),
+        _tenths(discount),
+        when(mistyped_net, "n/a", cents(net, ",")),
+        sep=";",
+    )
 
     def layout(first: int) -> tuple[str, Column]:
         price_name = "NET_PRICE" if first >= _RENAMED[1] else "UNIT_PRICE"
         return f"ORDER_NO;LINE_NO;MATERIAL_NO;QUANTITY;{price_name};DISCOUNT_PCT;LINE_NET", text
 
     broken = cut_file(world)
-    last = np.flatnonzero(seen & (file == broken)) if broken is not None else np.zeros(0, dtype=np.int64)
+    last = (
+        np.flatnonzero(seen & (file == broken))
+        if broken is not None
+        else np.zeros(0, dtype=np.int64)
+    )
     cut = _name("order_lines", broken) if broken is not None and len(last) else None
     lost = np.zeros(len(order), dtype=bool)
     if cut:
         lost[last[-1]] = True
         kind = {name: mask & ~lost for name, mask in kind.items()}
         _note(world, "order_lines", key, file, lost, "truncated", None, None)
-    _files(world, box, "order_lines", file, orders.version_day[order], seen, kind["duplicated"], layout, cut)
-    own = ~kind["missing"] & ~kind["mistyped"] & ~kind["outlying"] & ~kind["orphaned"] & seen & ~lost
+    _files(
+        world,
+        box,
+        "order_lines",
+        file,
+        orders.version_day[order],
+        seen,
+        kind["duplicated"],
+        layout,
+        cut,
+    )
+    own = (
+        ~kind["missing"] & ~kind["mistyped"] & ~kind["outlying"] & ~kind["orphaned"] & seen & ~lost
+    )
     wrong_key = join(number(no), "|", number(items.number))
     for name, mask, column, good in (
-        ("missing", kind["missing"], "MATERIAL_NO", material), ("mistyped", mistyped_net, "LINE_NET", number(net)),
-        ("mistyped", mistyped_quantity, "QUANTITY", number(quantity)), ("outlying", wild_quantity, "QUANTITY", number(quantity)),
-        ("outlying", wild_price, "NET_PRICE", number(price)), ("orphaned", kind["orphaned"], "ORDER_NO", key),
+        ("missing", kind["missing"], "MATERIAL_NO", material),
+        ("mistyped", mistyped_net, "LINE_NET", number(net)),
+        ("mistyped", mistyped_quantity, "QUANTITY", number(quantity)),
+        ("outlying", wild_quantity, "QUANTITY", number(quantity)),
+        ("outlying", wild_price, "NET_PRICE", number(price)),
+        ("orphaned", kind["orphaned"], "ORDER_NO", key),
         ("duplicated", kind["duplicated"], None, None),
-    ):  # fmt: skip
+    ):
         _note(world, "order_lines", wrong_key, file, mask & seen & ~lost, name, column, good)
-    _note(world, "order_lines", key, file, own & ~order_valid[order], "unresolvable", "ORDER_NO", None, copies=kind["duplicated"])
+    _note(
+        world,
+        "order_lines",
+        key,
+        file,
+        own & ~order_valid[order],
+        "unresolvable",
+        "ORDER_NO",
+        None,
+        copies=kind["duplicated"],
+    )
     return own & order_valid[order]
 
 
 def _line_kinds(world: World, orders: _Orders, items: Lines) -> dict[str, Bools]:
-    kind = world.spoiler.kinds("erp.order_lines", items.id, {
-        "missing": 0.2, "mistyped": 0.25, "outlying": 0.25, "orphaned": 0.15, "duplicated": 0.15})  # fmt: skip
+    kind = world.spoiler.kinds(
+        "erp.order_lines",
+        items.id,
+        {"missing": 0.2, "mistyped": 0.25, "outlying": 0.25, "orphaned": 0.15, "duplicated": 0.15},
+    )
     mended = orders.resent[items.order] & world.draws.chance("erp.mended.line", items.id, 0.5)
     return {name: mask & ~mended if name != "duplicated" else mask for name, mask in kind.items()}
 
@@ -417,11 +648,25 @@ def _tenths(values: Ints) -> Column:
     return when(rest == 0, number(whole), join(number(whole), ",", number(rest)))
 
 
-_REASONS = ["Beschädigt", "Falscher Artikel", "Produit défectueux", "Rückgabe", "Late delivery", "Trop cher"]
+_REASONS = [
+    "Beschädigt",
+    "Falscher Artikel",
+    "Produit défectueux",
+    "Rückgabe",
+    "Late delivery",
+    "Trop cher",
+]
 
 
-def _credit_notes(world: World, box: Outbox, orders: _Orders, items: Lines, net: Ints, order_valid: Bools, order_seen: Bools
-                  ) -> Refunds:  # fmt: skip
+def _credit_notes(
+    world: World,
+    box: Outbox,
+    orders: _Orders,
+    items: Lines,
+    net: Ints,
+    order_valid: Bools,
+    order_seen: Bools,
+) -> Refunds:
     draw = world.draws
     credited = draw.chance("erp.credited", orders.id, 0.06) & ~orders.cancelled & order_seen
     day = orders.day + 7 + draw.below("erp.credit.day", orders.id, 28)
@@ -431,17 +676,36 @@ def _credit_notes(world: World, box: Outbox, orders: _Orders, items: Lines, net:
     kind = world.spoiler.kinds("erp.credit_notes", ident, {"missing": 0.5, "mistyped": 0.5})
     key, file = join("GS", number(ident, 7)), _file_of(when_day)
     text = join(
-        key, number(ident + 45_000_000), "1", when(kind["missing"], "", cents(amount, ",")),
-        pick(money.CURRENCIES, orders.currency[at]), when(kind["mistyped"], "00.13.2026", _date(when_day)),
-        quoted(pick(_REASONS, draw.below("erp.why", ident, len(_REASONS)))), sep=";",
-    )  # fmt: skip
+        key,
+        number(ident + 45_000_000),
+        "1",
+        when(kind["missing"], "", cents(amount, ",")),
+        pick(money.CURRENCIES, orders.currency[at]),
+        when(kind["mistyped"], "00.13.2026", _date(when_day)),
+        quoted(pick(_REASONS, draw.below("erp.why", ident, len(_REASONS)))),
+        sep=";",
+    )
     header = "CREDIT_NO;ORDER_NO;LINE_NO;AMOUNT;CURRENCY;CREDIT_DATE;REASON"
     delivered = np.where(file > days.FIRST_STATE, file, days.FIRST_STATE)
     everywhere = np.ones(len(at), dtype=bool)
-    _files(world, box, "credit_notes", file, delivered, everywhere, ~everywhere, lambda first: (header, text))
-    for name, column, good in (("missing", "AMOUNT", number(amount)), ("mistyped", "CREDIT_DATE", _date(when_day))):
+    _files(
+        world,
+        box,
+        "credit_notes",
+        file,
+        delivered,
+        everywhere,
+        ~everywhere,
+        lambda first: (header, text),
+    )
+    for name, column, good in (
+        ("missing", "AMOUNT", number(amount)),
+        ("mistyped", "CREDIT_DATE", _date(when_day)),
+    ):
         _note(world, "credit_notes", key, file, kind[name], name, column, good)
     own = ~kind["missing"] & ~kind["mistyped"]
-    _note(world, "credit_notes", key, file, own & ~order_valid[at], "unresolvable", "ORDER_NO", None)
+    _note(
+        world, "credit_notes", key, file, own & ~order_valid[at], "unresolvable", "ORDER_NO", None
+    )
     good_row = own & order_valid[at]
     return Refunds("EMEA", when_day[good_row], orders.currency[at][good_row], amount[good_row])

@@ -1,6 +1,7 @@
 """A system's outbox: the files that are to exist on a day, and bringing a folder to that.
 
-Outbox (path ─> how to make the bytes, when delivered) ─> write what is new or re-sent ─> remove what is gone
+Outbox (path ─> how to make the bytes, when delivered) ─> write what is new or re-sent ─> remove
+what is gone
 
 A file is written under a temporary name and renamed, so nobody reads half of one.
 """
@@ -34,8 +35,8 @@ class Outbox:
 
         Args:
             folder: The system's folder.
-            since: Day that the folder is known to be complete for (-1: nothing); files delivered later, and files
-                that are missing, are written.
+            since: Day that the folder is known to be complete for (-1: nothing); files delivered
+                later, and files that are missing, are written.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for path, (delivered, make) in self.files.items():

@@ -1,6 +1,7 @@
 """An independent recount of the truth from what the systems hand out, by the README's rules alone.
 
-database, files, API ─> DuckDB tables of text ─> rules in SQL ─> sales, refunds, tickets, rows in quarantine
+database, files, API ─> DuckDB tables of text ─> rules in SQL ─> sales, refunds, tickets, rows in
+quarantine
 
 Shares no code with the generator: reads files with the standard library and counts in SQL.
 """
@@ -55,14 +56,25 @@ def fetch_all(base: str, token: str, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _load(db: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]], columns: list[str]) -> None:
-    data = pa.table({
-        name: pa.array(
-            [None if row.get(name) is None else row[name] if isinstance(row[name], str) else json.dumps(row[name]) for row in rows],
-            pa.string(),
-        )
-        for name in columns
-    })  # fmt: skip
+def _load(
+    db: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]], columns: list[str]
+) -> None:
+    data = pa.table(
+        {
+            name: pa.array(
+                [
+                    None
+                    if row.get(name) is None
+                    else row[name]
+                    if isinstance(row[name], str)
+                    else json.dumps(row[name])
+                    for row in rows
+                ],
+                pa.string(),
+            )
+            for name in columns
+        }
+    )
     db.register("incoming", data)
     db.execute(f"create or replace table {table} as select * from incoming")
     db.unregister("incoming")
@@ -74,7 +86,10 @@ def read_shop(db: duckdb.DuckDBPyConnection, url: str) -> None:
             cursor = connection.execute(f"select * from public.{table}")
             names = [column.name for column in cursor.description or []]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-            text = [{name: None if value is None else str(value) for name, value in row.items()} for row in rows]
+            text = [
+                {name: None if value is None else str(value) for name, value in row.items()}
+                for row in rows
+            ]
             _load(db, f"shop_{table}", text, names)
 
 
@@ -91,7 +106,11 @@ def read_erp(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
             lines = list(csv.reader(io.StringIO(text), delimiter=";"))
             header = ["UNIT_PRICE" if name == "NET_PRICE" else name for name in lines[0]]
             names.update(dict.fromkeys(header))
-            rows += [{**dict(zip(header, line, strict=True)), "file": path.name} for line in lines[1:] if len(line) == len(header)]
+            rows += [
+                {**dict(zip(header, line, strict=True)), "file": path.name}
+                for line in lines[1:]
+                if len(line) == len(header)
+            ]
         _load(db, f"erp_{table}", rows, [*names, "file"])
 
 
@@ -116,7 +135,9 @@ def _elements(content: bytes) -> list[dict[str, Any]]:
     for element in ElementTree.fromstring(content):
         row: dict[str, Any] = dict(element.attrib)
         for child in element:
-            row[child.tag] = json.dumps([line.attrib for line in child]) if len(child) else child.text
+            row[child.tag] = (
+                json.dumps([line.attrib for line in child]) if len(child) else child.text
+            )
         rows.append(row)
     return rows
 
@@ -126,13 +147,30 @@ def read_distributor(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
         rows = []
         for path in sorted((folder / table).glob("*.zip")):
             with zipfile.ZipFile(path) as archive:
-                rows += [row for name in archive.namelist() for row in _elements(archive.read(name))]
+                rows += [
+                    row for name in archive.namelist() for row in _elements(archive.read(name))
+                ]
         fixed = {
-            "orders": ["id", "retailer", "placed", "currency", "country", "status", "lines", "total", "comment"],
+            "orders": [
+                "id",
+                "retailer",
+                "placed",
+                "currency",
+                "country",
+                "status",
+                "lines",
+                "total",
+                "comment",
+            ],
             "returns": ["id", "order", "line", "amount", "currency", "date", "reason"],
         }[table]
         _load(db, f"distributor_{table}", rows, fixed)
-    _load(db, "distributor_retailers", _elements((folder / "retailers/retailers.xml").read_bytes()), ["id", "name", "country"])
+    _load(
+        db,
+        "distributor_retailers",
+        _elements((folder / "retailers/retailers.xml").read_bytes()),
+        ["id", "name", "country"],
+    )
     catalog = _elements(sorted((folder / "catalog").glob("*.xml"))[-1].read_bytes())
     _load(db, "distributor_catalog", catalog, ["code", "ean", "title", "family"])
 
@@ -157,7 +195,11 @@ def read_all(connections: dict[str, dict[str, str]]) -> duckdb.DuckDBPyConnectio
     read_distributor(db, Path(connections["distributor"]["url"]))
     read_desks(db, connections["helpdesk"], Path(connections["pixelco"]["url"]))
     rates = Path(connections["reference"]["url"]) / "fx_rates" / "*.csv"
-    db.execute("create table rates as select date, currency, usd_per_unit::decimal(18, 8) as rate from read_csv(?)", [str(rates)])
+    db.execute(
+        "create table rates as "
+        "select date, currency, usd_per_unit::decimal(18, 8) as rate from read_csv(?)",
+        [str(rates)],
+    )
     exceptions = Path(__file__).parents[3] / "seeds" / "product_code_exceptions.csv"
     db.execute("create table code_exceptions as select * from read_csv(?)", [str(exceptions)])
     db.execute((Path(__file__).parent / "recount.sql").read_text(encoding="utf-8"))
