@@ -112,6 +112,8 @@ def _await_ready(process: subprocess.Popen[str], settings: Settings) -> dict[str
         found = {
             variable(name, key): str(value)
             for name, keys in announced.items()
+            # What the user configured, in a file or in the environment, goes before.
+            if not is_configured(name, settings)
             for key, value in keys.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:

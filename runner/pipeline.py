@@ -131,10 +131,13 @@ def execute(
 def _do_steps(run: Run, steps: Sequence[Step]) -> RunResult:
     began = time.monotonic()
     done: list[FinishedStep] = []
-    for position, step in enumerate((Step("prepare", "", prepare), *steps)):
-        done.append(_do_step(run, position, step))
-        if done[-1].result.stop is not None:
-            break
+    with run.companion as companion:
+        if run.selection.everything and STEPS["extract"] in steps:
+            companion.start()
+        for position, step in enumerate((Step("prepare", "", prepare), *steps)):
+            done.append(_do_step(run, position, step))
+            if done[-1].result.stop is not None:
+                break
     stopped_by = done[-1].result.stop
     not_done = tuple(step.name for step in steps[len(done) - 1 :])
     later = [error for step in done for error in step.result.later]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import IngestionError, first_line
 from ingestion.settings import Settings
+from runner.beside import Companion
 from runner.errors import AuditFailed, BuildFailed, SourceStale
 from runner.fingerprint import fingerprint
 from runner.history import History, Item
@@ -105,6 +106,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.dbt = Dbt(self.settings, self._on_node)
+        self.companion = Companion(self.settings)
 
     @cached_property
     def _selected_sources(self) -> tuple[dict[str, Any], set[str]]:
@@ -172,13 +174,12 @@ def prepare(run: Run) -> StepResult:
 
 def extract_step(run: Run) -> StepResult:
     """Extracts what is new or changed in the selected sources."""
-    from ingestion.companion import companion
     from ingestion.extract import extract
 
     if not run.declarations:
         return StepResult("skipped", "the selection is made from no declared source")
     connections = {d.connection for d in run.declarations if d.connection}
-    with companion(run.settings, connections):
+    with run.companion.connections(connections):
         results = extract(
             run.declarations,
             run.settings,
@@ -450,10 +451,15 @@ def publish_step(run: Run) -> StepResult:
         lambda number, total, name: run.reporter.advance("publish", number, total, name),
     )
     run.published = done
+    status = {True: "unchanged", False: "ok"}[done.unchanged]
     items = tuple(
-        Item("relation", t.name, "ok" if t.from_version == run.run_id else "carried_over", t.rows)
+        Item("relation", t.name, "carried_over" if t.name in done.carried_over else status, t.rows)
         for t in done.tables
     )
+    if done.unchanged:
+        return StepResult(
+            "nothing_new", f"nothing has changed since version {done.version.name}", items
+        )
     text = f"{count(len(done.tables), 'table')}, {count(done.rows, 'row')}"
     if done.carried_over:
         text += f"; {len(done.carried_over)} carried over from the former version"

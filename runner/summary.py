@@ -217,6 +217,7 @@ def _print_lines(console: Console, result: RunResult) -> None:
     if published is not None:
         size = f"{published.bytes / 2**20:.1f} MiB"
         what = f"{count(len(published.tables), 'table')}, {count(published.rows, 'row')}, {size}"
+        what += ", unchanged" if published.unchanged else ""
         lines.append(("published", f"{published.version.name}: {what}"))
         lines.append(("", shown_path(published.version.database)))
     if result.run.docs_page:

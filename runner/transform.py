@@ -109,6 +109,7 @@ class Dbt:
     settings: Settings
     on_node: OnNode | None = None
     _manifest: Manifest | None = field(default=None, init=False, repr=False)
+    _compiled: set[str] = field(default_factory=set, init=False, repr=False)
     _done: int = field(default=0, init=False)
     _total: int = field(default=0, init=False)
 
@@ -169,12 +170,16 @@ class Dbt:
         """
         arguments = ["build", "--exclude-resource-type", "test"]
         arguments += ["--exclude-resource-type", "unit_test", *selection.arguments()]
-        return self._results([*arguments, "--full-refresh"] if full_refresh else arguments)
+        results = self._results([*arguments, "--full-refresh"] if full_refresh else arguments)
+        self._compiled |= {"build"} if selection.everything else set()
+        return results
 
     def test(self, selection: Selection) -> list[NodeResult]:
         """Runs the data tests. Unit tests are left out: they test code, not data."""
         arguments = ["test", "--exclude-resource-type", "unit_test", *selection.arguments()]
-        return self._results(arguments)
+        results = self._results(arguments)
+        self._compiled |= {"test"} if selection.everything else set()
+        return results
 
     def freshness(self, sources: Collection[str]) -> list[NodeResult]:
         """Compares the newest row of each source table with what its declaration allows.
@@ -198,8 +203,13 @@ class Dbt:
         Raises:
             BuildFailed: dbt could not write it.
         """
-        done = self._invoke(["docs", "generate", "--static"], self.manifest)
-        page = self.settings.project_dir / "target" / "static_index.html"
+        arguments = ["docs", "generate", "--static"]
+        # What was built and tested just now is compiled, and the manifest in memory has the SQL.
+        if self._compiled == {"build", "test"}:
+            arguments.append("--no-compile")
+        done = self._invoke(arguments, self.manifest)
+        target = os.environ.get("DBT_TARGET_PATH") or "target"
+        page = self.settings.project_dir / target / "static_index.html"
         if done.exception or not page.is_file():
             raise self._failure(done.exception, "the documentation could not be written")
         return page
@@ -210,7 +220,9 @@ class Dbt:
         done = self._invoke(arguments, self.manifest)
         if done.exception is not None:
             raise self._failure(done.exception, f"dbt {arguments[0]} could not be done")
-        return [_node_result(result) for result in getattr(done.result, "results", ())]
+        # Hooks are among the results; one that fails matters, one that ran is no news.
+        found = [_node_result(result) for result in getattr(done.result, "results", ())]
+        return [result for result in found if result.kind != "operation" or result.status != "ok"]
 
     def _failure(self, error: BaseException | None, what: str) -> IngestionError:
         if error is not None and disk_full(error):

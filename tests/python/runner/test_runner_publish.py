@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -125,7 +125,7 @@ def test_view_is_published_as_a_table(warehouse: Warehouse) -> None:
     assert found == [("BASE TABLE",)]
 
 
-def test_same_content_has_the_same_checksums_whatever_the_order(warehouse: Warehouse) -> None:
+def test_same_content_is_not_published_again_whatever_its_order(warehouse: Warehouse) -> None:
     first = warehouse.publish(1)
     with closing(duckdb.connect(str(warehouse.settings.warehouse_path))) as connection:
         connection.execute(
@@ -135,8 +135,30 @@ def test_same_content_has_the_same_checksums_whatever_the_order(warehouse: Wareh
     second = warehouse.publish()
     third = warehouse.publish(2)
 
-    assert [t.checksum for t in first.tables] == [t.checksum for t in second.tables]
+    assert second.unchanged
+    assert second.version == first.version
+    assert second.tables == first.tables
+    assert not third.unchanged
     assert [t.checksum for t in first.tables] != [t.checksum for t in third.tables]
+
+
+def test_new_description_makes_a_new_version(warehouse: Warehouse) -> None:
+    first = warehouse.publish(1)
+    described = [replace(TABLES[0], description="One row per other number."), TABLES[1]]
+
+    second = publish(warehouse.settings, warehouse.history, warehouse.begin(), described)
+
+    assert second.version != first.version
+
+
+def test_damaged_version_is_made_again(warehouse: Warehouse) -> None:
+    first = warehouse.publish(1)
+    first.version.database.write_bytes(b"")
+
+    second = warehouse.publish()
+
+    assert not second.unchanged
+    assert warehouse.read() == (1, 1)
 
 
 def test_fingerprint_is_of_content_not_of_looking(warehouse: Warehouse) -> None:

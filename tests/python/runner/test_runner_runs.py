@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,8 @@ def test_second_run_with_nothing_new_adds_nothing(shop: ToyShop, call: Call) -> 
     }
     assert result["sources"]["till"]["total"] == 3
     assert checksums(shop) == before
+    assert shop.versions == [shop.current]
+    assert "nothing has changed since version" in answer.err
 
 
 def test_what_is_new_and_changed_arrives_once(shop: ToyShop, call: Call) -> None:
@@ -104,6 +108,7 @@ def test_what_is_new_and_changed_arrives_once(shop: ToyShop, call: Call) -> None
 def test_warehouse_is_made_again_from_landing_by_chained_steps(shop: ToyShop, call: Call) -> None:
     before = checksums(shop)
     shutil.rmtree(shop.data / "warehouse")
+    shutil.rmtree(shop.published)
     shutil.rmtree(shop.systems)
 
     answer = call(shop, "load", "build", "audit", "publish", "--log-format", "json")
@@ -148,6 +153,10 @@ def test_publish_refuses_a_warehouse_that_changed_after_its_audit(
     shop: ToyShop, call: Call
 ) -> None:
     before = shop.current
+    shop.write(
+        "models/marts/sales/fct_sales.sql",
+        "select sale_id, toy_id, 2 * amount as amount from {{ ref('stg_till__sales') }}",
+    )
     assert call(shop, "build").code == 0
 
     refused = call(shop, "publish")
@@ -318,7 +327,8 @@ def test_json_log_is_one_object_a_line(shop: ToyShop, call: Call) -> None:
     assert events[0]["event"] == "run_started"
     finished = [event["step"] for event in events if event["event"] == "step_finished"]
     assert finished == ["prepare", "extract", "load", "build", "audit", "publish", "docs"]
-    assert {event["run_id"] for event in events} == {shop.current}
+    assert len({event["run_id"] for event in events}) == 1
+    assert summary(answer)["run_id"] == events[0]["run_id"]
     assert summary(answer)["published"] == shop.current
 
 
@@ -347,6 +357,7 @@ def test_history_keeps_who_started_what(shop: ToyShop) -> None:
 
 def test_full_refresh_gives_the_same_marts(shop: ToyShop, call: Call) -> None:
     before = checksums(shop)
+    shutil.rmtree(shop.published)
 
     answer = call(shop, "run", "--full-refresh")
 
@@ -382,3 +393,58 @@ def test_clean_removes_landing_only_when_confirmed(shop: ToyShop, call: Call) ->
     assert rows(call, shop, "select count(*) as n from core.dim_toys") == [{"n": 2}]
     assert call(shop, "run").code == 0
     assert rows(call, shop, "select count(*) as n from core.dim_toys") == [{"n": 2}]
+
+
+COMPANION = """
+import json, os, sys
+from pathlib import Path
+here = Path(sys.argv[1])
+systems = here / "systems"
+urls = {"stock": f"sqlite:///{systems / 'stock.sqlite'}", "till": str(systems / "till")}
+(here / "companion.txt").write_text("started")
+print(json.dumps({"connections": {name: {"url": url} for name, url in urls.items()}}), flush=True)
+sys.stdin.read()
+(here / "companion.txt").write_text("stopped")
+"""
+
+
+def test_companion_lives_as_long_as_a_run_needs_it(
+    fresh: ToyShop, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.write("companion.py", COMPANION)
+    fresh.write(
+        "wellspring.toml",
+        f'[companion]\ncommand = ["{sys.executable}", "companion.py", "{fresh.root}"]\n',
+    )
+    monkeypatch.setattr(ToyShop, "environment", {})
+
+    answer = call(fresh, "run")
+
+    assert answer.code == 0, answer.out + answer.err
+    assert (fresh.root / "companion.txt").read_text() == "stopped"
+    assert not [key for key in os.environ if key.startswith("CONNECTIONS__")]
+    assert rows(call, fresh, "select count(*) as n from sales.fct_sales") == [{"n": 3}]
+
+
+def test_companion_that_dies_is_told_with_its_last_words(
+    fresh: ToyShop, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.write("companion.py", "raise SystemExit('the tunnel is closed')")
+    fresh.write("wellspring.toml", f'[companion]\ncommand = ["{sys.executable}", "companion.py"]\n')
+    monkeypatch.setattr(ToyShop, "environment", {})
+
+    answer = call(fresh, "run")
+
+    assert answer.code == 4
+    assert "the tunnel is closed" in answer.out
+    assert fresh.current is None
+
+
+def test_companion_is_left_out_where_all_is_configured(shop: ToyShop, call: Call) -> None:
+    shop.write("companion.py", COMPANION)
+    shop.write(
+        "wellspring.toml",
+        f'[companion]\ncommand = ["{sys.executable}", "companion.py", "{shop.root}"]\n',
+    )
+    assert call(shop, "run").code == 0
+    assert not (shop.root / "companion.txt").exists()

@@ -193,7 +193,6 @@ class ToyShop:
         return {
             "CONNECTIONS__STOCK__URL": f"sqlite:///{self.systems / 'stock.sqlite'}",
             "CONNECTIONS__TILL__URL": str(self.systems / "till"),
-            "WELLSPRING__EXTRACT__PARALLEL_SOURCES": "1",
         }
 
     def write(self, path: str, text: str) -> None:
