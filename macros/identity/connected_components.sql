@@ -5,7 +5,7 @@
     with round_0 as (
         select distinct
             {{ node }} as node,
-            {{ node }} as label
+            {{ node }} as component
         from {{ links }}
     )
     {%- for number in range(1, rounds + 1) %},
@@ -13,25 +13,25 @@
     spread_{{ number }} as (
         select
             links.{{ node }} as node,
-            min(labels.label) as label
+            min(former.component) as component
         from {{ links }} as links
-        inner join round_{{ number - 1 }} as labels
-            on links.{{ neighbour }} = labels.node
+        inner join round_{{ number - 1 }} as former
+            on links.{{ neighbour }} = former.node
         group by links.{{ node }}
     ),
 
     round_{{ number }} as (
         select
             spread.node,
-            least(spread.label, jump.label) as label
+            least(spread.component, jump.component) as component
         from spread_{{ number }} as spread
         inner join spread_{{ number }} as jump
-            on spread.label = jump.node
+            on spread.component = jump.node
     )
     {%- endfor %}
 
     select
         node as {{ node }},
-        label
+        component
     from round_{{ rounds }}
 {%- endmacro %}

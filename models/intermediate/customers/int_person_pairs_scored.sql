@@ -18,22 +18,22 @@ weighed as (
     from pairs
     inner join weights as name_weights
         on name_weights.field = 'name'
-        and pairs.name_level = name_weights.level
+            and pairs.name_level = name_weights.level
     inner join weights as email_weights
         on email_weights.field = 'email'
-        and pairs.email_level = email_weights.level
+            and pairs.email_level = email_weights.level
     inner join weights as phone_weights
         on phone_weights.field = 'phone'
-        and pairs.phone_level = phone_weights.level
+            and pairs.phone_level = phone_weights.level
     inner join weights as birth_weights
         on birth_weights.field = 'birth'
-        and pairs.birth_level = birth_weights.level
+            and pairs.birth_level = birth_weights.level
     inner join weights as postal_weights
         on postal_weights.field = 'postal'
-        and pairs.postal_level = postal_weights.level
+            and pairs.postal_level = postal_weights.level
     inner join weights as street_weights
         on street_weights.field = 'street'
-        and pairs.street_level = street_weights.level
+            and pairs.street_level = street_weights.level
 ),
 
 scored as (

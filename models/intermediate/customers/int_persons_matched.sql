@@ -61,7 +61,7 @@ labelled as (
     select
         ranked.customer_record_key,
         -- a record without a match is a customer of its own
-        coalesce(components.label, ranked.seniority) as label
+        coalesce(components.component, ranked.seniority) as first_seniority
     from ranked
     left join components
         on ranked.seniority = components.record
@@ -70,8 +70,8 @@ labelled as (
 matched as (
     select
         customer_record_key,
-        md5(label) as customer_key,
-        count(*) over (partition by label) as record_count
+        md5(first_seniority) as customer_key,
+        count(*) over (partition by first_seniority) as record_count
     from labelled
 )
 

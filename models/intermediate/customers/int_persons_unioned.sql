@@ -36,12 +36,12 @@ main_addresses as (
         postal_code
     from shop_addresses
     qualify row_number() over (
-        partition by customer_id
-        order by
-            address_kind nulls last,
-            updated_at desc,
-            address_id desc
-    ) = 1
+            partition by customer_id
+            order by
+                address_kind asc nulls last,
+                updated_at desc,
+                address_id desc
+        ) = 1
 ),
 
 unioned as (

@@ -24,8 +24,8 @@ ranked as (
         row_number() over (
             partition by matched.product_key
             order by
-                sales_systems.precedence nulls last,
-                matched.source_product_id nulls last
+                sales_systems.precedence asc nulls last,
+                matched.source_product_id asc nulls last
         ) as trust_rank
     from matched
     inner join codes
@@ -40,13 +40,13 @@ merged as (
         max(ean) as ean,
         max(sku) filter (where source = 'shop') as sku,
         min_by(product_name, trust_rank)
-            filter (where product_name is not null) as product_name,
+        filter (where product_name is not null) as product_name,
         min_by(category, trust_rank)
-            filter (where category is not null) as category,
+        filter (where category is not null) as category,
         min_by(list_price, trust_rank)
-            filter (where list_price is not null) as list_price,
+        filter (where list_price is not null) as list_price,
         min_by(list_price_currency_code, trust_rank)
-            filter (where list_price is not null) as list_price_currency_code,
+        filter (where list_price is not null) as list_price_currency_code,
         count(distinct source) as source_count,
         bool_or(is_active) as is_active
     from ranked

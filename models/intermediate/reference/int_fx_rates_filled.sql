@@ -27,9 +27,9 @@ filled as (
     from spans
     inner join dates
         on
-            dates.calendar_date >= spans.valid_from
+            spans.valid_from <= dates.calendar_date
             and (
-                dates.calendar_date < spans.valid_to
+                spans.valid_to > dates.calendar_date
                 or spans.valid_to is null
             )
 )

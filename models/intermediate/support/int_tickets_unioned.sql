@@ -16,9 +16,9 @@ last_ratings as (
         score
     from ratings
     qualify row_number() over (
-        partition by ticket_id
-        order by updated_at desc, rating_id desc
-    ) = 1
+            partition by ticket_id
+            order by updated_at desc, rating_id desc
+        ) = 1
 ),
 
 unioned as (

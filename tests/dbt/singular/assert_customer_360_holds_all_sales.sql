@@ -20,17 +20,17 @@ totals as (
         (select sum(net_usd) from {{ ref("rpt_regional_sales") }}) as in_facts
     union all
     select
-        'refunded_usd',
-        (select refunded_usd from customers),
-        (select sum(amount_usd) from {{ ref("fct_refunds") }})
+        'refunded_usd' as measure,
+        (select refunded_usd from customers) as in_customers,
+        (select sum(amount_usd) from {{ ref("fct_refunds") }}) as in_facts
     union all
     select
-        'ticket_count',
-        (select ticket_count from customers),
+        'ticket_count' as measure,
+        (select ticket_count from customers) as in_customers,
         (
             select count(*) from {{ ref("fct_tickets") }}
             where customer_key is not null
-        )
+        ) as in_facts
 )
 
 select *

@@ -13,11 +13,13 @@ with expected as (
 
 totals as (
     select
-        sum(record_count) as expected_count,
+        sum(expected.record_count) as expected_count,
         (select count(*) from {{ ref("bridge_customer_records") }})
             as bridged_count,
-        (select sum(record_count) from {{ ref("dim_customers") }})
-            as counted
+        (
+            select sum(customers.record_count)
+            from {{ ref("dim_customers") }} as customers
+        ) as counted
     from expected
 )
 

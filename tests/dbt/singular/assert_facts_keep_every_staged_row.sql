@@ -11,56 +11,108 @@ with staged as (
         count(*) as row_count
     from {{ ref("stg_shop__orders") }}
     union all
-    select 'fct_orders', 'erp', count(*) from {{ ref("stg_erp__orders") }}
+    select
+        'fct_orders' as fact,
+        'erp' as source,
+        count(*) as row_count
+    from {{ ref("stg_erp__orders") }}
     union all
-    select 'fct_orders', 'marketplace', count(*)
+    select
+        'fct_orders' as fact,
+        'marketplace' as source,
+        count(*) as row_count
     from {{ ref("stg_marketplace__orders") }}
     union all
-    select 'fct_orders', 'distributor', count(*)
+    select
+        'fct_orders' as fact,
+        'distributor' as source,
+        count(*) as row_count
     from {{ ref("stg_distributor__orders") }}
     union all
-    select 'fct_order_lines', 'shop', count(*)
+    select
+        'fct_order_lines' as fact,
+        'shop' as source,
+        count(*) as row_count
     from {{ ref("stg_shop__order_items") }}
     union all
-    select 'fct_order_lines', 'erp', count(*)
+    select
+        'fct_order_lines' as fact,
+        'erp' as source,
+        count(*) as row_count
     from {{ ref("stg_erp__order_lines") }}
     union all
-    select 'fct_refunds', 'shop', count(*) from {{ ref("stg_shop__refunds") }}
+    select
+        'fct_refunds' as fact,
+        'shop' as source,
+        count(*) as row_count
+    from {{ ref("stg_shop__refunds") }}
     union all
-    select 'fct_refunds', 'erp', count(*)
+    select
+        'fct_refunds' as fact,
+        'erp' as source,
+        count(*) as row_count
     from {{ ref("stg_erp__credit_notes") }}
     union all
-    select 'fct_refunds', 'marketplace', count(*)
+    select
+        'fct_refunds' as fact,
+        'marketplace' as source,
+        count(*) as row_count
     from {{ ref("stg_marketplace__refunds") }}
     union all
-    select 'fct_refunds', 'distributor', count(*)
+    select
+        'fct_refunds' as fact,
+        'distributor' as source,
+        count(*) as row_count
     from {{ ref("stg_distributor__returns") }}
     union all
-    select 'fct_tickets', 'helpdesk', count(*)
+    select
+        'fct_tickets' as fact,
+        'helpdesk' as source,
+        count(*) as row_count
     from {{ ref("stg_helpdesk__tickets") }}
     union all
-    select 'fct_tickets', 'pixelco', count(*)
+    select
+        'fct_tickets' as fact,
+        'pixelco' as source,
+        count(*) as row_count
     from {{ ref("stg_pixelco__cases") }}
+    union all
+    -- lines that staging keeps inside their orders
+    select
+        'fct_order_lines' as fact,
+        source,
+        count(*) as row_count
+    from {{ ref("int_order_lines_unioned") }}
+    where source in ('marketplace', 'distributor')
+    group by source
 ),
 
 shown as (
     select
         'fct_orders' as fact,
-        source,
+        source as source,
         count(*) as row_count
     from {{ ref("fct_orders") }}
     group by source
     union all
-    select 'fct_order_lines', source, count(*)
+    select
+        'fct_order_lines' as fact,
+        source as source,
+        count(*) as row_count
     from {{ ref("fct_order_lines") }}
-    where source in ('shop', 'erp')
     group by source
     union all
-    select 'fct_refunds', source, count(*)
+    select
+        'fct_refunds' as fact,
+        source as source,
+        count(*) as row_count
     from {{ ref("fct_refunds") }}
     group by source
     union all
-    select 'fct_tickets', desk, count(*)
+    select
+        'fct_tickets' as fact,
+        desk as source,
+        count(*) as row_count
     from {{ ref("fct_tickets") }}
     group by desk
 )
