@@ -8,7 +8,8 @@ adds nothing, and no state is kept beside landing: the cursor's high-water mark 
 
 - A row is landed if it differs from the latest landed version of its key in any column that the
   source has now. A column that is new and NULL, or gone from the source, makes no difference.
-- A key that one reading shows in several versions is landed as a whole group.
+- Where one reading shows a key in several versions, the last one (by the cursor) is compared so; an
+  earlier one is landed unless it has landed before.
 - Without a key, the n-th copy of a row is landed unless n copies have landed already.
 - A key that has gone is landed once more, as its last version with `_deleted = true` (sweep).
 
@@ -284,22 +285,19 @@ class Delta:
         )
 
     def _make_landed(self, spool: Spool, key: _Key, types: Mapping[str, str]) -> None:
-        """Table `landed`: rows of the latest load of every key that was read, as in `incoming`."""
-        keys, latest = "", ""
+        """Table `landed`: every landed version of the keys that were read, as in `incoming`."""
+        keys, read = "", ""
         if key:
             # Only the keys that were read matter: the others are left out before any hashing.
             keys = f", {key.columns(self.landed_columns)}"
-            latest = f"""
-                semi join incoming on {key.same("landed_rows", "incoming")}
-                qualify {_i("load")} = max({_i("load")}) over (partition by {key.names})
-                """
+            read = f"semi join incoming on {key.same('landed_rows', 'incoming')}"
         identity = _identity(spool.cursor, self.landed_columns, types, types, key.names)
         self.connection.execute(
             f"""
             create or replace temp table landed as
             with landed_rows as (select *, {self._places}{keys} from {self._landed_rows()})
             select {_i("part")}, {_i("row")}, {_i("load")}, {_i("deleted")}, {identity}
-            from landed_rows {latest}
+            from landed_rows {read}
             """
         )
 
@@ -538,37 +536,34 @@ def _common(mine: str, theirs: str) -> str:
     return "VARCHAR"
 
 
-def _ranked(key: _Key, table: str) -> str:
-    """Query of `incoming` or `landed` with the number of each row, counted back from the last."""
-    return (
-        f"select *, row_number() over (partition by {key.names} order by "
-        f"{_i('cursor')} desc nulls last, {_i('part')} desc, {_i('row')} desc) as {_i('back')} "
-        f"from {table}"
-    )
-
-
 def _changed_keys(key: _Key) -> str:
-    """Query of the rows of every key whose versions are not just those that landed last."""
+    """Query of the rows that are new: a version never landed, or not the one that landed last."""
+    order = f"{_i('cursor')} desc nulls last, {_i('part')} desc, {_i('row')} desc"
+    back = f"row_number() over (partition by {key.names} order by"
     return f"""
-        with ranked as ({_ranked(key, "incoming")}),
-        latest as ({_ranked(key, "landed")} qualify {_i("back")} = 1),
+        with ranked as (
+            select *, {back} {order}) as {_i("back")} from incoming
+        ),
+        latest as (
+            select * from landed qualify {back} {_i("load")} desc, {order}) = 1
+        ),
         newer as (
             select ranked.* from ranked
             left join latest on {key.same("ranked", "latest")}
-            where latest.{_i("hash")} is null or latest.{_i("deleted")}
-                or (ranked.{_i("back")} = 1 and ranked.{_i("hash")} <> latest.{_i("hash")})
+            where ranked.{_i("back")} = 1 and (
+                latest.{_i("hash")} is null or latest.{_i("deleted")}
+                or ranked.{_i("hash")} <> latest.{_i("hash")}
+            )
         ),
+        earlier as (select * from ranked where {_i("back")} > 1),
         unknown as (
-            select ranked.* from ranked
-            anti join landed on {key.same("ranked", "landed")}
-                and ranked.{_i("hash")} = landed.{_i("hash")}
-            where ranked.{_i("back")} > 1
-        ),
-        changed_keys as (
-            select {key.names} from newer union all select {key.names} from unknown
+            select earlier.* from earlier
+            anti join landed on {key.same("earlier", "landed")}
+                and earlier.{_i("hash")} = landed.{_i("hash")}
         )
-        select incoming.{_i("part")}, incoming.{_i("row")} from incoming
-        semi join changed_keys on {key.same("incoming", "changed_keys")}
+        select {_i("part")}, {_i("row")} from newer
+        union all
+        select {_i("part")}, {_i("row")} from unknown
         """
 
 

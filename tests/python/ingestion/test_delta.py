@@ -146,7 +146,7 @@ def test_columns_come_and_go(keyed: Table) -> None:
     assert keyed.last() == [{"id": 2, "v": "c", "w": None, "_deleted": False}]
 
 
-def test_several_versions_of_a_key_land_once_as_a_group(tmp_path: Path) -> None:
+def test_several_versions_of_a_key_land_once(tmp_path: Path) -> None:
     table = Table(tmp_path, key=["id"], cursor="at")
     times = [datetime(2026, 1, 2), datetime(2026, 1, 1), datetime(2026, 1, 1)]
     both = {"id": [1, 1, 2], "at": times}
@@ -154,8 +154,11 @@ def test_several_versions_of_a_key_land_once_as_a_group(tmp_path: Path) -> None:
     assert table.read(both).changed == 0
     assert table.read({"id": [1], "at": times[:1]}).changed == 0, "the latest version is known"
     assert table.read({"id": [1], "at": times[1:2]}).changed == 1, "now the older one is in force"
-    assert table.read(both).changed == 2
+    assert table.read(both).changed == 1, "the latest version is in force again"
     assert table.read(both).changed == 0
+    newer = {"id": [1, 1, 1, 2], "at": [datetime(2026, 1, 3), *times]}
+    assert table.read({"id": [1], "at": [datetime(2026, 1, 3)]}).changed == 1
+    assert table.read(newer).changed == 0, "older versions have landed before"
 
 
 def test_without_a_key_copies_count(tmp_path: Path) -> None:
