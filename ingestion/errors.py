@@ -185,6 +185,27 @@ _FULL = (
 )
 
 
+# How DuckDB and other libraries word it where they do not pass on the number of the error.
+_FULL = (
+    "no space left",
+    "errno 28]",
+    "disk quota exceeded",
+    "file too large",
+    "max_temp_directory",
+)
+
+
+def our_error(error: BaseException | None) -> IngestionError | None:
+    """The first of our errors along the chain of causes: dlt wraps what a resource raises."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, IngestionError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def disk_full(error: BaseException | None) -> bool:
     """Whether an exception, or one that caused it, says that no space is left."""
     seen: set[int] = set()

@@ -28,11 +28,13 @@ from ingestion.database import Reading
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.delta import Delta, Difference
 from ingestion.errors import (
+    DiskFull,
     IngestionError,
     SourceFailed,
     disk_full,
     disk_full_error,
     first_line,
+    our_error,
 )
 from ingestion.progress import OnProgress, Reporter
 from ingestion.settings import Settings
@@ -312,12 +314,13 @@ class _SourceRun:
     def _ours(self, error: Exception, table: str | None) -> IngestionError:
         """The error as one of ours, with its place."""
         source = self._declaration.name
-        if disk_full(error):
+        ours = our_error(error)
+        if disk_full(error) and not isinstance(ours, DiskFull):
             return disk_full_error(self._settings.data_dir, error, source=source)
-        if isinstance(error, IngestionError):
-            error.source = error.source or source
-            error.table = error.table or table
-            return error
+        if ours is not None:
+            ours.source = ours.source or source
+            ours.table = ours.table or table
+            return ours
         logger.error("source %s, table %s", source, table, exc_info=error)
         return SourceFailed(
             f"{type(error).__name__}: {first_line(error)}",

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ingestion.errors import (
     BadInput,
-    IngestionError,
     SourceFailed,
     disk_full,
     disk_full_error,
     first_line,
+    our_error,
 )
 from ingestion.settings import Settings
 
@@ -130,7 +130,7 @@ def configure(settings: Settings) -> None:
 
 
 def source_pipeline(settings: Settings, source: str) -> dlt.Pipeline:
-    """The dlt pipeline of a source: its name, its folder in landing, its working folder in state."""
+    """The dlt pipeline of a source, with its folder in landing and its working folder in state."""
     configure(settings)
     import dlt
     from dlt.destinations import filesystem
@@ -214,7 +214,7 @@ class _explained:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None or not isinstance(error, Exception):
             return
-        ours = _our_error(error)
+        ours = our_error(error)
         if ours is not None:
             if ours is not error:
                 raise ours from error
@@ -227,18 +227,6 @@ class _explained:
             source=self._source,
             hint="Nothing of this load counts; run again once the cause is mended.",
         ) from error
-
-
-def _our_error(error: BaseException) -> IngestionError | None:
-    """The first of our errors along the chain of causes: dlt wraps what a resource raises."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        if isinstance(current, IngestionError):
-            return current
-        seen.add(id(current))
-        current = current.__cause__ or current.__context__
-    return None
 
 
 def completed_loads(settings: Settings, source: str) -> list[str]:
