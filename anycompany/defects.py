@@ -9,7 +9,7 @@ kind: README, "Defects".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,26 +100,21 @@ class DefectLog:
         if not count:
             return
         source, name = table.split(".")
-
-        def same(value: str | None) -> pa.Array:
-            return pa.array([value], type=pa.string()).take(
-                pa.array(np.zeros(count, dtype=np.int64))
-            )
-
         moment = pa.nulls(count, pa.timestamp("us"))
         if version_at is not None:
             moment = pa.array(version_at).cast(pa.timestamp("s")).cast(pa.timestamp("us"))
-        columns = [
-            same(source),
-            same(name),
-            key,
-            moment,
-            same(defect),
-            same(column),
-            pa.array(np.full(count, defect in INVALID)),
-            same(None) if good is None else good,
-            same(None) if origin is None else origin,
-        ]
+        nothing = pa.nulls(count, pa.string())
+        columns = {
+            "source": pa.repeat(pa.scalar(source), count),
+            "table_name": pa.repeat(pa.scalar(name), count),
+            "key": key,
+            "version_at": moment,
+            "defect": pa.repeat(pa.scalar(defect), count),
+            "column_name": pa.repeat(pa.scalar(column, pa.string()), count),
+            "is_invalid": pa.array(np.full(count, defect in INVALID)),
+            "good_value": nothing if good is None else good,
+            "origin": nothing if origin is None else origin,
+        }
         self._parts.append(pa.table(columns, schema=SCHEMA))
 
     def table(self) -> pa.Table:
@@ -134,3 +129,74 @@ class DefectLog:
             ("defect", "ascending"),
         ]
         return whole.sort_by(order)
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    """The defects of one table's rows: notes them, and says which rows are valid.
+
+    Attributes:
+        log: Where they are noted.
+        table: `source.table`.
+        key: Key of each row as text.
+        kinds: Kind -> rows that have it, as `Spoiler.kinds` returns them.
+        shown: Rows that have been delivered.
+        version_at: Epoch second of the version that each row is.
+        origin: Returns the files that rows, given by position, came in.
+        copies: Rows that are delivered twice.
+    """
+
+    log: DefectLog
+    table: str
+    key: Column
+    kinds: Mapping[str, Bools]
+    shown: Bools
+    version_at: Ints | None = None
+    origin: Callable[[Ints], Column] | None = None
+    copies: Bools | None = None
+
+    def note(
+        self,
+        kind: str,
+        column: str | None = None,
+        good: Column | None = None,
+        mask: Bools | None = None,
+    ) -> None:
+        """Notes the delivered rows of one kind.
+
+        Args:
+            kind: Kind of defect.
+            column: Column that is spoilt, None for the whole row.
+            good: What should have been there, for every row.
+            mask: The rows, if not those of `kinds`.
+        """
+        self._add(
+            np.flatnonzero((self.kinds[kind] if mask is None else mask) & self.shown),
+            kind,
+            column,
+            good,
+        )
+
+    def chain(self, parent_valid: Bools, column: str) -> Bools:
+        """Notes sound rows that refer to an invalid row; returns which rows are valid after all."""
+        sound = self.shown.copy()
+        for kind, mask in self.kinds.items():
+            if kind in INVALID:
+                sound &= ~mask
+        rows = np.flatnonzero(sound & ~parent_valid)
+        if self.copies is not None:
+            rows = np.repeat(rows, 1 + self.copies[rows])
+        self._add(rows, "unresolvable", column, None)
+        return sound & parent_valid
+
+    def _add(self, rows: Ints, kind: str, column: str | None, good: Column | None) -> None:
+        at = pa.array(rows)
+        self.log.add(
+            self.table,
+            self.key.take(at),
+            kind,
+            column,
+            good=None if good is None else good.take(at),
+            version_at=None if self.version_at is None else self.version_at[rows],
+            origin=None if self.origin is None else self.origin(rows),
+        )

@@ -83,6 +83,32 @@ class Lines:
     starts: Ints
 
 
+@dataclass(frozen=True)
+class Goods:
+    """What the lines of orders are about; amounts in hundredths of the order's currency.
+
+    Attributes:
+        lines: The lines.
+        product: Product index.
+        quantity: Pieces.
+        price: Of one piece.
+        discount: As the system states it: an amount, or tenths of a per cent.
+        net: What is charged for the line.
+    """
+
+    lines: Lines
+    product: Ints
+    quantity: Ints
+    price: Ints
+    discount: Ints
+    net: Ints
+
+    @property
+    def totals(self) -> Ints:
+        """Sum of the net amounts of each order."""
+        return per_order(self.net, self.lines)
+
+
 def lines_of(
     draws: Draws, name: str, order_ids: Ints, weights: tuple[float, ...] = LINE_WEIGHTS
 ) -> Lines:

@@ -20,17 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anycompany import days, money, products
+from anycompany.defects import Spoilt
 from anycompany.draws import Bools, Ints
 from anycompany.names import FAMILY, ascii_name
 from anycompany.systems.common import (
     HOUR,
     SKEWED_SECONDS,
-    Lines,
+    Goods,
     Refunds,
     Sales,
     lines_of,
     outlying,
-    per_order,
 )
 from anycompany.systems.files import Outbox, month_of
 from anycompany.text import Column, cents, grouped, join, number, pick, when
@@ -44,6 +44,12 @@ _CITIES = ["São Paulo", "Guadalajara", "Santiago", "Medellín", "Córdoba", "Qu
 _STATUSES = ["confirmed", "shipped", "cancelled"]
 _LINES = (0.3, 0.24, 0.18, 0.12, 0.09, 0.07)
 _MEMBER = 60
+_FEWEST_RETAILERS = 20
+_COMMENTS = [
+    "<comment/>",
+    "<comment>entregar por la mañana</comment>",
+    "<comment>urgente</comment>",
+]
 _REASONS = ["defectuoso", "equivocado", "sin venta", "dañado en transporte"]
 
 
@@ -72,35 +78,38 @@ class _Orders:
 def build(world: World) -> Distributor:
     """Builds the distributor's files, notes their defects, and keeps what the truth needs."""
     box = Outbox()
-    retailers = world.arrivals(
-        "distributor.retailers", max(300, 20 / world.settings.scale), before=0.85
-    )
+    count = max(300, _FEWEST_RETAILERS / world.settings.scale)
+    retailers = world.arrivals("distributor.retailers", count, before=0.85)
     _retailers(world, box, retailers)
     _catalog(world, box)
     orders, kind = _orders(world, retailers)
-    items = lines_of(world.draws, "distributor.lines", orders.id, _LINES)
-    product = world.pick_product("distributor.product", items.id)
-    quantity = 1 + (world.draws.unit("distributor.quantity", items.id) ** 2 * 60).astype(np.int64)
-    price = money.local_price(
-        world.prices.us_cents(product, orders.day[items.order]) * 4 // 5,
-        orders.currency[items.order],
-    )
-    valid = _order_files(world, box, orders, kind, items, (product, quantity, price))
-    net = quantity * price
-    refunds = _returns(world, box, orders, items, quantity, price, valid)
-    counts = (valid & ~orders.cancelled)[items.order]
-    at = items.order[counts]
+    goods = _goods(world, orders)
+    valid = _order_files(world, box, orders, kind, goods)
+    refunds = _returns(world, box, orders, goods, valid)
+    counts = (valid & ~orders.cancelled)[goods.lines.order]
+    at = goods.lines.order[counts]
     sales = Sales(
-        "LATAM",
-        orders.id[at],
-        orders.day[at],
-        orders.country[at],
-        COUNTRIES,
-        product[counts],
-        orders.currency[at],
-        net[counts],
+        region="LATAM",
+        order=orders.id[at],
+        day=orders.day[at],
+        country=orders.country[at],
+        countries=COUNTRIES,
+        product=goods.product[counts],
+        currency=orders.currency[at],
+        net=goods.net[counts],
     )
     return Distributor(box, len(orders.id), sales, refunds)
+
+
+def _goods(world: World, orders: _Orders) -> Goods:
+    items = lines_of(world.draws, "distributor.lines", orders.id, _LINES)
+    product = world.pick_product("distributor.product", items.id)
+    pieces = world.draws.unit("distributor.quantity", items.id) ** 2 * 60
+    quantity = 1 + pieces.astype(np.int64)
+    # Retailers pay a fifth less than list.
+    list_price = world.prices.us_cents(product, orders.day[items.order]) * 4 // 5
+    price = money.local_price(list_price, orders.currency[items.order])
+    return Goods(items, product, quantity, price, np.zeros_like(price), quantity * price)
 
 
 def _week(day: Ints) -> Ints:
@@ -226,116 +235,85 @@ def _local_time(seconds: Ints, hours: Ints) -> Column:
 
 
 def _order_files(
-    world: World,
-    box: Outbox,
-    orders: _Orders,
-    kind: dict[str, Bools],
-    items: Lines,
-    values: tuple[Ints, Ints, Ints],
+    world: World, box: Outbox, orders: _Orders, kind: dict[str, Bools], goods: Goods
 ) -> Bools:
-    product, quantity, price = values
-    net = quantity * price
-    first = np.zeros(len(items.order), dtype=bool)
-    first[items.starts] = True
-    wild_quantity, wild_price = outlying(
-        world.draws,
-        "distributor.wild",
-        items.id,
-        first & kind["outlying"][items.order],
-        price,
-        PRICE_LIMIT,
-    )
-    line = join(
-        '<line no="',
-        number(items.number),
-        '" code="',
-        pick(world.catalogue.code, product),
-        '" qty="',
-        number(np.where(wild_quantity, quantity * 1000, quantity)),
-        '" price="',
-        cents(np.where(wild_price, price * 1000, price)),
-        '" net="',
-        cents(net),
-        '"/>',
-    )
-    totals = per_order(net, items)
+    """Adds the orders' files; returns which orders are delivered and valid."""
+    retailer, totals = join("R", number(orders.retailer + 1, 4)), goods.totals
+    offset = _OFFSET[orders.country]
+    placed = _local_time(orders.placed, offset)
+    skewed = _local_time(np.full(len(offset), SKEWED_SECONDS), offset)
+    stated = when(kind["mistyped"], "2026-02-30T25:61:00-03:00", placed)
     # A week that is over was shipped, but for the last two days of it.
-    status = np.where(orders.cancelled, 2, np.where(_sunday(orders.week) - orders.day >= 2, 1, 0))
-    placed = _local_time(
-        np.where(kind["skewed_clock"], SKEWED_SECONDS, orders.placed), _OFFSET[orders.country]
-    )
-    key = join("D-", number(orders.id, 6))
-    retailer = join("R", number(orders.retailer + 1, 4))
+    status = np.where(_sunday(orders.week) - orders.day >= 2, 1, 0)
     comment = world.draws.weighted("distributor.comment", orders.id, [0.9, 0.06, 0.04])
+    key = join("D-", number(orders.id, 6))
     text = join(
         '<order id="',
         key,
         '" retailer="',
         when(kind["missing"], "", when(kind["orphaned"], "R9999", retailer)),
         '" placed="',
-        when(kind["mistyped"], "2026-02-30T25:61:00-03:00", placed),
+        when(kind["skewed_clock"], skewed, stated),
         '" currency="',
         pick(_CURRENCY, orders.country),
         '" country="',
         pick(COUNTRIES, orders.country),
         '" status="',
-        pick(_STATUSES, status),
+        pick(_STATUSES, np.where(orders.cancelled, 2, status)),
         '"><lines>',
-        grouped(line, items.counts, ""),
+        _line_elements(world, goods, kind["outlying"]),
         "</lines><total>",
         cents(np.where(kind["inconsistent"], totals + 50_000, totals)),
         "</total>",
-        pick(
-            [
-                "<comment/>",
-                "<comment>entregar por la mañana</comment>",
-                "<comment>urgente</comment>",
-            ],
-            comment,
-        ),
+        pick(_COMMENTS, comment),
         "</order>",
     )
-    seen = _sunday(orders.week) <= world.day
-    _zip_by_week(box, "orders", "order", orders.week, text, seen, kind["duplicated"])
-    own = np.ones(len(orders.id), dtype=bool)
-    for name, column, good in (
-        ("missing", "retailer", retailer),
-        ("mistyped", "placed", placed),
-        ("orphaned", "retailer", retailer),
-        ("skewed_clock", "placed", None),
-        ("outlying", "lines", None),
-        ("inconsistent", "total", number(totals)),
-        ("duplicated", None, None),
-        ("late", None, None),
-    ):
-        _note(world, "orders", key, orders.week, kind[name] & seen, name, column, good)
-        if name in ("missing", "mistyped", "orphaned", "skewed_clock", "outlying"):
-            own &= ~kind[name]
-    return own & seen
+    seen, twice = _sunday(orders.week) <= world.day, kind["duplicated"]
+    _zip_by_week(box, "orders", "order", orders.week, text, seen, twice)
+    spoilt = _spoilt(world, "orders", key, kind, seen, orders.week)
+    spoilt.note("missing", "retailer", retailer)
+    spoilt.note("orphaned", "retailer", retailer)
+    spoilt.note("mistyped", "placed", placed)
+    spoilt.note("skewed_clock", "placed", placed)
+    spoilt.note("outlying", "lines")
+    spoilt.note("inconsistent", "total", cents(totals))
+    spoilt.note("duplicated")
+    spoilt.note("late")
+    return spoilt.chain(seen, "retailer")
 
 
-def _note(
-    world: World,
-    table: str,
-    key: Column,
-    week: Ints,
-    mask: Bools,
-    defect: str,
-    column: str | None,
-    good: Column | None = None,
-) -> None:
-    at = pa.array(np.flatnonzero(mask))
-    origin = pa.array(
-        [f"{table}/{table}_{_label(one)}.zip" for one in week[mask].tolist()], type=pa.string()
+def _line_elements(world: World, goods: Goods, spoilt: Bools) -> Column:
+    """Returns the line elements of each order; the first line of a spoilt order is a wild one."""
+    items = goods.lines
+    wild = np.zeros(len(items.order), dtype=bool)
+    wild[items.starts] = spoilt
+    wild_quantity, wild_price = outlying(
+        world.draws, "distributor.wild", items.id, wild, goods.price, PRICE_LIMIT
     )
-    world.log.add(
-        f"distributor.{table}",
-        key.take(at),
-        defect,
-        column,
-        good=None if good is None else good.take(at),
-        origin=origin,
+    line = join(
+        '<line no="',
+        number(items.number),
+        '" code="',
+        pick(world.catalogue.code, goods.product),
+        '" qty="',
+        number(np.where(wild_quantity, goods.quantity * 1000, goods.quantity)),
+        '" price="',
+        cents(np.where(wild_price, goods.price * 1000, goods.price)),
+        '" net="',
+        cents(goods.net),
+        '"/>',
     )
+    return grouped(line, items.counts, "")
+
+
+def _spoilt(
+    world: World, table: str, key: Column, kind: dict[str, Bools], shown: Bools, week: Ints
+) -> Spoilt:
+    def origin(rows: Ints) -> Column:
+        names = [f"{table}/{table}_{_label(one)}.zip" for one in week[rows].tolist()]
+        return pa.array(names, type=pa.string())
+
+    return Spoilt(world.log, f"distributor.{table}", key, kind, shown, origin=origin)
 
 
 def _zip_by_week(
@@ -372,27 +350,16 @@ def _zip(name: str, root: str, records: Any) -> bytes:
 
 
 def _returns(
-    world: World,
-    box: Outbox,
-    orders: _Orders,
-    items: Lines,
-    quantity: Ints,
-    price: Ints,
-    order_valid: Bools,
+    world: World, box: Outbox, orders: _Orders, goods: Goods, order_valid: Bools
 ) -> Refunds:
     draw = world.draws
     day = _sunday(orders.week) + 3 + draw.below("distributor.return.day", orders.id, 30)
-    chosen = (
-        draw.chance("distributor.returned", orders.id, 0.075)
-        & ~orders.cancelled
-        & (_sunday(_week(day)) <= world.day)
-    )
-    at = np.flatnonzero(chosen)
-    ident, day, line = orders.id[at], day[at], items.starts[at]
-    amount = price[line] * np.maximum(quantity[line] // 4, 1)
+    returned = draw.chance("distributor.returned", orders.id, 0.075) & ~orders.cancelled
+    at = np.flatnonzero(returned & (_sunday(_week(day)) <= world.day))
+    ident, day, line = orders.id[at], day[at], goods.lines.starts[at]
+    amount = goods.price[line] * np.maximum(goods.quantity[line] // 4, 1)
     kind = world.spoiler.kinds("distributor.returns", ident, {"missing": 0.5, "mistyped": 0.5})
-    key = join("RT-", number(ident, 6))
-    dates = pick(_DATES, day)
+    key, dates = join("RT-", number(ident, 6)), pick(_DATES, day)
     text = join(
         '<return id="',
         key,
@@ -405,16 +372,15 @@ def _returns(
         '" date="',
         when(kind["mistyped"], "20261341", dates),
         '" reason="',
-        pick(_REASONS, draw.below("distributor.why", ident, 4)),
+        pick(_REASONS, draw.below("distributor.why", ident, len(_REASONS))),
         '"/>',
     )
-    week, everywhere = _week(day), np.ones(len(at), dtype=bool)
-    _zip_by_week(box, "returns", "return", week, text, everywhere, ~everywhere)
-    own = ~kind["missing"] & ~kind["mistyped"]
-    _note(world, "returns", key, week, kind["missing"], "missing", "amount", number(amount))
-    _note(world, "returns", key, week, kind["mistyped"], "mistyped", "date", dates)
-    _note(world, "returns", key, week, own & ~order_valid[at], "unresolvable", "order")
-    good = own & order_valid[at]
+    week, everything = _week(day), np.ones(len(at), dtype=bool)
+    _zip_by_week(box, "returns", "return", week, text, everything, ~everything)
+    spoilt = _spoilt(world, "returns", key, kind, everything, week)
+    spoilt.note("missing", "amount", cents(amount))
+    spoilt.note("mistyped", "date", dates)
+    good = spoilt.chain(order_valid[at], "order")
     return Refunds("LATAM", day[good], orders.currency[at][good], amount[good])
 
 

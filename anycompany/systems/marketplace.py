@@ -13,6 +13,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,22 +23,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from anycompany import days, geography, money, products
+from anycompany.defects import Spoilt
 from anycompany.draws import Bools, Ints
+from anycompany.people import Traits
 from anycompany.systems.common import (
     HOUR,
     NEVER,
     SKEWED_SECONDS,
-    Lines,
+    Goods,
     Persons,
     Refunds,
     Sales,
     lines_of,
     outlying,
-    per_order,
     until,
 )
 from anycompany.systems.files import Outbox
-from anycompany.text import Column, decimals, join, number, pick, when
+from anycompany.text import Column, cents, decimals, join, number, pick, when
 from anycompany.world import World, person_of_marketplace
 
 COUNTRIES = ["JP", "AU", "IN", "KR", "SG"]
@@ -54,6 +56,19 @@ _ZONES = [
 _DRIFT_FROM = 485
 _CUT_OFFSET = 4
 _VERSIONS = 4
+_STALE_DAYS = 8
+_UNKNOWN = 9_000_000
+_REASONS = ["damaged", "wrong item", "late", "no longer needed"]
+_ORDER_DEFECTS = {
+    "missing": 0.18,
+    "mistyped": 0.18,
+    "orphaned": 0.1,
+    "skewed_clock": 0.14,
+    "inconsistent": 0.1,
+    "duplicated": 0.1,
+    "outdated": 0.1,
+    "late": 0.1,
+}
 
 
 @dataclass(frozen=True)
@@ -87,48 +102,46 @@ def build(world: World) -> Marketplace:
     buyer_valid, country, persons = _buyers(world, box)
     _listings(world, box)
     orders = _orders(world, country)
-    items = lines_of(
-        world.draws, "marketplace.lines", orders.id, (0.38, 0.26, 0.16, 0.11, 0.06, 0.03)
-    )
-    product = world.pick_product("marketplace.product", items.id)
-    quantity = 1 + world.draws.weighted("marketplace.quantity", items.id, [0.8, 0.14, 0.04, 0.02])
-    price = money.local_price(
-        world.prices.us_cents(product, orders.day[items.order]), orders.currency[items.order]
-    )
-    net = quantity * price
-    status = _versions(
-        world, box, orders, items, (product, quantity, price), per_order(net, items), buyer_valid
-    )
-    refunds = _refunds(world, box, orders, items, net, status >= 0)
-    counts = (status >= 0) & (status != STATUSES.index("CANCELLED"))
-    at = items.order[counts[items.order]]
-    mask = counts[items.order]
+    goods = _goods(world, orders)
+    status = _versions(world, box, orders, goods, buyer_valid)
+    refunds = _refunds(world, box, orders, goods, status >= 0)
+    counts = ((status >= 0) & (status != STATUSES.index("CANCELLED")))[goods.lines.order]
+    at = goods.lines.order[counts]
     sales = Sales(
-        "APAC",
-        orders.id[at],
-        orders.day[at],
-        orders.country[at],
-        geography.CODES,
-        product[mask],
-        orders.currency[at],
-        net[mask],
+        region="APAC",
+        order=orders.id[at],
+        day=orders.day[at],
+        country=orders.country[at],
+        countries=geography.CODES,
+        product=goods.product[counts],
+        currency=orders.currency[at],
+        net=goods.net[counts],
     )
     return Marketplace(box, orders.buyer, orders.placed, sales, refunds, persons)
 
 
+def _goods(world: World, orders: _Orders) -> Goods:
+    draw = world.draws
+    items = lines_of(draw, "marketplace.lines", orders.id, (0.38, 0.26, 0.16, 0.11, 0.06, 0.03))
+    product = world.pick_product("marketplace.product", items.id)
+    quantity = 1 + draw.weighted("marketplace.quantity", items.id, [0.8, 0.14, 0.04, 0.02])
+    list_price = world.prices.us_cents(product, orders.day[items.order])
+    price = money.local_price(list_price, orders.currency[items.order])
+    return Goods(items, product, quantity, price, np.zeros_like(price), quantity * price)
+
+
+def _cuts(world: World, day: int) -> bool:
+    late = day - days.FIRST_STATE - _CUT_OFFSET
+    return world.settings.defects > 0 and late >= 0 and late % 10 == 0
+
+
 def cut_file(world: World) -> int | None:
     """Returns the day whose orders file is unreadable on this day, if there is one."""
-    late = world.day - days.FIRST_STATE - _CUT_OFFSET
-    return world.day if world.settings.defects > 0 and late >= 0 and late % 10 == 0 else None
+    return world.day if _cuts(world, world.day) else None
 
 
-def _stamp(seconds: Ints, missing: Bools | None = None) -> Any:
-    column = pa.array(seconds).cast(pa.timestamp("s")).cast(pa.timestamp("us"))
-    return (
-        column
-        if missing is None
-        else pc.if_else(pa.array(missing), pa.scalar(None, column.type), column)
-    )
+def _stamp(seconds: Ints) -> Any:
+    return pa.array(seconds).cast(pa.timestamp("s")).cast(pa.timestamp("us"))
 
 
 def _file_of(day: Ints) -> Ints:
@@ -168,100 +181,91 @@ def _files(
             content = _parquet(part if change is None else change(part, first))
             return content[: len(content) * 3 // 5] if first == broken else content
 
-        delivered = max(first, days.FIRST_STATE)
-        late = first - days.FIRST_STATE - _CUT_OFFSET
-        was_cut = name == "orders" and world.settings.defects > 0 and late >= 0 and late % 10 == 0
-        box.add(_path(name, first), min(delivered + was_cut, world.day), make)
+        # A file that was cut comes again, whole, the day after.
+        again = 1 if name == "orders" and _cuts(world, first) else 0
+        box.add(_path(name, first), min(max(first, days.FIRST_STATE) + again, world.day), make)
 
 
 def _buyers(world: World, box: Outbox) -> tuple[Bools, Ints, Persons]:
     draw, plan = world.draws, world.arrivals("marketplace.buyers", 10_000, before=0.4)
     index = np.arange(plan.count(world.day))
-    pid = person_of_marketplace(draw, index)
-    traits = world.people.traits(pid)
-    own = [geography.INDEX[code] for code in COUNTRIES]
+    traits = world.people.traits(person_of_marketplace(draw, index))
+    own = np.array([geography.INDEX[code] for code in COUNTRIES])
     abroad = ~np.isin(traits.country, own)
-    country = np.where(
-        abroad, np.array(own)[draw.below("marketplace.abroad", index, 5)], traits.country
-    )
-    place = np.where(abroad, world.people.place_in(country, pid, "marketplace"), traits.place)
-    record = world.people.record(traits, "marketplace", country)
+    country = np.where(abroad, own[draw.below("marketplace.abroad", index, 5)], traits.country)
     registered = plan.seconds(index)
-    changed = np.maximum(registered, days.start_of(0)) + until(
-        draw, "marketplace.buyer_at", index, 24, 24 * 700
-    )
-    again = np.flatnonzero(
-        draw.chance("marketplace.buyer_changes", index, 0.2) & (changed < world.cut)
-    )
+    changed = np.maximum(registered, days.start_of(0))
+    changed += until(draw, "marketplace.buyer_at", index, 24, 24 * 700)
+    changes = draw.chance("marketplace.buyer_changes", index, 0.2) & (changed < world.cut)
+    again = np.flatnonzero(changes)
     row = np.concatenate([index, again])
     updated = np.concatenate([registered, changed[again]])
     ids = row * 2 + (np.arange(len(row)) >= len(index))
-    kind = world.spoiler.kinds(
-        "marketplace.buyers", ids, {"missing": 0.4, "mistyped": 0.3, "wrong_encoding": 0.3}
-    )
+    shares = {"missing": 0.4, "mistyped": 0.3, "wrong_encoding": 0.3}
+    kind = world.spoiler.kinds("marketplace.buyers", ids, shares)
+    table = _buyer_table(world, traits, country, registered, row, updated, kind)
+    file = _file_of(days.day_of(updated))
+    everything = np.ones(len(row), dtype=bool)
+    spoilt = _spoilt(world, "buyers", table["buyer_id"], kind, everything, updated, file)
+    spoilt.note("missing", "full_name")
+    spoilt.note("mistyped", "country_code", pick(geography.CODES, country[row]))
+    spoilt.note("wrong_encoding", "full_name")
+    _files(world, box, "buyers", table, file)
+    valid = np.zeros(len(index), dtype=bool)
+    np.logical_or.at(valid, row, spoilt.chain(everything, "buyer_id"))
+    key = join("BY", number(index[valid] + 1, 7))
+    return valid, country, Persons("marketplace", "buyers", traits.pid[valid], key)
+
+
+def _buyer_table(
+    world: World,
+    traits: Traits,
+    country: Ints,
+    registered: Ints,
+    row: Ints,
+    updated: Ints,
+    kind: dict[str, Bools],
+) -> pa.Table:
+    record = world.people.record(traits, "marketplace", country)
+    elsewhere = world.people.place_in(country, traits.pid, "marketplace")
+    place = np.where(traits.country == country, traits.place, elsewhere)
+    turned = world.draws.chance("marketplace.turned", np.arange(len(country)), 0.12)
+    in_order = join(record.given, " ", record.family)
+    name = when(turned, join(record.family, " ", record.given), in_order)
+    mangled = join(record.given, " ", record.mangled_family)
     kind["wrong_encoding"] &= record.can_mangle[row]
-    turned = draw.chance("marketplace.turned", index, 0.12)
-    full = when(
-        turned, join(record.family, " ", record.given), join(record.given, " ", record.family)
-    )
-    key, name, code = (
-        join("BY", number(row + 1, 7)),
-        full.take(pa.array(row)),
-        pick(geography.CODES, country[row]),
-    )
-    mangled = join(record.given, " ", record.mangled_family).take(pa.array(row))
-    table = pa.table(
+    at = pa.array(row)
+    shown = when(kind["wrong_encoding"], mangled.take(at), name.take(at))
+    return pa.table(
         {
-            "buyer_id": key,
-            "full_name": when(kind["missing"], None, when(kind["wrong_encoding"], mangled, name)),
-            "email": record.email.take(pa.array(row)),
-            "phone": record.phone.take(pa.array(row)),
-            "country_code": when(kind["mistyped"], "XX", code),
+            "buyer_id": join("BY", number(row + 1, 7)),
+            "full_name": when(kind["missing"], None, shown),
+            "email": record.email.take(at),
+            "phone": record.phone.take(at),
+            "country_code": when(kind["mistyped"], "XX", pick(geography.CODES, country[row])),
             "city": pick(geography.PLACES.town, place[row]),
             "postal_code": pick(geography.PLACES.postal_code, place[row]),
             "registered_at": _stamp(registered[row]),
             "updated_at": _stamp(updated),
         }
     )
-    file = _file_of(days.day_of(updated))
-    for defect, column, good in (
-        ("missing", "full_name", name),
-        ("mistyped", "country_code", code),
-        ("wrong_encoding", "full_name", name),
-    ):
-        _note(world, "buyers", key, updated, file, kind[defect], defect, column, good)
-    _files(world, box, "buyers", table, file)
-    valid = np.zeros(len(index), dtype=bool)
-    np.logical_or.at(valid, row, ~kind["missing"] & ~kind["mistyped"])
-    return (
-        valid,
-        country,
-        Persons("marketplace", "buyers", pid[valid], join("BY", number(index[valid] + 1, 7))),
-    )
 
 
-def _note(
+def _spoilt(
     world: World,
     table: str,
     key: Column,
+    kind: dict[str, Bools],
+    shown: Bools,
     version: Ints,
     file: Ints,
-    mask: Bools,
-    defect: str,
-    column: str | None,
-    good: Column | None = None,
-) -> None:
-    at = pa.array(np.flatnonzero(mask))
-    origin = pa.array([_path(table, first) for first in file[mask]], type=pa.string())
-    world.log.add(
-        f"marketplace.{table}",
-        key.take(at),
-        defect,
-        column,
-        version_at=version[mask],
-        good=None if good is None else good.take(at),
-        origin=origin,
-    )
+) -> Spoilt:
+    def origin(rows: Ints) -> Column:
+        paths = [_path(table, first) for first in file[rows].tolist()]
+        return pa.array(paths, type=pa.string())
+
+    plain = key.combine_chunks() if isinstance(key, pa.ChunkedArray) else key
+    return Spoilt(world.log, f"marketplace.{table}", plain, kind, shown, version, origin)
 
 
 def _listings(world: World, box: Outbox) -> None:
@@ -273,7 +277,7 @@ def _listings(world: World, box: Outbox) -> None:
         changed.append(np.full(len(moved), later))
     row, day = np.concatenate(at), np.concatenate(changed)
     yen = np.full(len(row), money.INDEX["JPY"])
-    spoilt = world.spoiler.kinds("marketplace.listings", row, {"inconsistent": 1.0})["inconsistent"]
+    kind = world.spoiler.kinds("marketplace.listings", row, {"inconsistent": 1.0})
     title = join(pick(goods.name, row), " (Import)")
     key, updated = pick(goods.listing, row), days.start_of(day) + 6 * HOUR
     table = pa.table(
@@ -281,15 +285,16 @@ def _listings(world: World, box: Outbox) -> None:
             "listing_id": key,
             "seller_sku": pick([sku.lower().replace("-", "") for sku in goods.sku], row),
             "gtin": pick(["0" + ean for ean in goods.ean], row),
-            "title": when(spoilt, "Sample listing", title),
+            "title": when(kind["inconsistent"], "Sample listing", title),
             "category": pick(products.LISTING_CATEGORIES, goods.category[row]),
             "price": decimals(money.local_price(world.prices.us_cents(row, day), yen)),
             "currency": pick(["JPY"], np.zeros(len(row), dtype=np.int64)),
             "updated_at": _stamp(updated),
         }
     )
-    file = _file_of(day)
-    _note(world, "listings", key, updated, file, spoilt, "inconsistent", "title", title)
+    file, everything = _file_of(day), np.ones(len(row), dtype=bool)
+    spoilt = _spoilt(world, "listings", key, kind, everything, updated, file)
+    spoilt.note("inconsistent", "title", title)
     _files(world, box, "listings", table, file)
 
 
@@ -341,122 +346,122 @@ def _local(seconds: Ints, zone: Ints) -> Ints:
     return local
 
 
-def _nested(
-    world: World, orders: _Orders, items: Lines, values: tuple[Ints, Ints, Ints]
-) -> tuple[Any, Bools]:
-    """Returns the items as a list column, one list per order, and which orders have a wild item."""
-    product, quantity, price = values
+def _nested(world: World, goods: Goods) -> tuple[Any, Bools]:
+    """Returns the items as a list column, one list per order, and which orders have a wild one."""
+    items = goods.lines
     spoilt = world.spoiler.kinds("marketplace.items", items.id, {"outlying": 1.0})["outlying"]
     spoilt &= world.draws.chance("marketplace.items.few", items.id, 0.4)
     wild_quantity, wild_price = outlying(
-        world.draws, "marketplace.wild", items.id, spoilt, price, PRICE_LIMIT
+        world.draws, "marketplace.wild", items.id, spoilt, goods.price, PRICE_LIMIT
     )
-    fields = [
-        pa.array(items.number.astype(np.int32)),
-        pick(world.catalogue.listing, product),
-        pa.array(np.where(wild_quantity, quantity * 1000, quantity).astype(np.int32)),
-        decimals(np.where(wild_price, price * 1000, price)),
-    ]
+    quantity = np.where(wild_quantity, goods.quantity * 1000, goods.quantity)
+    fields = {
+        "line": pa.array(items.number.astype(np.int32)),
+        "listing_id": pick(world.catalogue.listing, goods.product),
+        "quantity": pa.array(quantity.astype(np.int32)),
+        "price": decimals(np.where(wild_price, goods.price * 1000, goods.price)),
+    }
+    struct = pa.StructArray.from_arrays(list(fields.values()), list(fields))
     offsets = pa.array(np.append(items.starts, len(items.order)).astype(np.int32))
-    nested = pa.ListArray.from_arrays(
-        offsets, pa.StructArray.from_arrays(fields, ["line", "listing_id", "quantity", "price"])
-    )
-    bad = np.zeros(len(orders.id), dtype=bool)
+    bad = np.zeros(len(items.counts), dtype=bool)
     bad[items.order[spoilt]] = True
-    return nested, bad
+    return pa.ListArray.from_arrays(offsets, struct), bad
 
 
-def _versions(
-    world: World,
-    box: Outbox,
-    orders: _Orders,
-    items: Lines,
-    values: tuple[Ints, Ints, Ints],
-    totals: Ints,
-    buyer_valid: Bools,
-) -> Ints:
+@dataclass(frozen=True)
+class _Deliveries:
+    """Rows of the orders' files, copies included.
+
+    Attributes:
+        order, step: Which version of which order.
+        kind: Kind of defect -> rows.
+        file: First day of each row's file.
+        seen: Whether the row can be read today.
+        is_copy: Whether it repeats an earlier row.
+    """
+
+    order: Ints
+    step: Ints
+    kind: dict[str, Bools]
+    file: Ints
+    seen: Bools
+    is_copy: Bools
+
+
+def _deliveries(world: World, orders: _Orders) -> _Deliveries:
+    """Returns every row that has been sent: each version once, some again, some late."""
+    order, step = np.nonzero(orders.moments < world.cut)
+    ids = orders.id[order] * _VERSIONS + step
+    kind = world.spoiler.kinds("marketplace.orders", ids, _ORDER_DEFECTS)
+    late = np.where(kind["late"], 2 + world.draws.below("marketplace.late", ids, 4), 0)
+    arrival = days.day_of(orders.moments[order, step]) + late
+    # A stale copy of a row comes when a newer one has long been delivered.
+    newer = days.day_of(orders.moments[order, np.minimum(step + 1, 2)])
+    stale = kind["outdated"] & (step < 2) & (newer < arrival + _STALE_DAYS)
+    copy = np.flatnonzero(kind["duplicated"] | stale)
+    take = np.concatenate([np.arange(len(order)), copy])
+    is_copy = np.arange(len(take)) >= len(order)
+    arrival = arrival[take] + np.where(is_copy & kind["outdated"][take], _STALE_DAYS, 0)
+    sent = arrival <= world.day
+    take, is_copy, file = take[sent], is_copy[sent], _file_of(arrival[sent])
+    broken = cut_file(world)
+    seen = np.ones(len(take), dtype=bool) if broken is None else file != broken
+    kind = {name: mask[take] for name, mask in kind.items()}
+    return _Deliveries(order[take], step[take], kind, file, seen, is_copy)
+
+
+def _versions(world: World, box: Outbox, orders: _Orders, goods: Goods, buyer_valid: Bools) -> Ints:
     """Adds the orders' files; returns each order's status in force, -1 if no row is valid."""
-    nested, wild = _nested(world, orders, items, values)
-    row, step = np.nonzero(orders.moments < world.cut)
-    updated, status = orders.moments[row, step], orders.statuses[row, step]
-    ids = orders.id[row] * _VERSIONS + step
-    kind = world.spoiler.kinds(
-        "marketplace.orders",
-        ids,
-        {
-            "missing": 0.18,
-            "mistyped": 0.18,
-            "orphaned": 0.1,
-            "skewed_clock": 0.14,
-            "inconsistent": 0.1,
-            "duplicated": 0.1,
-            "outdated": 0.1,
-            "late": 0.1,
-        },
+    nested, wild = _nested(world, goods)
+    sent = _deliveries(world, orders)
+    table = _order_table(orders, sent, nested, goods.totals)
+    _files(world, box, "orders", table, sent.file, partial(_drift, world))
+    kind = {**sent.kind, "outlying": wild[sent.order]}
+    version = orders.moments[sent.order, sent.step]
+    key = join("MK-", number(orders.id[sent.order], 7))
+    spoilt = _spoilt(world, "orders", key, kind, sent.seen, version, sent.file)
+    buyer = join("BY", number(orders.buyer[sent.order] + 1, 7))
+    spoilt.note("missing", "buyer_id", buyer)
+    spoilt.note("orphaned", "buyer_id", buyer)
+    spoilt.note("mistyped", "currency", pick(money.CURRENCIES, orders.currency[sent.order]))
+    spoilt.note("skewed_clock", "ordered_at")
+    spoilt.note(
+        "inconsistent",
+        "total",
+        cents(goods.totals[sent.order]),
+        ~sent.is_copy & kind["inconsistent"],
     )
-    arrival = days.day_of(updated) + np.where(
-        kind["late"], 2 + world.draws.below("marketplace.late", ids, 4), 0
-    )
-    # A stale copy of a row comes 8 days later, when a newer one has long been delivered.
-    stale = (
-        kind["outdated"]
-        & (step < 2)
-        & (days.day_of(orders.moments[row, np.minimum(step + 1, 2)]) < arrival + 8)
-    )
-    copy = np.flatnonzero(kind["duplicated"] | (stale & (arrival + 8 <= world.day)))
-    take = np.concatenate([np.arange(len(row)), copy])
-    is_copy = np.arange(len(take)) >= len(row)
-    arrival = arrival[take] + np.where(is_copy & kind["outdated"][take], 8, 0)
-    file = _file_of(arrival)
-    seen = (arrival <= world.day) & (
-        file != (cut_file(world) if cut_file(world) is not None else -1)
-    )
-    table, skewed = (
-        _order_table(orders, nested, totals, row, updated, status, kind),
-        kind["skewed_clock"],
-    )
-    kept = np.flatnonzero(arrival <= world.day)
-    _files(
-        world,
-        box,
-        "orders",
-        table.take(pa.array(take[kept])),
-        file[kept],
-        lambda part, first: _drift(world, part, first),
-    )
-    own = ~kind["missing"] & ~kind["mistyped"] & ~kind["orphaned"] & ~skewed & ~wild[row]
-    _order_log(
-        world, orders, row, step, updated, kind, wild, own, buyer_valid, take, file, seen, is_copy
-    )
-    good = (own & buyer_valid[orders.buyer[row]])[take] & seen
+    spoilt.note("late", mask=kind["late"] & ~sent.is_copy)
+    spoilt.note("duplicated", mask=kind["duplicated"] & sent.is_copy)
+    spoilt.note("outdated", mask=kind["outdated"] & sent.is_copy)
+    by_itself = kind["missing"] | kind["mistyped"] | kind["orphaned"] | kind["skewed_clock"]
+    spoilt.note("outlying", "items", mask=kind["outlying"] & ~by_itself)
+    _note_files(world, sent)
+    good = spoilt.chain(buyer_valid[orders.buyer[sent.order]], "buyer_id")
     latest = np.full(len(orders.id), -1, dtype=np.int64)
-    np.maximum.at(latest, row[take[good]], step[take[good]])
-    return np.where(latest >= 0, orders.statuses[np.arange(len(latest)), np.maximum(latest, 0)], -1)
+    np.maximum.at(latest, sent.order[good], sent.step[good])
+    status = orders.statuses[np.arange(len(latest)), np.maximum(latest, 0)]
+    return np.where(latest >= 0, status, -1)
 
 
-def _order_table(
-    orders: _Orders,
-    nested: Any,
-    totals: Ints,
-    row: Ints,
-    updated: Ints,
-    status: Ints,
-    kind: dict[str, Bools],
-) -> pa.Table:
-    local = _local(orders.placed, orders.zone)
-    buyer = join("BY", number(np.where(kind["orphaned"], 9_000_000, 0) + orders.buyer[row] + 1, 7))
+def _order_table(orders: _Orders, sent: _Deliveries, nested: Any, totals: Ints) -> pa.Table:
+    order, kind = sent.order, sent.kind
+    local = _local(orders.placed, orders.zone)[order]
+    buyer = np.where(kind["orphaned"], _UNKNOWN, 0) + orders.buyer[order] + 1
+    total = np.where(kind["inconsistent"], totals[order] + 100_000, totals[order])
+    currency = pick(money.CURRENCIES, orders.currency[order])
     return pa.table(
         {
-            "order_id": join("MK-", number(orders.id[row], 7)),
-            "buyer_id": when(kind["missing"], None, buyer),
-            "ordered_at": _stamp(np.where(kind["skewed_clock"], SKEWED_SECONDS, local[row])),
-            "time_zone": pick(_ZONES, orders.zone[row]),
-            "currency": when(kind["mistyped"], "XXQ", pick(money.CURRENCIES, orders.currency[row])),
-            "country_code": pick(geography.CODES, orders.country[row]),
-            "status": pick(STATUSES, status),
-            "items": nested.take(pa.array(row)),
-            "total": decimals(np.where(kind["inconsistent"], totals[row] + 100_000, totals[row])),
-            "updated_at": _stamp(updated),
+            "order_id": join("MK-", number(orders.id[order], 7)),
+            "buyer_id": when(kind["missing"], None, join("BY", number(buyer, 7))),
+            "ordered_at": _stamp(np.where(kind["skewed_clock"], SKEWED_SECONDS, local)),
+            "time_zone": pick(_ZONES, orders.zone[order]),
+            "currency": when(kind["mistyped"], "XXQ", currency),
+            "country_code": pick(geography.CODES, orders.country[order]),
+            "status": pick(STATUSES, orders.statuses[order, sent.step]),
+            "items": nested.take(pa.array(order)),
+            "total": decimals(total),
+            "updated_at": _stamp(orders.moments[order, sent.step]),
         }
     )
 
@@ -468,97 +473,46 @@ def _drift(world: World, part: pa.Table, first: int) -> pa.Table:
     return part.append_column("gift_wrap", wrapped)
 
 
-def _order_log(
-    world: World,
-    orders: _Orders,
-    row: Ints,
-    step: Ints,
-    updated: Ints,
-    kind: dict[str, Bools],
-    wild: Bools,
-    own: Bools,
-    buyer_valid: Bools,
-    take: Ints,
-    file: Ints,
-    seen: Bools,
-    is_copy: Bools,
-) -> None:
-    key = join("MK-", number(orders.id[row], 7)).take(pa.array(take))
-    version = updated[take]
-    for defect, column in (
-        ("missing", "buyer_id"),
-        ("mistyped", "currency"),
-        ("orphaned", "buyer_id"),
-        ("skewed_clock", "ordered_at"),
-        ("inconsistent", "total"),
-        ("late", None),
-    ):
-        _note(
-            world,
-            "orders",
-            key,
-            version,
-            file,
-            kind[defect][take] & seen & ~is_copy,
-            defect,
-            column,
-        )
-    for defect in ("duplicated", "outdated"):
-        _note(
-            world, "orders", key, version, file, kind[defect][take] & seen & is_copy, defect, None
-        )
-    before = (kind["missing"] | kind["mistyped"] | kind["orphaned"] | kind["skewed_clock"])[take]
-    _note(
-        world, "orders", key, version, file, wild[row][take] & seen & ~before, "outlying", "items"
-    )
-    chained = (own & ~buyer_valid[orders.buyer[row]])[take] & seen
-    _note(world, "orders", key, version, file, chained, "unresolvable", "buyer_id")
+def _note_files(world: World, sent: _Deliveries) -> None:
+    """Notes the file that cannot be read, and the first one with a column more."""
     broken = cut_file(world)
-    if broken is not None and (file == broken).any():
+    if broken is not None and (sent.file == broken).any():
         paths = pa.array([_path("orders", broken)])
         world.log.add("marketplace.orders", paths, "truncated", None, origin=paths)
     if world.settings.defects > 0:
-        first = np.unique(file[seen & (file >= _DRIFT_FROM)])[:1]
-        paths = pa.array([_path("orders", day) for day in first.tolist()], type=pa.string())
+        wider = np.unique(sent.file[sent.seen & (sent.file >= _DRIFT_FROM)])[:1].tolist()
+        paths = pa.array([_path("orders", first) for first in wider], type=pa.string())
         world.log.add("marketplace.orders", paths, "drifted_schema", "gift_wrap", origin=paths)
 
 
 def _refunds(
-    world: World, box: Outbox, orders: _Orders, items: Lines, net: Ints, order_valid: Bools
+    world: World, box: Outbox, orders: _Orders, goods: Goods, order_valid: Bools
 ) -> Refunds:
-    draw = world.draws
-    moment = orders.moments[:, 2] + until(draw, "marketplace.refund.at", orders.id, 24, 400)
-    chosen = (
-        draw.chance("marketplace.refunded", orders.id, 0.052)
-        & (orders.moments[:, 2] < NEVER)
-        & (moment < world.cut)
-    )
-    at = np.flatnonzero(chosen)
+    draw, ended = world.draws, orders.moments[:, 2]
+    moment = ended + until(draw, "marketplace.refund.at", orders.id, 24, 400)
+    refunded = draw.chance("marketplace.refunded", orders.id, 0.052) & (ended < NEVER)
+    at = np.flatnonzero(refunded & (moment < world.cut))
     moment, ident = moment[at], orders.id[at]
     whole = draw.chance("marketplace.refund.whole", ident, 0.5)
-    amount = np.where(whole, per_order(net, items)[at], net[items.starts[at]])
+    amount = np.where(whole, goods.totals[at], goods.net[goods.lines.starts[at]])
     kind = world.spoiler.kinds("marketplace.refunds", ident, {"missing": 0.6, "orphaned": 0.4})
     key, file = join("RF-", number(ident, 7)), _file_of(days.day_of(moment))
+    parent = join("MK-", number(ident + np.where(kind["orphaned"], _UNKNOWN, 0), 7))
     table = pa.table(
         {
             "refund_id": key,
-            "order_id": join("MK-", number(ident + np.where(kind["orphaned"], 9_000_000, 0), 7)),
-            "line": pc.if_else(
-                pa.array(whole), pa.scalar(None, pa.int32()), pa.array(np.ones(len(at), np.int32))
-            ),
+            "order_id": parent,
+            "line": pa.array(np.ones(len(at), np.int32), mask=whole),
             "amount": decimals(amount, missing=kind["missing"]),
             "currency": pick(money.CURRENCIES, orders.currency[at]),
             "refunded_at": _stamp(moment),
-            "reason": pick(
-                ["damaged", "wrong item", "late", "no longer needed"],
-                draw.below("marketplace.why", ident, 4),
-            ),
+            "reason": pick(_REASONS, draw.below("marketplace.why", ident, len(_REASONS))),
         }
     )
-    own = ~kind["missing"] & ~kind["orphaned"]
-    _note(world, "refunds", key, moment, file, kind["missing"], "missing", "amount", number(amount))
-    _note(world, "refunds", key, moment, file, kind["orphaned"], "orphaned", "order_id")
-    _note(world, "refunds", key, moment, file, own & ~order_valid[at], "unresolvable", "order_id")
+    everything = np.ones(len(at), dtype=bool)
+    spoilt = _spoilt(world, "refunds", key, kind, everything, moment, file)
+    spoilt.note("missing", "amount", cents(amount))
+    spoilt.note("orphaned", "order_id", join("MK-", number(ident, 7)))
     _files(world, box, "refunds", table, file)
-    good = own & order_valid[at]
+    good = spoilt.chain(order_valid[at], "order_id")
     return Refunds("APAC", days.day_of(moment[good]), orders.currency[at][good], amount[good])

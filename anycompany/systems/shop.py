@@ -10,7 +10,7 @@ long ago.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anycompany import days, geography, money, products
+from anycompany.defects import Spoilt
 from anycompany.draws import Bools, Ints
 from anycompany.systems.common import (
     DAY,
     NEVER,
     SKEWED_SECONDS,
+    Goods,
     Lines,
     Persons,
     Refunds,
     Sales,
     lines_of,
     outlying,
-    per_order,
     until,
 )
-from anycompany.text import decimals, join, number, pick, when
+from anycompany.text import cents, decimals, iso_utc, join, number, pick, when
 from anycompany.world import World, person_of_shop
 
 COUNTRIES = ["US", "CA", "MX"]
@@ -40,6 +41,17 @@ STATUSES = ["pending", "paid", "shipped", "delivered", "cancelled", "returned"]
 PRICE_LIMIT = 25_000_00
 _UNKNOWN = 800_000_000
 _CANCELLED, _ABANDONED, _RETURNED = 0, 1, 2
+_ORDER_DEFECTS = {
+    "missing": 0.16,
+    "mistyped": 0.16,
+    "orphaned": 0.16,
+    "skewed_clock": 0.16,
+    "inconsistent": 0.14,
+    "late": 0.12,
+    "personal_data": 0.1,
+}
+_NOTES = ["Please ring the bell.", "Leave at the back door.", "Gift, no invoice please.", None]
+_REASONS = ["damaged", "not as described", "changed mind", "arrived late"]
 
 DDL = {
     "customers": (
@@ -117,11 +129,22 @@ class Shop:
 @dataclass(frozen=True)
 class _Customers:
     index: Ints
-    country: Ints
     created: Ints
+    updated: Ints
+    consents: Bools
     is_test: Bools
-    valid: Bools
     deleted_at: Ints
+    country: Ints
+    valid: Bools
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Of each order: whether it is valid, whether it is in the database, and since when."""
+
+    valid: Bools
+    present: Bools
+    visible: Ints
 
 
 @dataclass(frozen=True)
@@ -147,40 +170,28 @@ def build(world: World) -> Shop:
     _addresses(world, rows, customers)
     _products(world, rows)
     orders = _orders(world, customers)
-    items = lines_of(world.draws, "shop.lines", orders.id)
-    product, quantity, price, discount = _priced(world, orders, items)
-    net = quantity * price - discount
-    totals = per_order(net, items)
-    valid, present, visible = _order_rows(world, rows, customers, orders, totals)
-    line_valid = _item_rows(
-        world, rows, orders, items, (product, quantity, price, discount), valid, present, visible
-    )
-    _payments(world, rows, orders, totals, valid, present, visible)
+    goods = _goods(world, orders)
+    seen = _order_rows(world, rows, customers, orders, goods.totals)
+    line_valid = _item_rows(world, rows, orders, goods, seen)
+    _stray_items(world, rows, orders)
+    _payments(world, rows, orders, goods.totals, seen)
     is_test = customers.is_test[orders.customer]
-    refunds = _refunds(world, rows, orders, items, net, totals, valid, is_test, present)
-    counts = line_valid & present[items.order] & ~is_test[items.order]
+    refunds = _refunds(world, rows, orders, goods, seen, is_test)
     cancelled = (orders.path == _CANCELLED) & (orders.closed < world.cut)
-    counts &= ~cancelled[items.order]
-    at = items.order[counts]
+    counts = line_valid & ~(is_test | cancelled)[goods.lines.order]
+    at = goods.lines.order[counts]
     sales = Sales(
-        "NA",
-        orders.id[at],
-        orders.day[at],
-        customers.country[orders.customer[at]],
-        geography.CODES,
-        product[counts],
-        orders.currency[at],
-        net[counts],
+        region="NA",
+        order=orders.id[at],
+        day=orders.day[at],
+        country=customers.country[orders.customer[at]],
+        countries=geography.CODES,
+        product=goods.product[counts],
+        currency=orders.currency[at],
+        net=goods.net[counts],
     )
-    return Shop(
-        rows,
-        _deleted(world, customers, orders, items),
-        orders.customer,
-        orders.placed,
-        sales,
-        refunds,
-        persons,
-    )
+    deleted = _deleted(world, customers, orders, goods.lines)
+    return Shop(rows, deleted, orders.customer, orders.placed, sales, refunds, persons)
 
 
 def _stamp(seconds: Ints) -> pa.Array:
@@ -212,37 +223,23 @@ def _append(rows: dict[str, Rows], name: str, columns: dict[str, Any], created: 
 
 
 def _customers(world: World, rows: dict[str, Rows]) -> tuple[_Customers, Persons]:
-    draw, plan = world.draws, world.arrivals("shop.customers", 20_000, before=0.4)
-    index = np.arange(plan.count(world.day))
-    pid, created = person_of_shop(index), plan.seconds(index)
-    traits = world.people.traits(pid)
+    index = np.arange(world.arrivals("shop.customers", 20_000, before=0.4).count(world.day))
+    traits = world.people.traits(person_of_shop(index))
+    customers = _accounts(world, traits.country)
+    is_test, present = customers.is_test, customers.deleted_at >= world.cut
     record = world.people.record(traits, "shop", traits.country, home=True)
-    is_test = index % 500 == 7
-    consents = draw.chance("shop.consent", index, 0.55)
-    changed = np.maximum(created, days.start_of(0)) + until(
-        draw, "shop.consent_at", index, 24, 24 * 900
-    )
-    has_changed = draw.chance("shop.reconsiders", index, 0.4) & (changed < world.cut)
-    leaves = (index % 13 == 12) & draw.chance("shop.leaves", index, 0.3)
-    left = np.maximum(created, days.start_of(0)) + until(
-        draw, "shop.leaves_at", index, 24 * 20, 24 * 900
-    )
-    deleted_at = np.where(leaves, left, NEVER)
-    present = deleted_at >= world.cut
-    kind = world.spoiler.kinds(
-        "shop.customers", index, {"missing": 0.4, "mistyped": 0.3, "wrong_encoding": 0.3}
-    )
-    kind = {name: mask & ~is_test & present for name, mask in kind.items()}
+    shares = {"missing": 0.4, "mistyped": 0.3, "wrong_encoding": 0.3}
+    kind = world.spoiler.kinds("shop.customers", index, shares)
+    kind = {name: mask & ~is_test for name, mask in kind.items()}
     kind["wrong_encoding"] &= record.can_mangle
     key, country = number(index + 1), pick(geography.CODES, traits.country)
+    spoilt = Spoilt(world.log, "shop.customers", key, kind, present)
+    spoilt.note("missing", "last_name", record.family)
+    spoilt.note("mistyped", "country_code", country)
+    spoilt.note("wrong_encoding", "last_name", record.family)
     family = when(kind["wrong_encoding"], record.mangled_family, record.family)
-    for name, column, good in (
-        ("missing", "last_name", record.family),
-        ("mistyped", "country_code", country),
-        ("wrong_encoding", "last_name", record.family),
-    ):
-        mask = pa.array(kind[name])
-        world.log.add("shop.customers", key.filter(mask), name, column, good=good.filter(mask))
+    segment = world.draws.weighted("shop.segment", index, [0.85, 0.1, 0.05])
+    unborn = pa.scalar(None, pa.date32())
     columns = {
         "customer_id": pa.array((index + 1).astype(np.int32)),
         "first_name": when(is_test, "Test", record.given),
@@ -250,19 +247,40 @@ def _customers(world: World, rows: dict[str, Rows]) -> tuple[_Customers, Persons
         "email": when(is_test, join("test", key, "@anycompany.test"), record.email),
         "phone": when(is_test, None, record.phone),
         "birth_date": pc.if_else(
-            pa.array(record.has_birth & ~is_test), _date(record.birth), pa.scalar(None, pa.date32())
+            pa.array(record.has_birth & ~is_test), _date(record.birth), unborn
         ),
         "country_code": when(kind["mistyped"], "ZZ", country),
-        "marketing_consent": pa.array(consents ^ has_changed),
-        "segment": pick(
-            ["consumer", "business", "vip"], draw.weighted("shop.segment", index, [0.85, 0.1, 0.05])
-        ),
+        "marketing_consent": pa.array(customers.consents),
+        "segment": pick(["consumer", "business", "vip"], segment),
     }
-    _keep(rows, "customers", columns, created, np.where(has_changed, changed, created), present)
-    valid = ~kind["missing"] & ~kind["mistyped"]
-    good_person = valid & present & ~is_test
-    persons = Persons("shop", "customers", pid[good_person], key.filter(pa.array(good_person)))
-    return _Customers(index, traits.country, created, is_test, valid, deleted_at), persons
+    _keep(rows, "customers", columns, customers.created, customers.updated, present)
+    valid = spoilt.chain(present, "customer_id")
+    person = valid & ~is_test
+    persons = Persons("shop", "customers", traits.pid[person], key.filter(pa.array(person)))
+    return replace(customers, valid=valid), persons
+
+
+def _accounts(world: World, country: Ints) -> _Customers:
+    """Returns when accounts are made, changed and deleted, and which are for tests."""
+    draw, plan = world.draws, world.arrivals("shop.customers", 20_000, before=0.4)
+    index = np.arange(len(country))
+    created = plan.seconds(index)
+    from_start = np.maximum(created, days.start_of(0))
+    changed = from_start + until(draw, "shop.consent_at", index, 24, 24 * 900)
+    reconsiders = draw.chance("shop.reconsiders", index, 0.4) & (changed < world.cut)
+    # Only customers who never order leave.
+    leaves = (index % 13 == 12) & draw.chance("shop.leaves", index, 0.3)
+    left = from_start + until(draw, "shop.leaves_at", index, 24 * 20, 24 * 900)
+    return _Customers(
+        index=index,
+        created=created,
+        updated=np.where(reconsiders, changed, created),
+        consents=draw.chance("shop.consent", index, 0.55) ^ reconsiders,
+        is_test=index % 500 == 7,
+        deleted_at=np.where(leaves, left, NEVER),
+        country=country,
+        valid=np.ones(len(index), dtype=bool),
+    )
 
 
 def _date(epoch_day: Ints) -> pa.Array:
@@ -276,24 +294,14 @@ def _addresses(world: World, rows: dict[str, Rows], customers: _Customers) -> No
     is_billing = np.arange(len(owner)) < len(customers.index)
     ident = owner * 2 + np.where(is_billing, 1, 2)
     traits = world.people.traits(person_of_shop(owner))
-    place = np.where(
-        is_billing, traits.place, world.people.place_in(traits.country, owner, "shop.shipping")
-    )
-    created = customers.created[owner]
-    kind = world.spoiler.kinds("shop.addresses", ident, {"missing": 1.0})["missing"]
-    present = customers.deleted_at[owner] >= world.cut
-    kind &= present & customers.valid[owner]
-    key = number(ident)
+    elsewhere = world.people.place_in(traits.country, owner, "shop.shipping")
+    place = np.where(is_billing, traits.place, elsewhere)
+    created, present = customers.created[owner], customers.deleted_at[owner] >= world.cut
+    kind = world.spoiler.kinds("shop.addresses", ident, {"missing": 1.0})
     postal = pick(geography.PLACES.postal_code, place)
-    world.log.add(
-        "shop.addresses",
-        key.filter(pa.array(kind)),
-        "missing",
-        "postal_code",
-        good=postal.filter(pa.array(kind)),
-    )
-    chained = present & ~customers.valid[owner]
-    world.log.add("shop.addresses", key.filter(pa.array(chained)), "unresolvable", "customer_id")
+    spoilt = Spoilt(world.log, "shop.addresses", number(ident), kind, present)
+    spoilt.note("missing", "postal_code", postal)
+    spoilt.chain(customers.valid[owner], "customer_id")
     house = np.where(is_billing, person_household(owner), owner)
     columns = {
         "address_id": pa.array(ident.astype(np.int32)),
@@ -301,7 +309,7 @@ def _addresses(world: World, rows: dict[str, Rows], customers: _Customers) -> No
         "kind": when(is_billing, "billing", "shipping"),
         "street": street(world, house),
         "city": pick(geography.PLACES.town, place),
-        "postal_code": when(kind, None, postal),
+        "postal_code": when(kind["missing"], None, postal),
         "state": pick(geography.PLACES.state, place),
         "country_code": pick(geography.CODES, traits.country),
     }
@@ -394,152 +402,103 @@ def _orders(world: World, customers: _Customers) -> _Orders:
     )
 
 
-def _priced(world: World, orders: _Orders, items: Lines) -> tuple[Ints, Ints, Ints, Ints]:
-    draw = world.draws
-    product = world.pick_product("shop.product", items.id)
-    quantity = 1 + draw.weighted("shop.quantity", items.id, [0.78, 0.15, 0.05, 0.02])
-    list_price = world.prices.us_cents(product, orders.day[items.order])
-    price = money.local_price(list_price, orders.currency[items.order])
-    per_cent = np.array([0, 5, 10, 15, 20])[
-        draw.weighted("shop.discount", items.id, [0.85, 0.05, 0.05, 0.03, 0.02])
-    ]
-    return product, quantity, price, quantity * price * per_cent // 100
+def _goods(world: World, orders: _Orders) -> Goods:
+    draw, lines = world.draws, lines_of(world.draws, "shop.lines", orders.id)
+    product = world.pick_product("shop.product", lines.id)
+    quantity = 1 + draw.weighted("shop.quantity", lines.id, [0.78, 0.15, 0.05, 0.02])
+    list_price = world.prices.us_cents(product, orders.day[lines.order])
+    price = money.local_price(list_price, orders.currency[lines.order])
+    rebate = draw.weighted("shop.discount", lines.id, [0.85, 0.05, 0.05, 0.03, 0.02])
+    discount = quantity * price * (rebate * 5) // 100
+    return Goods(lines, product, quantity, price, discount, quantity * price - discount)
 
 
 def _order_rows(
     world: World, rows: dict[str, Rows], customers: _Customers, orders: _Orders, totals: Ints
-) -> tuple[Bools, Bools, Ints]:
-    draw, ident, cut = world.draws, orders.id, world.cut
-    kind = world.spoiler.kinds(
-        "shop.orders",
-        ident,
-        {
-            "missing": 0.16,
-            "mistyped": 0.16,
-            "orphaned": 0.16,
-            "skewed_clock": 0.16,
-            "inconsistent": 0.14,
-            "late": 0.12,
-            "personal_data": 0.1,
-        },
-    )
+) -> _Seen:
+    ident = orders.id
+    kind = world.spoiler.kinds("shop.orders", ident, _ORDER_DEFECTS)
     # A late row must be within the window of its cursor: only rows of the afternoon come late.
     kind["late"] &= orders.placed % DAY >= DAY // 2
     visible = np.where(kind["late"], (orders.placed // DAY + 1) * DAY, orders.placed)
-    present = (visible < cut) & (orders.removed >= cut)
-    status, updated = np.zeros(len(ident), dtype=np.int64), orders.placed.copy()
-    for moment, code in (
-        (orders.paid, 1),
-        (orders.shipped, 2),
-        (orders.delivered, 3),
-        (orders.closed, np.where(orders.path == _CANCELLED, 4, 5)),
-    ):
-        happened = moment < cut
-        status = np.where(happened, code, status)
-        updated = np.where(happened, moment, updated)
-    key, currency = number(ident), pick(money.CURRENCIES, orders.currency)
-    says = pick(STATUSES, status)
-    notes = pick(
-        [
-            "Please ring the bell.",
-            "Leave at the back door.",
-            "Gift, no invoice in the parcel.",
-            None,
-        ],
-        draw.weighted("shop.notes", ident, [0.02, 0.02, 0.02, 0.94]),
-    )
-    card = join(
-        "Card 4111 1111 1111 ", number(1_000 + draw.below("shop.card", ident, 9_000)), ", call me."
-    )
+    present = (visible < world.cut) & (orders.removed >= world.cut)
+    status, updated = _progress(orders, world.cut)
+    currency, says = pick(money.CURRENCIES, orders.currency), pick(STATUSES, status)
+    stranger = np.where(kind["orphaned"], _UNKNOWN + ident % 1000, orders.customer + 1)
+    skewed = np.where(kind["skewed_clock"], SKEWED_SECONDS + ident, orders.placed)
     columns = {
         "order_id": pa.array(ident),
         "order_number": join("NA-", number(ident, 7)),
-        "customer_id": pa.array(
-            np.where(kind["orphaned"], _UNKNOWN + ident % 1000, orders.customer + 1).astype(
-                np.int32
-            )
-        ),
+        "customer_id": pa.array(stranger.astype(np.int32)),
         "status": when(kind["mistyped"], "shiped", says),
         "currency": when(kind["missing"], None, currency),
         "country_code": pick(geography.CODES, customers.country[orders.customer]),
-        "ordered_at": _stamp(np.where(kind["skewed_clock"], SKEWED_SECONDS + ident, orders.placed)),
+        "ordered_at": _stamp(skewed),
         "total_amount": decimals(np.where(kind["inconsistent"], totals + 1_000, totals), 12),
-        "notes": when(kind["personal_data"], card, notes),
+        "notes": _notes(world, ident, kind["personal_data"]),
     }
     _keep(rows, "orders", columns, orders.placed, updated, present, visible)
-    good = {
-        "missing": ("currency", currency),
-        "mistyped": ("status", says),
-        "orphaned": ("customer_id", number(orders.customer + 1)),
-        "skewed_clock": ("ordered_at", number(orders.placed)),
-        "inconsistent": ("total_amount", number(totals)),
-        "late": (None, None),
-        "personal_data": ("notes", None),
-    }
-    own = np.ones(len(ident), dtype=bool)
-    for name, (column, value) in good.items():
-        mask = kind[name] & present
-        world.log.add(
-            "shop.orders",
-            key.filter(pa.array(mask)),
-            name,
-            column,
-            good=None if value is None else value.filter(pa.array(mask)),
-        )
-        if name in ("missing", "mistyped", "orphaned", "skewed_clock"):
-            own &= ~kind[name]
-    chained = own & present & ~customers.valid[orders.customer]
-    world.log.add("shop.orders", key.filter(pa.array(chained)), "unresolvable", "customer_id")
-    return own & customers.valid[orders.customer], present, visible
+    spoilt = Spoilt(world.log, "shop.orders", number(ident), kind, present)
+    spoilt.note("missing", "currency", currency)
+    spoilt.note("mistyped", "status", says)
+    spoilt.note("orphaned", "customer_id", number(orders.customer + 1))
+    spoilt.note("skewed_clock", "ordered_at", iso_utc(orders.placed))
+    spoilt.note("inconsistent", "total_amount", cents(totals))
+    spoilt.note("late")
+    spoilt.note("personal_data", "notes")
+    valid = spoilt.chain(customers.valid[orders.customer], "customer_id")
+    return _Seen(valid, present, visible)
+
+
+def _progress(orders: _Orders, cut: int) -> tuple[Ints, Ints]:
+    """Returns the status (index) of each order at a moment, and when it came to it."""
+    status, updated = np.zeros(len(orders.id), dtype=np.int64), orders.placed.copy()
+    ended = np.where(orders.path == _CANCELLED, 4, 5)
+    stages = ((orders.paid, 1), (orders.shipped, 2), (orders.delivered, 3), (orders.closed, ended))
+    for moment, code in stages:
+        happened = moment < cut
+        status = np.where(happened, code, status)
+        updated = np.where(happened, moment, updated)
+    return status, updated
+
+
+def _notes(world: World, ident: Ints, personal: Bools) -> Any:
+    draw = world.draws
+    notes = pick(_NOTES, draw.weighted("shop.notes", ident, [0.02, 0.02, 0.02, 0.94]))
+    digits = number(1_000 + draw.below("shop.card", ident, 9_000))
+    return when(personal, join("Card 4111 1111 1111 ", digits, ", call me."), notes)
 
 
 def _item_rows(
-    world: World,
-    rows: dict[str, Rows],
-    orders: _Orders,
-    items: Lines,
-    values: tuple[Ints, Ints, Ints, Ints],
-    order_valid: Bools,
-    present: Bools,
-    visible: Ints,
+    world: World, rows: dict[str, Rows], orders: _Orders, goods: Goods, seen: _Seen
 ) -> Bools:
-    product, quantity, price, discount = values
-    order, here = items.order, present[items.order]
-    kind = world.spoiler.kinds(
-        "shop.order_items", items.id, {"missing": 0.35, "outlying": 0.45, "orphaned": 0.2}
-    )
+    lines, order = goods.lines, goods.lines.order
+    shares = {"missing": 0.35, "outlying": 0.45, "orphaned": 0.2}
+    kind = world.spoiler.kinds("shop.order_items", lines.id, shares)
     wild_quantity, wild_price = outlying(
-        world.draws, "shop.wild", items.id, kind["outlying"], price, PRICE_LIMIT
+        world.draws, "shop.wild", lines.id, kind["outlying"], goods.price, PRICE_LIMIT
     )
-    created, key = orders.placed[order], number(items.id)
+    product = np.where(kind["orphaned"], _UNKNOWN, goods.product + 1).astype(np.int32)
+    quantity = np.where(wild_quantity, goods.quantity * 1000, goods.quantity)
+    created = orders.placed[order]
     columns = {
-        "order_item_id": pa.array(items.id),
+        "order_item_id": pa.array(lines.id),
         "order_id": pa.array(orders.id[order]),
-        "line_number": pa.array(items.number.astype(np.int32)),
-        "product_id": pc.if_else(
-            pa.array(kind["missing"]),
-            pa.scalar(None, pa.int32()),
-            pa.array(np.where(kind["orphaned"], _UNKNOWN, product + 1).astype(np.int32)),
-        ),
-        "quantity": pa.array(np.where(wild_quantity, quantity * 1000, quantity).astype(np.int32)),
-        "unit_price": decimals(np.where(wild_price, price * 1000, price), 12),
-        "discount_amount": decimals(discount, 12),
-        "net_amount": decimals(quantity * price - discount, 12),
+        "line_number": pa.array(lines.number.astype(np.int32)),
+        "product_id": pa.array(product, mask=kind["missing"]),
+        "quantity": pa.array(quantity.astype(np.int32)),
+        "unit_price": decimals(np.where(wild_price, goods.price * 1000, goods.price), 12),
+        "discount_amount": decimals(goods.discount, 12),
+        "net_amount": decimals(goods.net, 12),
     }
-    _keep(rows, "order_items", columns, created, created, here, visible[order])
-    own = ~kind["missing"] & ~kind["outlying"] & ~kind["orphaned"]
-    for name, column, mask, good in (
-        ("missing", "product_id", kind["missing"], number(product + 1)),
-        ("orphaned", "product_id", kind["orphaned"], number(product + 1)),
-        ("outlying", "quantity", wild_quantity, number(quantity)),
-        ("outlying", "unit_price", wild_price, number(price)),
-    ):
-        shown = pa.array(mask & here)
-        world.log.add("shop.order_items", key.filter(shown), name, column, good=good.filter(shown))
-    chained = own & here & ~order_valid[order]
-    world.log.add("shop.order_items", key.filter(pa.array(chained)), "unresolvable", "order_id")
-    _stray_items(world, rows, orders)
-    return own & order_valid[order]
+    present = seen.present[order]
+    _keep(rows, "order_items", columns, created, created, present, seen.visible[order])
+    spoilt = Spoilt(world.log, "shop.order_items", number(lines.id), kind, present)
+    spoilt.note("missing", "product_id", number(goods.product + 1))
+    spoilt.note("orphaned", "product_id", number(goods.product + 1))
+    spoilt.note("outlying", "quantity", number(goods.quantity), wild_quantity)
+    spoilt.note("outlying", "unit_price", cents(goods.price), wild_price)
+    return spoilt.chain(seen.valid[order], "order_id")
 
 
 def _stray_items(world: World, rows: dict[str, Rows], orders: _Orders) -> None:
@@ -561,18 +520,11 @@ def _stray_items(world: World, rows: dict[str, Rows], orders: _Orders) -> None:
 
 
 def _payments(
-    world: World,
-    rows: dict[str, Rows],
-    orders: _Orders,
-    totals: Ints,
-    order_valid: Bools,
-    present: Bools,
-    visible: Ints,
+    world: World, rows: dict[str, Rows], orders: _Orders, totals: Ints, seen: _Seen
 ) -> None:
     draw, cut = world.draws, world.cut
-    first_fails = draw.chance("shop.payment.fails", orders.id, 0.05)
-    good = np.flatnonzero(present & (orders.paid < cut))
-    bad = good[first_fails[good]]
+    good = np.flatnonzero(seen.present & (orders.paid < cut))
+    bad = good[draw.chance("shop.payment.fails", orders.id[good], 0.05)]
     at = np.concatenate([bad, good])
     failed = np.arange(len(at)) < len(bad)
     ident = orders.id[at] * 10 + np.where(failed, 0, 1)
@@ -580,90 +532,54 @@ def _payments(
     captured = ~failed & (orders.shipped[at] < cut)
     refunded = ~failed & (orders.path[at] == _RETURNED) & (orders.closed[at] < cut)
     updated = np.where(refunded, orders.closed[at], np.where(captured, orders.shipped[at], paid))
-    kind = world.spoiler.kinds("shop.payments", ident, {"missing": 0.6, "skewed_clock": 0.4})
     status = np.where(failed, 2, np.where(refunded, 3, np.where(captured, 1, 0)))
-    key = number(ident)
+    method = draw.weighted("shop.method", ident, [0.7, 0.2, 0.06, 0.04])
+    shares = {"missing": 0.6, "skewed_clock": 0.4}
+    kind = world.spoiler.kinds("shop.payments", ident, shares)
     columns = {
         "payment_id": pa.array(ident),
         "order_id": pa.array(orders.id[at]),
-        "method": pick(
-            ["card", "paypal", "gift_card", "wire"],
-            draw.weighted("shop.method", ident, [0.7, 0.2, 0.06, 0.04]),
-        ),
+        "method": pick(["card", "paypal", "gift_card", "wire"], method),
         "status": pick(["authorised", "captured", "failed", "refunded"], status),
         "amount": decimals(totals[at], 12, kind["missing"]),
         "currency": pick(money.CURRENCIES, orders.currency[at]),
         "paid_at": _stamp(np.where(kind["skewed_clock"], SKEWED_SECONDS, paid)),
     }
-    _keep(
-        rows,
-        "payments",
-        columns,
-        paid,
-        updated,
-        np.ones(len(at), dtype=bool),
-        np.maximum(visible[at], paid),
-    )
-    for name, column, value in (
-        ("missing", "amount", totals[at]),
-        ("skewed_clock", "paid_at", paid),
-    ):
-        mask = kind[name]
-        world.log.add(
-            "shop.payments", key.filter(pa.array(mask)), name, column, good=number(value[mask])
-        )
-    chained = ~kind["missing"] & ~kind["skewed_clock"] & ~order_valid[at]
-    world.log.add("shop.payments", key.filter(pa.array(chained)), "unresolvable", "order_id")
+    everything = np.ones(len(at), dtype=bool)
+    visible = np.maximum(seen.visible[at], paid)
+    _keep(rows, "payments", columns, paid, updated, everything, visible)
+    spoilt = Spoilt(world.log, "shop.payments", number(ident), kind, everything)
+    spoilt.note("missing", "amount", cents(totals[at]))
+    spoilt.note("skewed_clock", "paid_at", iso_utc(paid))
+    spoilt.chain(seen.valid[at], "order_id")
 
 
 def _refunds(
-    world: World,
-    rows: dict[str, Rows],
-    orders: _Orders,
-    items: Lines,
-    net: Ints,
-    totals: Ints,
-    order_valid: Bools,
-    is_test: Bools,
-    present: Bools,
+    world: World, rows: dict[str, Rows], orders: _Orders, goods: Goods, seen: _Seen, is_test: Bools
 ) -> Refunds:
-    draw, ident = world.draws, orders.id
+    draw, ident, lines = world.draws, orders.id, goods.lines
     whole = orders.path == _RETURNED
-    partial = (orders.path > _RETURNED) & draw.chance("shop.refund.partial", ident, 0.04)
-    moment = np.where(whole, orders.closed, orders.delivered) + until(
-        draw, "shop.refund.at", ident, 6, 72
-    )
-    at = np.flatnonzero(present & (whole | partial) & (moment < world.cut))
-    amount = np.where(whole, totals, net[items.starts])[at]
-    moment, full = moment[at], whole[at]
-    refund = ident[at] * 10 + 1
-    missing = world.spoiler.kinds("shop.refunds", refund, {"missing": 1.0})["missing"]
-    key = number(refund)
+    part = (orders.path > _RETURNED) & draw.chance("shop.refund.partial", ident, 0.04)
+    moment = np.where(whole, orders.closed, orders.delivered)
+    moment += until(draw, "shop.refund.at", ident, 6, 72)
+    at = np.flatnonzero(seen.present & (whole | part) & (moment < world.cut))
+    amount = np.where(whole, goods.totals, goods.net[lines.starts])[at]
+    moment, full, refund = moment[at], whole[at], ident[at] * 10 + 1
+    kind = world.spoiler.kinds("shop.refunds", refund, {"missing": 1.0})
     columns = {
         "refund_id": pa.array(refund),
         "order_id": pa.array(ident[at]),
-        "order_item_id": pc.if_else(
-            pa.array(full), pa.scalar(None, pa.int64()), pa.array(items.id[items.starts][at])
-        ),
-        "amount": decimals(amount, 12, missing),
+        "order_item_id": pa.array(lines.id[lines.starts][at], mask=full),
+        "amount": decimals(amount, 12, kind["missing"]),
         "currency": pick(money.CURRENCIES, orders.currency[at]),
-        "reason": pick(
-            ["damaged", "not as described", "changed mind", "arrived late"],
-            draw.below("shop.why", refund, 4),
-        ),
+        "reason": pick(_REASONS, draw.below("shop.why", refund, len(_REASONS))),
         "refunded_at": _stamp(moment),
     }
-    _keep(rows, "refunds", columns, moment, moment, np.ones(len(at), dtype=bool))
-    world.log.add(
-        "shop.refunds",
-        key.filter(pa.array(missing)),
-        "missing",
-        "amount",
-        good=number(amount[missing]),
-    )
-    chained = ~missing & ~order_valid[at]
-    world.log.add("shop.refunds", key.filter(pa.array(chained)), "unresolvable", "order_id")
-    good = order_valid[at] & ~missing & ~is_test[at]
+    everything = np.ones(len(at), dtype=bool)
+    _keep(rows, "refunds", columns, moment, moment, everything)
+    spoilt = Spoilt(world.log, "shop.refunds", number(refund), kind, everything)
+    spoilt.note("missing", "amount", cents(amount))
+    good = spoilt.chain(seen.valid[at], "order_id") & ~is_test[at]
     return Refunds("NA", days.day_of(moment[good]), orders.currency[at][good], amount[good])
 
 
