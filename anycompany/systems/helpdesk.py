@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anycompany import days
+from anycompany.defects import Spoilt
 from anycompany.draws import Bools, Ints
-from anycompany.systems.common import HOUR, SKEWED_SECONDS, Persons
+from anycompany.people import Record
+from anycompany.systems.common import HOUR, NEVER, SKEWED_SECONDS, Persons, until
 from anycompany.systems.files import Outbox
 from anycompany.systems.pixelco import Tickets, last_order, person_of_account
-from anycompany.text import Column, iso_utc, join, json_text, number, pick, when
+from anycompany.text import Column, iso_utc, join, json_text, number, pick, quoted, when
 from anycompany.world import World, person_of_erp, person_of_marketplace, person_of_shop
 
 AGENTS = 60
@@ -29,6 +31,24 @@ LISTS = ("tickets", "users", "comments", "satisfaction_ratings")
 _FIRST_USER = 900_000_000
 _FIRST_AGENT = 800_000_000
 _FIRST_TICKET = 100
+_UNKNOWN = 700_000_000
+# The parts that a comment plays, which are also its number within the ticket.
+_ASKS, _REPLIES, _NOTES, _INSISTS, _WRAPS = range(5)
+_TYPES = ["question", "incident", "problem", "task"]
+_USER_DEFECTS = {"missing": 0.35, "mistyped": 0.25, "wrong_encoding": 0.2, "duplicated": 0.2}
+_TICKET_DEFECTS = {
+    "missing": 0.25,
+    "mistyped": 0.2,
+    "orphaned": 0.2,
+    "skewed_clock": 0.15,
+    "duplicated": 0.2,
+}
+_COMMENT_DEFECTS = {
+    "missing": 0.35,
+    "orphaned": 0.25,
+    "duplicated": 0.15,
+    "personal_data": 0.25,
+}
 _STATUSES = ["new", "open", "pending", "hold", "solved", "closed"]
 _SUBJECTS = [
     "Console does not turn on",
@@ -149,216 +169,184 @@ def _users(world: World, exports: dict[str, Export]) -> tuple[Bools, Persons]:
     pid, created = _person(world, index), plan.seconds(index)
     traits = world.people.traits(pid)
     record = world.people.record(traits, "helpdesk", np.full(len(index), -1))
-    changed = np.maximum(created, days.start_of(0)) + (
-        draw.unit("helpdesk.user_at", index) * 600 * 24 * HOUR
-    ).astype(np.int64)
-    moved = draw.chance("helpdesk.user_changes", index, 0.3) & (changed < world.cut)
     # Nobody is older than the desk's move to this system.
-    updated = np.where(moved, changed, np.maximum(created, days.start_of(0) + 60))
-    kind = world.spoiler.kinds(
-        "helpdesk.users",
-        index,
-        {"missing": 0.35, "mistyped": 0.25, "wrong_encoding": 0.2, "duplicated": 0.2},
-    )
+    updated = np.maximum(created, days.start_of(0) + 60)
+    changed = updated + until(draw, "helpdesk.user_at", index, 0, 600 * 24)
+    changes = draw.chance("helpdesk.user_changes", index, 0.3) & (changed < world.cut)
+    updated = np.where(changes, changed, updated)
+    kind = world.spoiler.kinds("helpdesk.users", index, _USER_DEFECTS)
     kind["wrong_encoding"] &= record.can_mangle
-    way = draw.weighted("helpdesk.name", index, [0.86, 0.09, 0.05])
-    family = when(kind["wrong_encoding"], record.mangled_family, record.family)
-    name = when(way == 1, join(family, ", ", record.given), join(record.given, " ", family))
-    name = when(way == 2, pc.utf8_upper(name), name)
-    ident = _FIRST_USER + index
-    text = join(
+    name = _names(world, record, index, kind["wrong_encoding"])
+    key, everything = number(_FIRST_USER + index), np.ones(len(index), dtype=bool)
+    spoilt = Spoilt(world.log, "helpdesk.users", key, kind, everything, updated)
+    spoilt.note("missing", "name", name)
+    spoilt.note("mistyped", "role", pick(["end-user"], index * 0))
+    spoilt.note("wrong_encoding", "name")
+    spoilt.note("duplicated")
+    valid = spoilt.chain(everything, "id")
+    shown = when(kind["missing"], "", name)
+    role = when(kind["mistyped"], "end_usr", "end-user")
+    text = _user_text(key, shown, record.email, record.phone, role, created, updated)
+    staff = _staff(world)
+    ids = np.concatenate([staff.id, _FIRST_USER + index])
+    stamps = np.concatenate([staff.stamp, updated])
+    twice = np.concatenate([np.zeros(AGENTS, dtype=bool), kind["duplicated"]])
+    exports["users"] = _export(pa.concat_arrays([staff.text, text]), ids, stamps, twice)
+    return valid, Persons("helpdesk", "users", pid[valid], key.filter(pa.array(valid)))
+
+
+def _names(world: World, record: Record, index: Ints, mangled: Bools) -> Column:
+    """Returns names as the desk has them: in order, turned round, or in capitals."""
+    way = world.draws.weighted("helpdesk.name", index, [0.86, 0.09, 0.05])
+    family = when(mangled, record.mangled_family, record.family)
+    in_order = join(record.given, " ", family)
+    name = when(way == 1, join(family, ", ", record.given), in_order)
+    return when(way == 2, pc.utf8_upper(name), name)
+
+
+def _user_text(
+    ident: Column,
+    name: Column,
+    email: Column,
+    phone: Column,
+    role: Column,
+    created: Ints,
+    updated: Ints,
+) -> Column:
+    return join(
         '{"id": ',
-        number(ident),
+        ident,
         ', "name": "',
-        when(kind["missing"], "", name),
+        name,
         '", "email": ',
-        json_text(record.email),
+        json_text(email),
         ', "phone": ',
-        json_text(record.phone),
+        json_text(phone),
         ', "role": "',
-        when(kind["mistyped"], "end_usr", "end-user"),
+        role,
         '", "locale": "en-US", "time_zone": "UTC", "created_at": "',
         iso_utc(created),
         '", "updated_at": "',
         iso_utc(updated),
         '"}',
     )
-    key = number(ident)
-    for defect, column in (
-        ("missing", "name"),
-        ("mistyped", "role"),
-        ("wrong_encoding", "name"),
-        ("duplicated", None),
-    ):
-        mask = pa.array(kind[defect])
-        world.log.add(
-            "helpdesk.users",
-            key.filter(mask),
-            defect,
-            column,
-            version_at=updated[kind[defect]],
-            good=name.filter(mask) if defect == "missing" else None,
-        )
-    staff, staff_ids = _staff(world)
-    text = pa.concat_arrays([staff, text])
-    ids = np.concatenate([staff_ids, ident])
-    stamps = np.concatenate([np.full(AGENTS, days.start_of(0) + 30), updated])
-    exports["users"] = _export(
-        text, ids, stamps, np.concatenate([np.zeros(AGENTS, dtype=bool), kind["duplicated"]])
-    )
-    valid = ~kind["missing"] & ~kind["mistyped"]
-    return valid, Persons("helpdesk", "users", pid[valid], key.filter(pa.array(valid)))
 
 
-def _staff(world: World) -> tuple[Column, Ints]:
+def _staff(world: World) -> Export:
+    """Returns the desk's own people."""
     index = np.arange(AGENTS)
     traits = world.people.traits((index + 50_000_000) * 4 + 3)
     record = world.people.record(traits, "helpdesk.staff", np.full(AGENTS, -1), home=True)
-    ident = _FIRST_AGENT + index
-    text = join(
-        '{"id": ',
+    ident, start = _FIRST_AGENT + index, int(days.start_of(0))
+    text = _user_text(
         number(ident),
-        ', "name": "',
-        record.given,
-        " ",
-        record.family,
-        '", "email": "agent',
-        number(index + 1),
-        '@anycompany.example", "phone": null, "role": "',
+        join(record.given, " ", record.family),
+        join("agent", number(index + 1), "@anycompany.example"),
+        pa.nulls(AGENTS, pa.string()),
         when(index < 3, "admin", "agent"),
-        '", "locale": "en-US", "time_zone": "UTC", "created_at": "2024-11-04T08:00:00Z"',
-        ', "updated_at": "2025-01-01T00:00:30Z"}',
+        np.full(AGENTS, start - 60 * 24 * HOUR),
+        np.full(AGENTS, start + 30),
     )
-    return text, ident
+    return Export(text, ident, np.full(AGENTS, start + 30))
 
 
 def _plan(world: World) -> _Tickets:
     draw, plan = world.draws, world.arrivals("helpdesk.tickets", 30_000)
     index = np.arange(plan.count(world.day))
     created = plan.seconds(index)
-    known = world.arrivals("helpdesk.users", 22_000, before=0.4).known(days.day_of(created))
-    user = draw.below("helpdesk.requester", index, known)
+    users = world.arrivals("helpdesk.users", 22_000, before=0.4)
     answers = draw.chance("helpdesk.answers", index, 0.96)
-    minutes = np.clip(np.exp(4.4 + 0.9 * draw.normal("helpdesk.reply", index)), 2, 6_000).astype(
-        np.int64
-    )
-    replied = np.where(answers, created + 60 * minutes, 2**62)
+    wait = np.exp(4.4 + 0.9 * draw.normal("helpdesk.reply", index))
+    replied = created + 60 * np.clip(wait, 2, 6_000).astype(np.int64)
     ends = answers & draw.chance("helpdesk.ends", index, 0.95)
-    solved = np.where(
-        ends, replied + 60 * (20 + draw.below("helpdesk.solve", index, 60 * 80)), 2**62
-    )
+    solved = replied + 60 * (20 + draw.below("helpdesk.solve", index, 60 * 80))
     offered = ends & draw.chance("helpdesk.offered", index, 0.27)
     rates = offered & draw.chance("helpdesk.rates", index, 0.62)
-    rated = np.where(rates, solved + 60 * (10 + draw.below("helpdesk.rate", index, 60 * 48)), 2**62)
+    rated = solved + 60 * (10 + draw.below("helpdesk.rate", index, 60 * 48))
     return _Tickets(
-        index,
-        _FIRST_TICKET + index,
-        user,
-        _FIRST_AGENT + draw.below("helpdesk.agent", index, AGENTS),
-        created,
-        replied,
-        solved,
-        rated,
-        offered,
-        draw.chance("helpdesk.good", index, 0.82),
+        index=index,
+        id=_FIRST_TICKET + index,
+        user=draw.below("helpdesk.requester", index, users.known(days.day_of(created))),
+        agent=_FIRST_AGENT + draw.below("helpdesk.agent", index, AGENTS),
+        created=created,
+        replied=np.where(answers, replied, NEVER),
+        solved=np.where(ends, solved, NEVER),
+        rated=np.where(rates, rated, NEVER),
+        offered=offered,
+        good=draw.chance("helpdesk.good", index, 0.82),
     )
 
 
 def _references(world: World, tickets: _Tickets) -> tuple[Column, Column]:
     """Returns the order number and the product's EAN of each ticket, null where it has none."""
     slot, group, at = tickets.user % 22, tickets.user // 22, tickets.created
-    none = np.full(len(at), -1, dtype=np.int64)
-    sources = (
-        (
-            world.shop.order_customer,
-            world.shop.order_second,
-            slot < 9,
-            group * 20 + slot * 2,
-            "NA-",
-            0,
-            7,
-        ),
-        (
-            world.erp.order_customer,
-            world.erp.order_second,
-            (slot >= 9) & (slot < 14),
-            group * 12 + (slot - 9) * 2,
-            "",
-            45_000_000,
-            0,
-        ),
-        (
-            world.marketplace.order_buyer,
-            world.marketplace.order_second,
-            (slot >= 14) & (slot < 18),
-            group * 10 + (slot - 14) * 2,
-            "MK-",
-            0,
-            7,
-        ),
-    )
-    number_ = pa.nulls(len(at), pa.string())
+    shop, erp, market = world.shop, world.erp, world.marketplace
     tells = world.draws.chance("helpdesk.tells", tickets.index, 0.75)
-    for owner, second, mine, wanted, prefix, base, width in sources:
-        order = last_order(owner, second, np.where(mine & tells, wanted, none), at)
-        number_ = when(
-            order >= 0, join(prefix, number(np.maximum(order, 0) + 1 + base, width)), number_
-        )
-    retailers = (slot == 19) & tells & (world.distributor.order_count > 0)
-    some = world.draws.below(
-        "helpdesk.retail", tickets.index, max(world.distributor.order_count // 2, 1)
+    # (orders' owners and moments, slots of the system's people, orders' numbers): see _person.
+    systems = (
+        (shop.order_customer, shop.order_second, 0, 9, 20, "NA-", 1, 7),
+        (erp.order_customer, erp.order_second, 9, 14, 12, "", 45_000_001, 0),
+        (market.order_buyer, market.order_second, 14, 18, 10, "MK-", 1, 7),
     )
-    number_ = when(retailers, join("D-", number(some + 1, 6)), number_)
+    found = pa.nulls(len(at), pa.string())
+    for owner, second, low, high, stride, prefix, first, width in systems:
+        mine = tells & (slot >= low) & (slot < high)
+        wanted = np.where(mine, group * stride + (slot - low) * 2, -1)
+        order = last_order(owner, second, wanted, at)
+        told = join(prefix, number(np.maximum(order, 0) + first, width))
+        found = when(order >= 0, told, found)
+    some = max(world.distributor.order_count // 2, 1)
+    retail = join("D-", number(world.draws.below("helpdesk.retail", tickets.index, some) + 1, 6))
+    found = when((slot == 19) & tells & (world.distributor.order_count > 0), retail, found)
     product = world.pick_product("helpdesk.product", tickets.index)
     about = world.draws.chance("helpdesk.about", tickets.index, 0.6)
-    return number_, when(about, pick(world.catalogue.ean, product), None)
+    return found, when(about, pick(world.catalogue.ean, product), None)
 
 
 def _ticket_rows(
     world: World, exports: dict[str, Export], tickets: _Tickets, user_valid: Bools
 ) -> Bools:
-    draw, cut, index = world.draws, world.cut, tickets.index
-    closed = np.where(tickets.solved < 2**61, tickets.solved + 96 * HOUR, 2**62)
-    status, updated = np.zeros(len(index), dtype=np.int64), tickets.created.copy()
-    waits = np.array([1, 2, 3])[draw.weighted("helpdesk.waits", index, [0.5, 0.4, 0.1])]
-    for moment, code in (
-        (tickets.replied, waits),
-        (tickets.solved, 4),
-        (tickets.rated, 4),
-        (closed, 5),
-    ):
-        happened = moment < cut
+    status, updated = _progress(world, tickets)
+    everything = np.ones(len(tickets.id), dtype=bool)
+    kind = world.spoiler.kinds("helpdesk.tickets", tickets.index, _TICKET_DEFECTS)
+    text = _ticket_text(world, tickets, status, updated, kind)
+    twice = kind["duplicated"]
+    exports["tickets"] = _export(text, tickets.id, updated, twice)
+    key = number(tickets.id)
+    spoilt = Spoilt(world.log, "helpdesk.tickets", key, kind, everything, updated, copies=twice)
+    requester = number(_FIRST_USER + tickets.user)
+    spoilt.note("missing", "requester_id", requester)
+    spoilt.note("orphaned", "requester_id", requester)
+    spoilt.note("mistyped", "status", pick(_STATUSES, status))
+    spoilt.note("skewed_clock", "created_at", iso_utc(tickets.created))
+    spoilt.note("duplicated")
+    return spoilt.chain(user_valid[tickets.user], "requester_id")
+
+
+def _progress(world: World, tickets: _Tickets) -> tuple[Ints, Ints]:
+    """Returns each ticket's status (index) at the end of the day, and its last change."""
+    closed = np.where(tickets.solved < NEVER, tickets.solved + 96 * HOUR, NEVER)
+    waits = 1 + world.draws.weighted("helpdesk.waits", tickets.index, [0.5, 0.4, 0.1])
+    status, updated = np.zeros(len(tickets.id), dtype=np.int64), tickets.created.copy()
+    stages = ((tickets.replied, waits), (tickets.solved, 4), (tickets.rated, 4), (closed, 5))
+    for moment, code in stages:
+        happened = moment < world.cut
         status = np.where(happened, np.maximum(status, code), status)
         updated = np.where(happened, np.maximum(updated, moment), updated)
-    kind = world.spoiler.kinds(
-        "helpdesk.tickets",
-        index,
-        {
-            "missing": 0.25,
-            "mistyped": 0.2,
-            "orphaned": 0.2,
-            "skewed_clock": 0.15,
-            "duplicated": 0.2,
-        },
-    )
-    order, ean = _references(world, tickets)
-    score = np.where(
-        tickets.offered & (tickets.solved < cut),
-        np.where(tickets.rated < cut, np.where(tickets.good, 2, 3), 1),
-        0,
-    )
+    return status, updated
+
+
+def _ticket_text(
+    world: World, tickets: _Tickets, status: Ints, updated: Ints, kind: dict[str, Bools]
+) -> Column:
+    draw, index = world.draws, tickets.index
     stranger = _FIRST_USER + tickets.user + np.where(kind["orphaned"], 90_000_000, 0)
-    created = iso_utc(np.where(kind["skewed_clock"], SKEWED_SECONDS, tickets.created))
+    created = np.where(kind["skewed_clock"], SKEWED_SECONDS, tickets.created)
     subject = draw.below("helpdesk.subject", index, len(_SUBJECTS))
-    priority = pick(
-        ["low", "normal", "high", "urgent", None],
-        draw.weighted("helpdesk.priority", index, [0.2, 0.4, 0.2, 0.05, 0.15]),
-    )
-    channel = pick(
-        ["email", "web", "chat", "phone"],
-        draw.weighted("helpdesk.channel", index, [0.5, 0.25, 0.15, 0.1]),
-    )
-    text = join(
+    urgency = draw.weighted("helpdesk.priority", index, [0.2, 0.4, 0.2, 0.05, 0.15])
+    channel = draw.weighted("helpdesk.channel", index, [0.5, 0.25, 0.15, 0.1])
+    solved = tickets.solved < world.cut
+    return join(
         '{"id": ',
         number(tickets.id),
         ', "external_id": null, "requester_id": ',
@@ -367,100 +355,55 @@ def _ticket_rows(
         number(tickets.agent),
         ', "subject": "',
         pick(_SUBJECTS, subject),
-        '", "description": "',
-        _SAYS[0],
-        '", "status": "',
+        f'", "description": "{_SAYS[0]}", "status": "',
         when(kind["mistyped"], "sovled", pick(_STATUSES, status)),
         '", "priority": ',
-        json_text(priority),
+        json_text(pick(["low", "normal", "high", "urgent", None], urgency)),
         ', "type": "',
-        pick(["question", "incident", "problem", "task"], draw.below("helpdesk.type", index, 4)),
+        pick(_TYPES, draw.below("helpdesk.type", index, len(_TYPES))),
         '", "via": {"channel": "',
-        channel,
+        pick(["email", "web", "chat", "phone"], channel),
         '"}, "tags": ["',
         pick(["console", "order", "account", "billing"], subject % 4),
-        '"], "custom_fields": [{"id": 360001, "value": ',
+        '"], ',
+        _ticket_fields(world, tickets),
+        ', "created_at": "',
+        iso_utc(created),
+        '", "updated_at": "',
+        iso_utc(updated),
+        '", "solved_at": ',
+        when(solved, quoted(iso_utc(np.where(solved, tickets.solved, 0))), "null"),
+        "}",
+    )
+
+
+def _ticket_fields(world: World, tickets: _Tickets) -> Column:
+    order, ean = _references(world, tickets)
+    rated = np.where(tickets.good, 2, 3)
+    offered = np.where(tickets.rated < world.cut, rated, 1)
+    score = np.where(tickets.offered & (tickets.solved < world.cut), offered, 0)
+    return join(
+        '"custom_fields": [{"id": 360001, "value": ',
         json_text(order),
         '}, {"id": 360002, "value": ',
         json_text(ean),
         '}], "satisfaction_rating": {"score": "',
         pick(["unoffered", "offered", "good", "bad"], score),
-        '"}, "created_at": "',
-        created,
-        '", "updated_at": "',
-        iso_utc(updated),
-        '", "solved_at": ',
-        when(
-            tickets.solved < cut,
-            join('"', iso_utc(np.where(tickets.solved < cut, tickets.solved, 0)), '"'),
-            "null",
-        ),
-        "}",
+        '"}',
     )
-    exports["tickets"] = _export(text, tickets.id, updated, kind["duplicated"])
-    key = number(tickets.id)
-    own = ~kind["missing"] & ~kind["mistyped"] & ~kind["orphaned"] & ~kind["skewed_clock"]
-    for defect, column in (
-        ("missing", "requester_id"),
-        ("mistyped", "status"),
-        ("orphaned", "requester_id"),
-        ("skewed_clock", "created_at"),
-        ("duplicated", None),
-    ):
-        world.log.add(
-            "helpdesk.tickets",
-            key.filter(pa.array(kind[defect])),
-            defect,
-            column,
-            version_at=updated[kind[defect]],
-        )
-    chained = np.flatnonzero(own & ~user_valid[tickets.user])
-    chained = np.repeat(chained, 1 + kind["duplicated"][chained])
-    world.log.add(
-        "helpdesk.tickets",
-        key.take(pa.array(chained)),
-        "unresolvable",
-        "requester_id",
-        version_at=updated[chained],
-    )
-    return own & user_valid[tickets.user]
 
 
 def _comments(
     world: World, exports: dict[str, Export], tickets: _Tickets, ticket_valid: Bools
 ) -> Ints:
     """Adds the comments; returns the minutes to each ticket's first response, -1 for none."""
-    draw, cut, index = world.draws, world.cut, tickets.index
-    replied = tickets.replied < 2**61
-    noted = replied & draw.chance("helpdesk.noted", index, 0.2)
-    insists = replied & draw.chance("helpdesk.insists", index, 0.35)
-    wraps = (tickets.solved < 2**61) & draw.chance("helpdesk.wraps", index, 0.3)
-    minute = 60
-    early = np.where(
-        noted, tickets.created + (tickets.replied - tickets.created) // 120 * minute, 2**62
-    )
-    again = np.where(insists, tickets.replied + 10 * minute, 2**62)
-    last = np.where(wraps, tickets.solved, 2**62)
-    # 0 asks, 1 first reply, 2 private note, 3 asks again, 4 last word
-    moments = np.stack([tickets.created, tickets.replied, early, again, last], axis=1)
-    ticket, slot = np.nonzero(moments < cut)
-    moment, ident = moments[ticket, slot], tickets.id[ticket] * 10 + slot
-    kind = world.spoiler.kinds(
-        "helpdesk.comments",
-        ident,
-        {"missing": 0.35, "orphaned": 0.25, "duplicated": 0.15, "personal_data": 0.25},
-    )
-    by_requester = (slot == 0) | (slot == 3)
-    author = np.where(by_requester, _FIRST_USER + tickets.user[ticket], tickets.agent[ticket])
-    body = pick(_SAYS, slot)
-    leak = join(
-        "My card 4111 1111 1111 ",
-        number(1_000 + draw.below("helpdesk.card", ident, 9_000)),
-        " was charged twice, mail me at me",
-        number(ident),
-        "@example.com.",
-    )
-    parent = tickets.id[ticket] + np.where(kind["orphaned"], 700_000_000, 0)
+    ticket, slot, moment = _conversation(world, tickets)
+    ident = tickets.id[ticket] * 10 + slot
+    kind = world.spoiler.kinds("helpdesk.comments", ident, _COMMENT_DEFECTS)
+    asks = (slot == _ASKS) | (slot == _INSISTS)
+    author = np.where(asks, _FIRST_USER + tickets.user[ticket], tickets.agent[ticket])
+    parent = tickets.id[ticket] + np.where(kind["orphaned"], _UNKNOWN, 0)
+    body = when(kind["personal_data"], _leak(world, ident), pick(_SAYS, slot))
     text = join(
         '{"id": ',
         number(ident),
@@ -469,99 +412,98 @@ def _comments(
         ', "author_id": ',
         when(kind["missing"], "null", number(author)),
         ', "public": ',
-        when(slot == 2, "false", "true"),
+        when(slot == _NOTES, "false", "true"),
         ', "body": "',
-        when(kind["personal_data"], leak, body),
+        body,
         '", "created_at": "',
         iso_utc(moment),
         '"}',
     )
-    exports["comments"] = _export(text, ident, moment, kind["duplicated"])
+    twice, everything = kind["duplicated"], np.ones(len(ident), dtype=bool)
+    exports["comments"] = _export(text, ident, moment, twice)
     key = number(ident)
-    own = ~kind["missing"] & ~kind["orphaned"]
-    for defect, column in (
-        ("missing", "author_id"),
-        ("orphaned", "ticket_id"),
-        ("duplicated", None),
-        ("personal_data", "body"),
-    ):
-        world.log.add(
-            "helpdesk.comments",
-            key.filter(pa.array(kind[defect])),
-            defect,
-            column,
-            version_at=moment[kind[defect]],
-        )
-    chained = np.flatnonzero(own & ~ticket_valid[ticket])
-    chained = np.repeat(chained, 1 + kind["duplicated"][chained])
-    world.log.add(
-        "helpdesk.comments",
-        key.take(pa.array(chained)),
-        "unresolvable",
-        "ticket_id",
-        version_at=moment[chained],
-    )
-    first = np.full(len(index), 2**62, dtype=np.int64)
-    answer = own & ((slot == 1) | (slot == 4))
+    spoilt = Spoilt(world.log, "helpdesk.comments", key, kind, everything, moment, copies=twice)
+    spoilt.note("missing", "author_id", number(author))
+    spoilt.note("orphaned", "ticket_id", number(tickets.id[ticket]))
+    spoilt.note("duplicated")
+    spoilt.note("personal_data", "body")
+    valid = spoilt.chain(ticket_valid[ticket], "ticket_id")
+    answer = valid & ((slot == _REPLIES) | (slot == _WRAPS))
+    first = np.full(len(tickets.id), NEVER)
     np.minimum.at(first, ticket[answer], moment[answer])
-    return np.where(first < 2**61, (first - tickets.created) // 60, -1)
+    return np.where(first < NEVER, (first - tickets.created) // 60, -1)
+
+
+def _conversation(world: World, tickets: _Tickets) -> tuple[Ints, Ints, Ints]:
+    """Returns ticket, slot and moment of every comment so far."""
+    draw, index, created = world.draws, tickets.index, tickets.created
+    replied = tickets.replied < NEVER
+    noted = replied & draw.chance("helpdesk.noted", index, 0.2)
+    insists = replied & draw.chance("helpdesk.insists", index, 0.35)
+    wraps = (tickets.solved < NEVER) & draw.chance("helpdesk.wraps", index, 0.3)
+    half_way = created + (tickets.replied - created) // 120 * 60
+    moments = np.stack(
+        [
+            created,
+            tickets.replied,
+            np.where(noted, half_way, NEVER),
+            np.where(insists, tickets.replied + 600, NEVER),
+            np.where(wraps, tickets.solved, NEVER),
+        ],
+        axis=1,
+    )
+    ticket, slot = np.nonzero(moments < world.cut)
+    return ticket, slot, moments[ticket, slot]
+
+
+def _leak(world: World, ident: Ints) -> Column:
+    """Returns texts that no one should keep: a card number and an address."""
+    digits = number(1_000 + world.draws.below("helpdesk.card", ident, 9_000))
+    card = join("My card 4111 1111 1111 ", digits)
+    return join(card, " was charged twice, mail me at me", number(ident), "@example.com.")
 
 
 def _ratings(
     world: World, exports: dict[str, Export], tickets: _Tickets, ticket_valid: Bools
 ) -> None:
     at = np.flatnonzero(tickets.offered & (tickets.solved < world.cut))
-    ident, is_rated = tickets.id[at] * 10 + 9, tickets.rated[at] < world.cut
-    created, updated = tickets.solved[at], np.where(is_rated, tickets.rated[at], tickets.solved[at])
-    score = pick(
-        ["offered", "good", "bad"], np.where(is_rated, np.where(tickets.good[at], 1, 2), 0)
-    )
-    kind = world.spoiler.kinds(
-        "helpdesk.satisfaction_ratings", ident, {"orphaned": 0.5, "duplicated": 0.5}
-    )
+    ident = tickets.id[at] * 10 + 9
+    shares = {"orphaned": 0.5, "duplicated": 0.5}
+    kind = world.spoiler.kinds("helpdesk.satisfaction_ratings", ident, shares)
     # A stray rating stands beside the true one, so that no ticket loses its score.
     stray = np.flatnonzero(kind["orphaned"])
     row = np.concatenate([np.arange(len(at)), stray])
     is_stray = np.arange(len(row)) >= len(at)
-    ids = np.where(is_stray, ident[row] + 3_000_000_000, ident[row])
-    ticket = np.where(is_stray, 700_000_000, 0) + tickets.id[at][row]
-    said = when(is_rated & tickets.good[at], '"Quick and kind."', "null").take(pa.array(row))
+    twice = kind["duplicated"][row] & ~is_stray
+    ticket = at[row]
+    ids = ident[row] + np.where(is_stray, 3_000_000_000, 0)
+    is_rated = tickets.rated[ticket] < world.cut
+    score = np.where(is_rated, np.where(tickets.good[ticket], 1, 2), 0)
+    updated = np.where(is_rated, tickets.rated[ticket], tickets.solved[ticket])
     text = join(
         '{"id": ',
         number(ids),
         ', "ticket_id": ',
-        number(ticket),
+        number(tickets.id[ticket] + np.where(is_stray, _UNKNOWN, 0)),
         ', "requester_id": ',
-        number(_FIRST_USER + tickets.user[at][row]),
+        number(_FIRST_USER + tickets.user[ticket]),
         ', "assignee_id": ',
-        number(tickets.agent[at][row]),
+        number(tickets.agent[ticket]),
         ', "score": "',
-        score.take(pa.array(row)),
+        pick(["offered", "good", "bad"], score),
         '", "comment": ',
-        said,
+        when(score == 1, '"Quick and kind."', "null"),
         ', "created_at": "',
-        iso_utc(created[row]),
+        iso_utc(tickets.solved[ticket]),
         '", "updated_at": "',
-        iso_utc(updated[row]),
+        iso_utc(updated),
         '"}',
     )
-    twice = kind["duplicated"][row] & ~is_stray
-    exports["satisfaction_ratings"] = _export(text, ids, updated[row], twice)
-    key = number(ids)
-    for defect, mask, column in (("orphaned", is_stray, "ticket_id"), ("duplicated", twice, None)):
-        world.log.add(
-            "helpdesk.satisfaction_ratings",
-            key.filter(pa.array(mask)),
-            defect,
-            column,
-            version_at=updated[row][mask],
-        )
-    chained = np.flatnonzero(~is_stray & ~ticket_valid[at][row])
-    chained = np.repeat(chained, 1 + twice[chained])
-    world.log.add(
-        "helpdesk.satisfaction_ratings",
-        key.take(pa.array(chained)),
-        "unresolvable",
-        "ticket_id",
-        version_at=updated[row][chained],
-    )
+    exports["satisfaction_ratings"] = _export(text, ids, updated, twice)
+    key, everything = number(ids), np.ones(len(ids), dtype=bool)
+    kind = {"orphaned": is_stray, "duplicated": twice}
+    table = "helpdesk.satisfaction_ratings"
+    spoilt = Spoilt(world.log, table, key, kind, everything, updated, copies=twice)
+    spoilt.note("orphaned", "ticket_id")
+    spoilt.note("duplicated")
+    spoilt.chain(ticket_valid[ticket], "ticket_id")

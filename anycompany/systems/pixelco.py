@@ -15,11 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anycompany import days, geography
+from anycompany.defects import Spoilt
 from anycompany.draws import Bools, Ints
 from anycompany.names import ascii_name
+from anycompany.people import Record, Traits
 from anycompany.systems.common import SKEWED_SECONDS, Persons
 from anycompany.systems.files import Outbox
-from anycompany.text import Column, grouped, join, json_text, number, pick, when
+from anycompany.text import Column, grouped, join, json_text, number, pick, quoted, when
 from anycompany.world import World, person_of_erp, person_of_shop
 
 TOPICS = [
@@ -32,6 +34,20 @@ TOPICS = [
     "Warranty question",
     "Wrong invoice",
 ]
+_SAYS = [
+    "It does not work, please help.",
+    "Looked up the account.",
+    "We are looking into it.",
+    "This should be solved now.",
+]
+_CASE_DEFECTS = {
+    "mistyped": 0.25,
+    "orphaned": 0.2,
+    "skewed_clock": 0.15,
+    "outlying": 0.1,
+    "duplicated": 0.15,
+    "personal_data": 0.15,
+}
 _MODELS = ["PX Mini", "PX One", "PX Go", "PX Dock"]
 _BIRTH_FIRST = (days.START.replace(year=1948) - days.START).days
 _BIRTHS = days.texts("%m/%d/%Y", _BIRTH_FIRST, _BIRTH_FIRST + 58 * 365)
@@ -109,34 +125,45 @@ def _accounts(world: World) -> tuple[Column, Bools, Persons]:
     pid = person_of_account(world, index)
     traits = world.people.traits(pid)
     record = world.people.record(traits, "pixelco", np.full(len(index), -1))
-    kind = world.spoiler.kinds(
-        "pixelco.accounts", index, {"missing": 0.4, "wrong_encoding": 0.3, "duplicated": 0.3}
-    )
+    shares = {"missing": 0.4, "wrong_encoding": 0.3, "duplicated": 0.3}
+    kind = world.spoiler.kinds("pixelco.accounts", index, shares)
     kind["wrong_encoding"] &= record.can_mangle
-    key = join("PX-", number(index + 1_000))
+    key, everything = join("PX-", number(index + 1_000)), np.ones(len(index), dtype=bool)
+    spoilt = Spoilt(world.log, "pixelco.accounts", key, kind, everything)
+    spoilt.note("missing", "family", record.family)
+    spoilt.note("wrong_encoding", "family", record.family)
+    spoilt.note("duplicated")
+    valid = spoilt.chain(everything, "acct")
     family = when(kind["wrong_encoding"], record.mangled_family, record.family)
+    family = when(kind["missing"], "", family)
+    since = number(plan.seconds(index) * 1000)
+    text = _account_text(world, key, traits, record, family, since)
+    rows = pa.array(np.repeat(index, 1 + kind["duplicated"]))
+    persons = Persons("pixelco", "accounts", pid[valid], key.filter(pa.array(valid)))
+    return text.take(rows), valid, persons
+
+
+def _account_text(
+    world: World, key: Column, traits: Traits, record: Record, family: Column, since: Column
+) -> Column:
     plain = pc.utf8_lower(_plain(record.family))
     initial = pc.utf8_lower(pc.utf8_slice_codeunits(_plain(record.given), 0, 1))
-    born = when(
-        record.has_birth, join('"', pick(_BIRTHS, traits.birth - _EPOCH_OF_BIRTHS), '"'), "null"
-    )
-    text = join(
+    birth = quoted(pick(_BIRTHS, traits.birth - _EPOCH_OF_BIRTHS))
+    return join(
         '{"acct": "',
         key,
         '", "display": "',
-        plain,
-        ", ",
-        initial,
-        '.", "given": "',
+        join(plain, ", ", initial, "."),
+        '", "given": "',
         record.given,
         '", "family": "',
-        when(kind["missing"], "", family),
+        family,
         '", "mail": ',
         json_text(record.email),
         ', "tel": ',
         json_text(record.phone),
         ', "born": ',
-        born,
+        when(record.has_birth, birth, "null"),
         ', "loc": {"zip": "',
         pick(geography.PLACES.postal_code, traits.place),
         '", "town": "',
@@ -144,21 +171,10 @@ def _accounts(world: World) -> tuple[Column, Bools, Persons]:
         '", "ctry": "',
         pick(geography.NAMES, traits.country),
         '"}, "since": ',
-        number(plan.seconds(index) * 1000),
+        since,
         ', "devices": [',
-        _devices(world, index),
+        _devices(world, np.arange(len(traits.pid))),
         "]}",
-    )
-    for name, column in (("missing", "family"), ("wrong_encoding", "family"), ("duplicated", None)):
-        mask = pa.array(kind[name])
-        good = record.family.filter(mask) if column else None
-        world.log.add("pixelco.accounts", key.filter(mask), name, column, good=good)
-    valid = ~kind["missing"]
-    rows = np.repeat(index, 1 + kind["duplicated"])
-    return (
-        text.take(pa.array(rows)),
-        valid,
-        Persons("pixelco", "accounts", pid[valid], key.filter(pa.array(valid))),
     )
 
 
@@ -178,94 +194,115 @@ def _devices(world: World, index: Ints) -> Column:
     return grouped(join('{"serial": "SN', serial, '", "model": "', model, '"}'), counts, ", ")
 
 
-def _cases(world: World, account_valid: Bools) -> tuple[Column, Tickets]:
+@dataclass(frozen=True)
+class _Cases:
+    """What happens to each case; moments in epoch seconds."""
+
+    index: Ints
+    account: Ints
+    opened: Ints
+    replied: Ints
+    has_reply: Bools
+    closed: Ints
+    is_closed: Bools
+    stars: Ints
+    rated: Bools
+
+    @property
+    def response(self) -> Ints:
+        """Minutes to the first response, -1 if there is none."""
+        # A case that nobody answered before still gets a last word, a minute before its end.
+        last_word = np.where(self.is_closed, self.closed - 60, -1)
+        moment = np.where(self.has_reply, self.replied, last_word)
+        return np.where(moment >= 0, (moment - self.opened) // 60, -1)
+
+
+def _plan(world: World) -> _Cases:
     draw, plan = world.draws, world.arrivals("pixelco.cases", 9_000)
     index = np.arange(plan.count(world.day))
     opened = plan.seconds(index)
-    known = world.arrivals("pixelco.accounts", 6_000, before=0.6, even=True).known(
-        days.day_of(opened)
-    )
-    account = draw.below("pixelco.case.account", index, known)
+    accounts = world.arrivals("pixelco.accounts", 6_000, before=0.6, even=True)
     replied = opened + 60 * (4 + draw.below("pixelco.reply", index, 60 * 20))
-    answers = draw.chance("pixelco.answers", index, 0.97)
-    ends = draw.chance("pixelco.ends", index, 0.95)
     closed = replied + 60 * (30 + draw.below("pixelco.close", index, 60 * 96))
-    has_reply, is_closed = answers & (replied < world.cut), ends & (closed < world.cut)
-    dropped = draw.chance("pixelco.dropped", index, 0.12)
-    state = np.where(is_closed, np.where(dropped, 3, 2), np.where(has_reply, 1, 0))
-    stars = 1 + draw.weighted("pixelco.stars", index, [0.1, 0.1, 0.15, 0.3, 0.35])
-    rated = is_closed & draw.chance("pixelco.rated", index, 0.4)
-    kind = world.spoiler.kinds(
-        "pixelco.cases",
-        index,
-        {
-            "mistyped": 0.25,
-            "orphaned": 0.2,
-            "skewed_clock": 0.15,
-            "outlying": 0.1,
-            "duplicated": 0.15,
-            "personal_data": 0.15,
-        },
+    is_closed = draw.chance("pixelco.ends", index, 0.95) & (closed < world.cut)
+    return _Cases(
+        index=index,
+        account=draw.below("pixelco.case.account", index, accounts.known(days.day_of(opened))),
+        opened=opened,
+        replied=replied,
+        has_reply=draw.chance("pixelco.answers", index, 0.97) & (replied < world.cut),
+        closed=closed,
+        is_closed=is_closed,
+        stars=1 + draw.weighted("pixelco.stars", index, [0.1, 0.1, 0.15, 0.3, 0.35]),
+        rated=is_closed & draw.chance("pixelco.rated", index, 0.4),
     )
+
+
+def _cases(world: World, account_valid: Bools) -> tuple[Column, Tickets]:
+    cases = _plan(world)
+    index, everything = cases.index, np.ones(len(cases.index), dtype=bool)
+    kind = world.spoiler.kinds("pixelco.cases", index, _CASE_DEFECTS)
     key = join("C-", number(index + 80_000))
-    rating = np.where(kind["outlying"], 50, stars)
-    order = _order_ref(world, index, account, opened)
-    shown = np.where(kind["skewed_clock"], SKEWED_SECONDS, opened)
-    sure = account + 1_000 + np.where(kind["orphaned"], 8_000_000, 0)
+    copies = kind["duplicated"]
+    spoilt = Spoilt(world.log, "pixelco.cases", key, kind, everything, copies=copies)
+    spoilt.note("mistyped", "sev")
+    spoilt.note("orphaned", "acct", join("PX-", number(cases.account + 1_000)))
+    spoilt.note("skewed_clock", "opened", number(cases.opened * 1000))
+    spoilt.note("outlying", "stars")
+    spoilt.note("duplicated")
+    spoilt.note("personal_data", "log")
+    good = spoilt.chain(account_valid[cases.account], "acct")
+    happy = np.where(cases.stars >= 4, 1, np.where(cases.stars <= 2, 0, -1))
+    lasted = np.where(cases.is_closed, (cases.closed - cases.opened) // 60, -1)
+    tickets = Tickets(
+        desk="pixelco",
+        key=key.filter(pa.array(good)),
+        created=cases.opened[good],
+        solved=cases.is_closed[good],
+        response=cases.response[good],
+        resolution=lasted[good],
+        satisfaction=np.where(cases.rated, happy, -1)[good],
+    )
+    text = _case_text(world, key, cases, kind)
+    return text.take(pa.array(np.repeat(index, 1 + copies))), tickets
+
+
+def _case_text(world: World, key: Column, cases: _Cases, kind: dict[str, Bools]) -> Column:
+    draw, index = world.draws, cases.index
+    dropped = draw.chance("pixelco.dropped", index, 0.12)
+    ended = np.where(dropped, 3, 2)
+    state = np.where(cases.is_closed, ended, np.where(cases.has_reply, 1, 0))
     severity = 1 + draw.weighted("pixelco.sev", index, [0.05, 0.2, 0.45, 0.3])
-    text = join(
+    account = cases.account + 1_000 + np.where(kind["orphaned"], 8_000_000, 0)
+    opened = np.where(kind["skewed_clock"], SKEWED_SECONDS, cases.opened)
+    stars = number(np.where(kind["outlying"], 50, cases.stars))
+    order = _order_ref(world, cases.account, cases.opened)
+    return join(
         '{"case": "',
         key,
         '", "acct": "PX-',
-        number(sure),
+        number(account),
         '", "state": "',
         pick(["O", "W", "R", "X"], state),
         '", "sev": ',
         when(kind["mistyped"], '"high"', number(severity)),
         ', "topic": "',
-        pick(TOPICS, draw.below("pixelco.topic", index, 8)),
+        pick(TOPICS, draw.below("pixelco.topic", index, len(TOPICS))),
         '", "opened": ',
-        number(shown * 1000),
+        number(opened * 1000),
         ', "closed": ',
-        when(is_closed, number(closed * 1000), "null"),
+        when(cases.is_closed, number(cases.closed * 1000), "null"),
         ', "stars": ',
-        when(rated | kind["outlying"], number(rating), "null"),
+        when(cases.rated | kind["outlying"], stars, "null"),
         ', "order_ref": ',
         json_text(order),
         ', "log": [',
-        _log(world, index, opened, replied, has_reply, closed, is_closed, kind["personal_data"]),
+        _log(world, cases, kind["personal_data"]),
         "]}",
     )
-    own = ~kind["mistyped"] & ~kind["orphaned"] & ~kind["skewed_clock"] & ~kind["outlying"]
-    for name, column in (
-        ("mistyped", "sev"),
-        ("orphaned", "acct"),
-        ("skewed_clock", "opened"),
-        ("outlying", "stars"),
-        ("duplicated", None),
-        ("personal_data", "log"),
-    ):
-        world.log.add("pixelco.cases", key.filter(pa.array(kind[name])), name, column)
-    chained = np.flatnonzero(own & ~account_valid[account])
-    chained = np.repeat(chained, 1 + kind["duplicated"][chained])
-    world.log.add("pixelco.cases", key.take(pa.array(chained)), "unresolvable", "acct")
-    good = own & account_valid[account]
-    # A case that nobody answered before still gets a last word, a minute before its end.
-    response = np.where(has_reply, replied, np.where(is_closed, closed - 60, -1))
-    happy = np.where(rated & (stars >= 4), 1, np.where(rated & (stars <= 2), 0, -1))
-    tickets = Tickets(
-        "pixelco",
-        key.filter(pa.array(good)),
-        opened[good],
-        is_closed[good],
-        np.where(response >= 0, (response - opened) // 60, -1)[good],
-        np.where(is_closed, (closed - opened) // 60, -1)[good],
-        happy[good],
-    )
-    return text.take(pa.array(np.repeat(index, 1 + kind["duplicated"]))), tickets
 
 
-def _order_ref(world: World, index: Ints, account: Ints, opened: Ints) -> Column:
+def _order_ref(world: World, account: Ints, opened: Ints) -> Column:
     """Returns the shop order a case is about, where the account's person has ordered before."""
     customer = np.where(account % 5 == 0, account // 5 * 16 + 3, -1)
     order = last_order(world.shop.order_customer, world.shop.order_second, customer, opened)
@@ -291,36 +328,25 @@ def last_order(owner: Ints, second: Ints, wanted: Ints, moment: Ints) -> Ints:
     return np.where((wanted >= 0) & (place >= 0) & (owner[found] == wanted), found, -1)
 
 
-def _log(
-    world: World,
-    index: Ints,
-    opened: Ints,
-    replied: Ints,
-    has_reply: Bools,
-    closed: Ints,
-    is_closed: Bools,
-    personal: Bools,
-) -> Column:
-    noted = has_reply & world.draws.chance("pixelco.noted", index, 0.3)
-    present = np.stack([np.ones(len(index), dtype=bool), noted, has_reply, is_closed], axis=1)
-    case, slot = np.nonzero(present)
+def _log(world: World, cases: _Cases, personal: Bools) -> Column:
+    """Returns the entries of each case's log: opening, note, reply, last word."""
+    index, opened, replied = cases.index, cases.opened, cases.replied
+    noted = cases.has_reply & world.draws.chance("pixelco.noted", index, 0.3)
+    always = np.ones(len(index), dtype=bool)
+    present = np.stack([always, noted, cases.has_reply, cases.is_closed], axis=1)
     note_at = opened + (replied - opened) // 2
-    moment = np.stack([opened, note_at, replied, np.maximum(closed - 60, replied)], axis=1)[
-        case, slot
-    ]
-    who = pick(["client", "note", "agent", "agent"], slot)
-    says = pick(
-        [
-            "It does not work, please help.",
-            "Looked up the account.",
-            "We are looking into it.",
-            "This should be solved now.",
-        ],
-        slot,
+    moments = np.stack([opened, note_at, replied, cases.closed - 60], axis=1)
+    case, slot = np.nonzero(present)
+    digits = number(1_000 + world.draws.below("pixelco.card", case, 9_000))
+    leak = join("My card is 5500 0000 0000 ", digits)
+    says = when(personal[case] & (slot == 0), leak, pick(_SAYS, slot))
+    entry = join(
+        '{"t": ',
+        number(moments[case, slot] * 1000),
+        ', "who": "',
+        pick(["client", "note", "agent", "agent"], slot),
+        '", "txt": "',
+        says,
+        '"}',
     )
-    leak = join(
-        "My card is 5500 0000 0000 ", number(1_000 + world.draws.below("pixelco.card", case, 9_000))
-    )
-    says = when(personal[case] & (slot == 0), leak, says)
-    entry = join('{"t": ', number(moment * 1000), ', "who": "', who, '", "txt": "', says, '"}')
     return grouped(entry, present.sum(axis=1), ", ")
