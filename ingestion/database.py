@@ -45,6 +45,7 @@ from ingestion.errors import (
     SourceUnreachable,
 )
 from ingestion.landing import column_mapping
+from ingestion.progress import counted, span
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,6 +55,7 @@ logger = logging.getLogger(__name__)
 # More rows than this are cheaper to read with the whole table than by their keys.
 _KEYS_AT_ONCE = 500
 _MOST_KEYS = 20_000
+_TIMES = ("date", "timestamp", "timestamp with time zone", "varchar")
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def _read_table(
         raise check.fault(
             "primary_key", "none", "the columns that identify a row: a sweep needs them"
         )
-    since = None if full_refresh else _since(check, ingest, columns, names, delta)
+    since = _since(check, ingest, columns, names, delta, full_refresh)
     reader = _Reader(session, relation, names, delta.connection, folder)
     files = [reader.read(columns, since, "rows")]
     spool = Spool(
@@ -217,7 +219,7 @@ def _read_table(
         cursor=names[ingest.cursor] if ingest.cursor else None,
         sweep=ingest.deletes == "sweep",
     )
-    statement = f"read {reader.rows:,} rows of {relation.label}{_span(since, ingest)}"
+    statement = f"read {counted(reader.rows, 'row')} of {relation.label}{_span(since, ingest)}"
     if spool.sweep and since is not None:
         spool, more = _swept(reader, spool, columns, key, delta)
         statement += more
@@ -233,19 +235,23 @@ def _swept(
 
     before = reader.rows
     swept = replace(spool, keys=reader.read(key, None, "keys"))
-    statement = f" and all {reader.rows - before:,} keys"
+    statement = f" and all {counted(reader.rows - before, 'key')}"
     missing = delta.missing_keys(swept)
     if missing.num_rows == 0:
         return swept, statement
     if missing.num_rows > _MOST_KEYS:
         whole = reader.read(columns, None, "whole")
-        return replace(spool, files=[whole], keys=None), f"{statement}, then the whole table"
+        return replace(spool, files=[whole]), f"{statement}, then all rows"
     keys = list(zip(*(_texts(column.to_pylist()) for column in missing.columns), strict=True))
-    files = list(spool.files)
+    files, before = list(spool.files), reader.rows
     for start in range(0, len(keys), _KEYS_AT_ONCE):
         condition = KeyIn(key, keys[start : start + _KEYS_AT_ONCE])
         files.append(reader.read(columns, condition, f"rows_by_key_{start:08d}"))
-    return replace(swept, files=files), f"{statement}, {len(keys):,} rows by their key"
+    if reader.rows - before < len(keys):
+        # A key that is not found by its text, such as a time that SQLite stores in another form.
+        whole = reader.read(columns, None, "whole")
+        return replace(spool, files=[whole]), f"{statement}, then all rows"
+    return replace(swept, files=files), f"{statement}, {counted(len(keys), 'row')} by their key"
 
 
 def _texts(values: Sequence[Any]) -> list[str | None]:
@@ -267,21 +273,20 @@ def _since(
     columns: Sequence[Column],
     names: Mapping[str, str],
     delta: Delta,
+    full_refresh: bool,
 ) -> Since | None:
     """Where to read on; None to read everything."""
     if ingest.cursor is None:
         return None
     column = check.column("cursor", ingest.cursor, columns)
-    value = delta.high_water(names[column.name])
+    if ingest.window and column.type not in _TIMES:
+        raise check.fault(
+            "window", span(ingest.window), f"no window: {column.name} ({column.native}) is no time"
+        )
+    value = None if full_refresh else delta.high_water(names[column.name])
     if value is None:
         return None
-    if ingest.window:
-        if not isinstance(value, date):
-            raise check.fault(
-                "window",
-                str(ingest.window),
-                f"no window: {column.name} ({column.native}) is no time",
-            )
+    if ingest.window and isinstance(value, date):
         value = value - ingest.window
     if isinstance(value, datetime) and value.tzinfo and column.type == "varchar":
         value = value.replace(tzinfo=None)
@@ -291,7 +296,7 @@ def _since(
 def _span(since: Since | None, ingest: DatabaseTable) -> str:
     if since is None:
         return ""
-    window = f" (window {ingest.window})" if ingest.window else ""
+    window = f" (window {span(ingest.window)})" if ingest.window else ""
     return f" with {since.column.name} from {since.value}{window} on"
 
 

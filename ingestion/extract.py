@@ -36,7 +36,7 @@ from ingestion.errors import (
     first_line,
     our_error,
 )
-from ingestion.progress import OnProgress, Reporter
+from ingestion.progress import OnProgress, Reporter, counted
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ class _SourceRun:
         result.rows = outcome.rows
         result.files = outcome.files
         busy = f", {len(outcome.busy)} still being written" if outcome.busy else ""
-        result.message = f"found {outcome.found:,} files{busy}"
+        result.message = f"found {counted(outcome.found, 'file')}{busy}"
 
     @contextmanager
     def _table(self, name: str, *, tell: bool = True) -> Iterator[TableResult]:

@@ -125,6 +125,8 @@ def configure(settings: Settings) -> None:
     os.environ.update(settings.environment())
     os.environ.setdefault("DATA_WRITER__COMPRESSION", "zstd")
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
+    # dlt would keep a copy of every landed file in its working folder.
+    os.environ.setdefault("LOAD__DELETE_COMPLETED_JOBS", "true")
     # Rows in a Parquet file and in memory before dlt rotates or flushes.
     os.environ.setdefault("DATA_WRITER__BUFFER_MAX_ITEMS", str(BATCH_ROWS))
 

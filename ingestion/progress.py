@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 State = Literal["started", "advanced", "finished", "failed"]
@@ -38,6 +39,20 @@ class ProgressEvent:
     rows: int = 0
     files: int = 0
     message: str = ""
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def span(time: timedelta) -> str:
+    """`1 day`, `36 hours`: a time as a declaration would state it."""
+    seconds = int(time.total_seconds())
+    for size, noun in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size and seconds % size == 0:
+            return counted(seconds // size, noun)
+    return counted(seconds, "second")
 
 
 OnProgress = Callable[[ProgressEvent], None]

@@ -31,6 +31,7 @@ from ingestion.errors import (
     first_line,
 )
 from ingestion.landing import column_mapping
+from ingestion.progress import counted
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def _read_table(
         raise
     except Exception as error:
         raise SourceFailed(
-            f"the resource {table.name} failed after {writer.rows:,} rows: {first_line(error)}",
+            f"the resource {table.name} failed after {counted(writer.rows, 'row')}: "
+            f"{first_line(error)}",
             hint=f"Mend {declaration.python.callable if declaration.python else 'it'}; nothing of "
             "this table was landed.",
             **where,
@@ -108,7 +110,7 @@ def _read_table(
     spool = Spool(
         writer.files, list(mapping.values()), cursor if cursor in writer.columns else None
     )
-    return Reading(spool, f"read {writer.rows:,} rows of {table.name}")
+    return Reading(spool, f"read {counted(writer.rows, 'row')} of {table.name}")
 
 
 def _fault(

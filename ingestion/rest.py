@@ -42,6 +42,7 @@ from ingestion.errors import (
     first_line,
 )
 from ingestion.landing import column_mapping
+from ingestion.progress import counted
 from ingestion.redaction import redact
 
 if TYPE_CHECKING:
@@ -139,8 +140,8 @@ class _TableReader:
         self._check_key(key, spooler)
         spool = Spool(spooler.files, key, cursor if cursor in spooler.columns else None)
         since = f" from {incremental.param} = {start} on" if incremental else ""
-        count = "1 page" if pages.read == 1 else f"{pages.read:,} pages"
-        return Reading(spool, f"read {spooler.rows:,} records in {count}{since}")
+        read = f"read {counted(spooler.rows, 'record')} in {counted(pages.read, 'page')}"
+        return Reading(spool, read + since)
 
     def _check_key(self, key: Sequence[str], spooler: _TextSpooler) -> None:
         missing = [name for name in key if spooler.rows and name not in spooler.columns]
@@ -255,8 +256,7 @@ class _TableReader:
     def _tries(self) -> str:
         # Tenacity, which dlt's session retries with, counts on the function that it wraps.
         count = getattr(getattr(self._session, "send", None), "statistics", {})
-        attempts = int(count.get("attempt_number", 1))
-        return "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        return counted(int(count.get("attempt_number", 1)), "attempt")
 
     def _failed(self, pages: _Pages, url: str | None, message: str, hint: str) -> SourceFailed:
         return SourceFailed(

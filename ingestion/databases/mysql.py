@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -245,9 +246,20 @@ def _where(condition: Condition) -> tuple[str, list[Any]]:
         places = ", ".join(
             ["(" + ", ".join(["%s"] * len(condition.columns)) + ")"] * len(condition.keys)
         )
-        return f" where ({names}) in ({places})", [v for key in condition.keys for v in key]
+        values = [
+            _key_part(column, value)
+            for key in condition.keys
+            for column, value in zip(condition.columns, key, strict=True)
+        ]
+        return f" where ({names}) in ({places})", values
     name = _quoted(condition.column.name)
     return f" where ({name} >= %s or {name} is null)", [_parameter(condition.value)]
+
+
+def _key_part(column: Column, value: str | None) -> Any:
+    """A part of a key; a number as such, because compared with a text it would become a double."""
+    exact = column.type.endswith("int") or column.type.startswith(("integer", "decimal"))
+    return Decimal(value) if exact and value is not None else value
 
 
 def _parameter(value: Any) -> str:

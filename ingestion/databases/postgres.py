@@ -137,7 +137,9 @@ class Postgres(Database):
         """A further connection in the same snapshot; the first one where none can be exported."""
         if self._snapshot is None:
             assert self._first is not None
-            yield PostgresSession(self._first)
+            # The transaction, and with it the view, survives a table that fails.
+            with self._first.transaction():
+                yield PostgresSession(self._first)
             return
         connection = self._connect()
         try:

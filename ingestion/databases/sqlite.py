@@ -194,7 +194,11 @@ def _where(condition: Condition) -> tuple[str, list[Any]]:
         places = ", ".join(
             ["(" + ", ".join("?" * len(condition.columns)) + ")"] * len(condition.keys)
         )
-        values = [_parameter(v) for key in condition.keys for v in key]
+        values = [
+            int(value) if column.type == "bigint" and value is not None else value
+            for key in condition.keys
+            for column, value in zip(condition.columns, key, strict=True)
+        ]
         return f" where ({names}) in (values {places})", values
     name = _quoted(condition.column.name)
     value = _parameter(condition.value)

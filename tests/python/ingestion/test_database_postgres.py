@@ -364,6 +364,20 @@ def test_a_failing_table_does_not_stop_the_others(
     assert len(landed(settings, "orders")) == 5
 
 
+def test_a_server_that_shares_no_snapshot_is_read_through_one_connection(
+    db: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingestion.databases.postgres import Postgres
+
+    monkeypatch.setattr(Postgres, "_export", staticmethod(lambda connection: None))
+    make_orders(db)
+    db.execute("create view broken as select 1 / (id - 3) as n from orders")
+    tables: dict[str, dict[str, Any]] = {"broken": {}, "orders": {"deletes": "sweep"}}
+    result = run(declared("database", tables), settings)
+    assert "division by zero" in str(result.error)
+    assert {table.table: table.rows for table in result.tables} == {"broken": 0, "orders": 5}
+
+
 def test_a_wrong_password_is_told_without_showing_it(
     db: psycopg.Connection[Any], server: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,9 +98,7 @@ def test_a_value_that_does_not_fit_keeps_its_text(
 
 
 def test_bytes_that_are_no_text_are_not_lost(db: sqlite3.Connection, settings: Settings) -> None:
-    db.execute(
-        "create table bad (v text); insert into bad values (cast(x'ff41' as text))".split(";")[0]
-    )
+    db.execute("create table bad (v text)")
     db.execute("insert into bad values (cast(x'ff41' as text))")
     run(declared("database", {"bad": {}}), settings)
     assert landed(settings, "bad")[0]["v"] == "\\xff41"
@@ -141,10 +139,10 @@ def test_a_window_on_a_number_is_refused(db: sqlite3.Connection, settings: Setti
     db.execute("create table t (id integer primary key, v text)")
     db.execute("insert into t values (1, 'a')")
     source = declared("database", {"t": {"cursor": "id", "window": "1 day"}})
-    run(source, settings)
     error = run(source, settings).error
     assert isinstance(error, DeclarationError)
-    assert "ingest.window: found 1 day" in str(error)
+    assert "ingest.window: found" in str(error)
+    assert "1 day" in str(error)
     assert "no window" in str(error)
 
 
@@ -183,4 +181,20 @@ def test_types_stay_when_a_run_reads_no_row(db: sqlite3.Connection, settings: Se
     assert run(source, settings).tables[0].deleted == 1
     assert landed_types(settings, "t")["price"] == "DECIMAL(8,2)"
     assert landed(settings, "t")[1]["price"] == Decimal("1.50")
+    assert run(source, settings).status == "nothing_new"
+
+
+@pytest.mark.parametrize("form", ["{:%Y-%m-%d %H:%M:%S}", "{:%Y-%m-%dT%H:%M:%S}"])
+def test_rows_older_than_the_window_are_found_by_any_key(
+    db: sqlite3.Connection, settings: Settings, form: str
+) -> None:
+    db.execute("create table t (n integer, at timestamp, u timestamp, primary key (n, at))")
+    for n in range(20):
+        moment = form.format(datetime(2026, 1, 1 + n))
+        db.execute("insert into t values (?, ?, ?)", [n, moment, moment])
+    source = declared("database", {"t": {"cursor": "u", "deletes": "sweep"}})
+    run(source, settings)
+    old = form.format(datetime(2020, 1, 1))
+    db.execute("insert into t values (500, ?, ?)", [old, old])
+    assert rows_of(run(source, settings)) == {"t": 1}
     assert run(source, settings).status == "nothing_new"
