@@ -114,7 +114,8 @@ def run(command: list[str], data_dir: Path, timeout_s: int = 600, **settings: st
 def dbt(data_dir: Path, *commands: list[str]) -> str:
     """Run dbt commands over one manifest, their artifacts kept inside the data folder."""
     (data_dir / "warehouse").mkdir(parents=True, exist_ok=True)
-    common = ["--target-path", str(data_dir / "target"), "--no-use-colors"]
+    common = ["--target-path", str(data_dir / "target"), "--log-path", str(data_dir / "logs")]
+    common += ["--no-use-colors"]
     steps = json.dumps([[*command, *common] for command in (["parse"], *commands)])
     return run([sys.executable, str(Path(__file__).with_name("run_dbt.py")), steps], data_dir)
 
@@ -149,7 +150,7 @@ def _build_empty(folder: Path) -> None:
     manifest = json.loads((folder / "target" / "manifest.json").read_text())
     make_empty_raw_tables(manifest, folder / "warehouse" / "wellspring.duckdb")
     build = ["build", "--exclude-resource-type", "unit_test", "test"]
-    dbt(folder, build, ["docs", "generate", "--no-compile", "--static"])
+    dbt(folder, build, ["docs", "generate", "--no-compile"])
 
 
 def run_example(folder: Path, scale: str = EXAMPLE_SCALE, *options: str) -> str:
