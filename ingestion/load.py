@@ -282,15 +282,20 @@ class _SourceLoader:
         if self._source.kind != "files":
             return replace(due, size=due.path.stat().st_size, sha256=_sha256(due.path))
         same = due.options["reading"] == reading_of(table.files)
-        if due.superseded or (same and (due.refused or due.path.is_file())):
+        if due.superseded or (same and (due.refused or _is_whole(due))):
             return due
         landing = self._settings.landing_dir
         original = landing / due.options["original"]
         if not original.is_file():
-            return replace(due, refused="it is missing from landing")
+            return replace(due, refused="it is missing from landing. Restore it from a backup.")
+        if _sha256(original) != due.sha256:
+            reason = "there are other bytes in landing than arrived. Restore it from a backup."
+            return replace(due, refused=reason)
         member = due.file.removeprefix(due.options["original"]).removeprefix("!")
         name = (due.origin_name or "").removesuffix(f"!{member}" if member else "")
         folder = prepared_folder(landing / self._source.name / table.name, original)
+        if same and due.path != original:
+            due.path.unlink(missing_ok=True)
         for unit in prepare(original, name, table.files, folder):
             if unit.member == member:
                 return replace(
@@ -612,6 +617,14 @@ class _SourceLoader:
         for name in {entry.table_name for entry in files}:
             tally = self._tallies[name]
             self._reporter.tell("advanced", name, rows=tally.rows, files=tally.files)
+
+
+def _is_whole(due: DueFile) -> bool:
+    """Whether what is read lies there in its full length."""
+    try:
+        return bool(due.path.stat().st_size == due.options["bytes"])
+    except FileNotFoundError:
+        return False
 
 
 def _create(relation: str, columns: dict[str, str], *, replace: bool) -> str:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +52,7 @@ class Unit:
         member: Name of the archive's member; empty for a whole file.
         reader: How it is read; None if it is refused.
         path: What is read: the original or a prepared file.
-        options: What the reader needs to know, fit for JSON.
+        options: What the reader needs to know, fit for JSON; `bytes` is the size of what it reads.
         columns: Normalised names of its columns; None if only reading it tells.
         rows: Its number of records, rejected ones included; None if only reading it tells.
         encoding: What decoded it; empty where that does not apply.
@@ -99,13 +99,15 @@ def prepare(original: Path, name: str, table: FilesTable, prepared_dir: Path) ->
     except BadInput as error:
         return [Unit("", None, original, refused=error.sentence)]
     if not members:
-        return [Unit("", "parquet", original, {"prepared": False}, [], 0)]
+        size = original.stat().st_size
+        return [Unit("", "parquet", original, {"prepared": False, "bytes": size}, [], 0)]
     return [_unit(Content(original, name, member), table, prepared_dir) for member in members]
 
 
 def _unit(content: Content, table: FilesTable, prepared_dir: Path) -> Unit:
     try:
-        return _READERS[_format(content, table)](content, table, prepared_dir)
+        unit = _READERS[_format(content, table)](content, table, prepared_dir)
+        return replace(unit, options={**unit.options, "bytes": unit.path.stat().st_size})
     except BadInput as error:
         return Unit(content.member, None, content.path, refused=error.sentence)
 

@@ -2,7 +2,7 @@
 
 path or archive member -> `opened` -> decompressed bytes -> `find_encoding` -> text
 
-Writes through `written`: temporary name, fsync, rename, so that a file exists whole or not at all.
+Writes through `written`: temporary name, then rename, so that a killed process leaves no half file.
 """
 
 from __future__ import annotations
@@ -360,16 +360,17 @@ def transcode(content: Content, encoding: Encoding, target: Path) -> None:
 
 @contextmanager
 def written(target: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when it is whole and on the disk."""
+    """A file that appears under its name only when it is whole.
+
+    It is not forced to the disk: what is prepared can be made again, and the loader notices a
+    file that a power cut has cut.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{uuid.uuid4().hex}.part"
     try:
         with temporary.open("wb") as handle:
             yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
         temporary.replace(target)
-        sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -381,10 +382,7 @@ def placed(target: Path) -> Iterator[Path]:
     temporary = target.parent / f".{uuid.uuid4().hex}.part"
     try:
         yield temporary
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
         temporary.replace(target)
-        sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

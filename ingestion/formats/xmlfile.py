@@ -47,7 +47,8 @@ def read_document(content: Content, record: str, target: Path, **where: Any) -> 
     with opened(content) as stream:
         events = etree.iterparse(
             stream,
-            events=("start", "end"),
+            events=("end",),
+            tag=f"{{*}}{record}",
             resolve_entities=False,
             no_network=True,
             load_dtd=False,
@@ -69,21 +70,16 @@ def read_document(content: Content, record: str, target: Path, **where: Any) -> 
 
 
 def _read(events: Any, record: str, table: TextTable) -> None:
-    """Takes each outermost element of the tag, then frees it."""
-    depth = 0
-    for event, element in events:
-        if not isinstance(element.tag, str):
+    """Takes each outermost element of the tag, then frees it and all before it."""
+    for _, element in events:
+        if next(element.iterancestors(f"{{*}}{record}"), None) is not None:
             continue
-        if _local(element.tag) == record:
-            depth += 1 if event == "start" else -1
-            if event == "end" and depth == 0:
-                table.add(_columns(element))
-        if event == "end" and depth == 0:
-            element.clear()
-            parent = element.getparent()
-            # What was read is dropped, else a long document stays in memory as empty elements.
-            while parent is not None and element.getprevious() is not None:
-                del parent[0]
+        table.add(_columns(element))
+        element.clear()
+        # What was read is dropped, else a long document stays in memory as empty elements.
+        parent = element.getparent()
+        while parent is not None and element.getprevious() is not None:
+            del parent[0]
 
 
 def _local(tag: str) -> str:
@@ -125,15 +121,17 @@ def _by_tag(element: _Element) -> dict[str, list[_Element]]:
 
 def _value(element: _Element) -> Any:
     """Text of a plain element, a list if it only holds one, else an object of all it has."""
-    children = _by_tag(element)
     text = _text(element)
-    if not children and not element.attrib:
+    if not element.attrib and not len(element):
         return text
-    if not element.attrib and text is None and len(children) == 1:
+    value: dict[str, Any] = {_local(str(k)): v or None for k, v in element.attrib.items()}
+    if not len(element):
+        return value if text is None else {**value, "text": text}
+    children = _by_tag(element)
+    if not value and text is None and len(children) == 1:
         (same,) = children.values()
         if any(len(child) or child.attrib for child in same):
             return [_value(child) for child in same]
-    value: dict[str, Any] = {_local(str(k)): str(v) or None for k, v in element.attrib.items()}
     if text is not None:
         value["text"] = text
     for tag, same in children.items():
@@ -143,12 +141,14 @@ def _value(element: _Element) -> Any:
 
 def _text(element: _Element) -> str | None:
     """The element's own text; spaces between child elements are none."""
+    if not len(element):
+        return element.text or None
     parts = [element.text or "", *(child.tail or "" for child in element)]
-    text = "".join(parts)
-    if len(element):
-        text = text.strip()
-    return text or None
+    return "".join(parts).strip() or None
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encoder.encode(value)

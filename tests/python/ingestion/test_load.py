@@ -424,6 +424,31 @@ def test_a_file_missing_from_landing_is_refused(lab: Lab) -> None:
     assert "missing from landing" in result.refused[0].reason
 
 
+def test_a_prepared_file_that_was_cut_is_made_again(lab: Lab) -> None:
+    lab.tables |= {"c": {"path": "*.csv", "encodings": ["cp1252"]}, "j": {"path": "*.json"}}
+    lab.put("a.csv", "n\né\nü\n".encode("cp1252"))
+    lab.put("a.json", '[{"n": 1}]')
+    lab.extract()
+    for table in ("c", "j"):
+        read = lab.settings.landing_dir / lab.register(table)[0].read_path
+        assert "prepared" in read.parts
+        read.write_bytes(read.read_bytes()[:5])
+    lab.load()
+    assert [row["n"] for row in lab.raw("c")] == ["é", "ü"]
+    assert lab.raw("j") == [{"n": "1"}]
+
+
+def test_an_original_that_was_cut_in_landing_is_refused(lab: Lab) -> None:
+    lab.tables["t"] = {"path": "*.csv", "on_refused": "warn"}
+    original = lab.put("a.csv", "n\n1\n2\n")
+    lab.extract()
+    original = lab.settings.landing_dir / lab.register("t")[0].original
+    original.write_bytes(original.read_bytes()[:-2])
+    result = lab.load()
+    assert result.rows == 0
+    assert "other bytes in landing" in result.refused[0].reason
+
+
 def test_a_held_warehouse_is_told_with_its_holder(lab: Lab) -> None:
     lab.tables["t"] = {"path": "*.csv"}
     lab.run()
