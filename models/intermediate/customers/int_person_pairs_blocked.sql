@@ -56,6 +56,24 @@ evidence as (
         'postal code and family name' as block,
         postal_key || '|' || left(family_name, 3) as evidence
     from persons
+    union all
+    select
+        customer_record_key,
+        'postal code and given name' as block,
+        postal_key || '|' || left(given_name, 3) as evidence
+    from persons
+    union all
+    select
+        customer_record_key,
+        'street and family name' as block,
+        street_key || '|' || left(family_name, 3) as evidence
+    from persons
+    union all
+    select
+        customer_record_key,
+        'street and given name' as block,
+        street_key || '|' || left(given_name, 3) as evidence
+    from persons
 ),
 
 counted as (

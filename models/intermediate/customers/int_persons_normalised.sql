@@ -54,7 +54,9 @@ normalised as (
         right(nullif(phone_digits, ''), {{ var("person_phone_digits") }})
             as phone_key,
         lower(replace(replace(postal_code, ' ', ''), '-', '')) as postal_key,
-        {{ fold_name("street") }} as street_key,
+        {{ fold_name("street") }}
+        || ' '
+        || {{ replace_matches("street", "[^0-9]") }} as street_key,
         cast(birth_date as string) as birth_key,
         first_seen_at
     from spelled_out

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import checks
 import pytest
-from conftest import BuiltProject
+from warehouses import BuiltProject
 
 
 @pytest.mark.parametrize("rule", checks.BY_MANIFEST, ids=lambda rule: rule.__name__)

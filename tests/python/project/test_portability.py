@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import portability
-from conftest import PROJECT, BuiltProject
+from warehouses import PROJECT, BuiltProject
 
 
 def test_models_use_what_the_engines_share(built_project: BuiltProject, tmp_path: Path) -> None:

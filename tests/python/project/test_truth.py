@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import ExampleWarehouse
+from warehouses import ExampleWarehouse
 
 MATCH_QUALITY = 0.98
 

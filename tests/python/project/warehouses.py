@@ -1,0 +1,167 @@
+"""Warehouses for the checks: the project over empty raw tables, and the worked example in full.
+
+project ─> dbt parse ─> empty raw tables ─> build, docs ─> `built_project` (manifest, catalog)
+anycompany serve ─> python -m ingestion ─> dbt build ─> `example_warehouse` (warehouse, truth)
+
+Both are made once for a test session, also under xdist: the first worker that needs one makes it
+behind a file lock in a folder that all workers share; the others find it finished. dbt runs in
+processes of its own, because it keeps one DuckDB handle per process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+PROJECT = Path(__file__).parents[3]
+EXAMPLE_SCALE = "0.02"
+
+
+@dataclass(frozen=True)
+class BuiltProject:
+    """The project built without data.
+
+    Attributes:
+        data_dir: its data folder, the artifacts in `target`.
+        manifest: dbt's manifest.
+        catalog: dbt's catalog of the built relations.
+    """
+
+    data_dir: Path
+    manifest: Mapping[str, Any]
+    catalog: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ExampleWarehouse:
+    """The worked example at a small scale, from its source systems to the marts.
+
+    Attributes:
+        data_dir: the run's data folder.
+        warehouse: the DuckDB file; open it read-only.
+        truth: folder of the generator's truth, one Parquet file per table.
+        build_log: what `dbt build` printed.
+    """
+
+    data_dir: Path
+    warehouse: Path
+    truth: Path
+    build_log: str
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Run a query over the warehouse; `truth('sales_daily')` names a table of the truth."""
+        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
+            connection.execute(
+                f"create temp macro truth(name) as table "
+                f"select * from read_parquet('{self.truth}/' || name || '.parquet')"
+            )
+            return connection.execute(query).fetchall()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Make the content of `folder` once, however many processes ask for it at the same time.
+
+    A failure is kept too, so that the others fail at once with its message.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done, failed = folder / "done", folder / "failed"
+    with _locked(folder / "lock"):
+        if not done.exists() and not failed.exists():
+            try:
+                make(folder)
+                done.touch()
+            except Exception as error:
+                failed.write_text(str(error))
+    if failed.exists():
+        pytest.fail(f"{failed}\n{failed.read_text()}", pytrace=False)
+    return folder
+
+
+def run(command: list[str], data_dir: Path, timeout_s: int = 600, **settings: str) -> str:
+    """Run one command of the project over its own data folder and return what it printed."""
+    environment = {**os.environ, **settings, "WELLSPRING_DATA": str(data_dir)}
+    outcome = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=timeout_s
+    )
+    if outcome.returncode != 0:
+        lines = (outcome.stdout + outcome.stderr).splitlines()
+        told = [line for line in lines if not re.search(r" (START|OK|PASS|SKIP) ", line)]
+        shown = "\n".join(told[-40:])
+        raise RuntimeError(f"{' '.join(command)} ended with {outcome.returncode}:\n{shown}")
+    return outcome.stdout
+
+
+def dbt(data_dir: Path, *commands: list[str]) -> str:
+    """Run dbt commands over one manifest, their artifacts kept inside the data folder."""
+    (data_dir / "warehouse").mkdir(parents=True, exist_ok=True)
+    common = ["--target-path", str(data_dir / "target"), "--log-path", str(data_dir / "logs")]
+    common += ["--no-use-colors"]
+    steps = json.dumps([[*command, *common] for command in (["parse"], *commands)])
+    return run([sys.executable, str(Path(__file__).with_name("run_dbt.py")), steps], data_dir)
+
+
+def make_empty_raw_tables(manifest: Mapping[str, Any], warehouse: Path) -> None:
+    """Create every declared source table without rows, with the loader's columns."""
+    warehouse.parent.mkdir(parents=True, exist_ok=True)
+    loaded = {
+        "_file": "varchar",
+        "_row": "bigint",
+        "_load_id": "varchar",
+        "_extracted_at": "timestamp",
+        "_deleted": "boolean",
+    }
+    with duckdb.connect(str(warehouse)) as connection:
+        for source in manifest["sources"].values():
+            columns = {
+                column["name"]: column.get("data_type") or "varchar"
+                for column in source["columns"].values()
+            }
+            if (source["config"].get("meta") or source["meta"]).get("ingest"):
+                columns |= loaded
+            listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+            connection.execute(f'create schema if not exists "{source["schema"]}"')
+            connection.execute(
+                f'create table "{source["schema"]}"."{source["identifier"]}" ({listed})'
+            )
+
+
+def build_empty(folder: Path) -> None:
+    """Build the project and its docs over empty raw tables in `folder`."""
+    dbt(folder)
+    manifest = json.loads((folder / "target" / "manifest.json").read_text())
+    make_empty_raw_tables(manifest, folder / "warehouse" / "wellspring.duckdb")
+    build = ["build", "--exclude-resource-type", "unit_test", "test"]
+    dbt(folder, build, ["docs", "generate", "--no-compile"])
+
+
+def run_example(folder: Path, scale: str = EXAMPLE_SCALE, *options: str) -> str:
+    """Generate, extract, load and build the worked example; returns what dbt printed."""
+    serve = [sys.executable, "-m", "anycompany", "serve", "--scale", scale, *options]
+    ingest = [sys.executable, "-m", "ingestion"]
+    run(ingest, folder, WELLSPRING__COMPANION__COMMAND=shlex.join(serve))
+    return dbt(folder, ["build", "--exclude-resource-type", "unit_test"])
+
+
+def make_example(folder: Path) -> None:
+    """Run the worked example in `folder` at its usual scale."""
+    (folder / "build.log").write_text(run_example(folder))
