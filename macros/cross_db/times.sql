@@ -4,7 +4,8 @@
 
 
 {% macro default__utc_timestamp(column) -%}
-    cast(try_cast({{ column }} as timestamp with time zone) at time zone 'UTC' as timestamp)
+    {#- by microseconds: at time zone would ask the calendar of zones for each row -#}
+    make_timestamp(epoch_us(try_cast({{ column }} as timestamp with time zone)))
 {%- endmacro %}
 
 
@@ -22,7 +23,7 @@
     {#- an unknown zone would be an error that try() does not catch -#}
     case
         when {{ time_zone }} in (select name from pg_timezone_names())
-            then ({{ column }} at time zone {{ time_zone }}) at time zone 'UTC'
+            then make_timestamp(epoch_us({{ column }} at time zone {{ time_zone }}))
     end
 {%- endmacro %}
 

@@ -56,24 +56,49 @@ repeated_keys as (
 
 ),
 
-versions as {{ inlined() }} (
+-- the rows that may not be staged; the others need no further thought
+doubtful as (
+
+    select
+        {{ set_aside_columns(plan) }},
+        {%- for column in plan.version_order if column not in plan.key %}
+        {{ column }} as _order_{{ loop.index }},
+        {%- endfor %}
+        _deleted,
+        _filter,
+        _reasons,
+        case
+            when _reasons is not null then cast(to_json(_record) as string)
+        end as _raw_record,
+        repeated_keys._key_1 is not null as _is_repeated
+    from reasoned
+    left join repeated_keys
+        on
+            {%- for column in plan.key %}
+            {{ "and " if not loop.first }}reasoned.{{ column }} = repeated_keys._key_{{ loop.index }}
+            {%- endfor %}
+    where
+        _reasons is not null
+        or _filter is not null
+        or repeated_keys._key_1 is not null
+
+),
+
+versions as (
 
     select
         {{ set_aside_columns(plan) }},
         row_number() over newest_first as _version,
         first_value(_deleted) over newest_first as _is_gone
-    from reasoned
-    inner join repeated_keys
-        on
-            {%- for column in plan.key %}
-            {{ "and " if not loop.first }}reasoned.{{ column }} = repeated_keys._key_{{ loop.index }}
-            {%- endfor %}
-    where _reasons is null
+    from doubtful
+    where
+        _reasons is null
+        and _is_repeated
     window newest_first as (
         partition by {{ plan.key | join(", ") }}
         order by
-            {%- for column in plan.version_order %}
-            {{ column }} desc nulls last,
+            {%- for column in plan.version_order if column not in plan.key %}
+            _order_{{ loop.index }} desc nulls last,
             {%- endfor %}
             _load_id desc,
             _file desc,
@@ -104,8 +129,8 @@ quarantined as (
         cast(null as string) as _name,
         false as _is_absent_key,
         _reasons,
-        cast(to_json(_record) as string) as _raw_record
-    from reasoned
+        _raw_record
+    from doubtful
     where _reasons is not null
 
 ),
@@ -119,7 +144,7 @@ filtered as (
         true as _is_absent_key,
         cast(null as string) as _reasons,
         cast(null as string) as _raw_record
-    from reasoned
+    from doubtful
     where
         _filter is not null
         and _reasons is null
@@ -128,8 +153,8 @@ filtered as (
             select 1
             from superseded
             where
-                superseded._file = reasoned._file
-                and superseded._row = reasoned._row
+                superseded._file = doubtful._file
+                and superseded._row = doubtful._row
         )
 
 )
