@@ -288,8 +288,10 @@ def _since(
         return None
     if ingest.window and isinstance(value, date):
         value = value - ingest.window
-    if isinstance(value, datetime) and value.tzinfo and column.type == "varchar":
-        value = value.replace(tzinfo=None)
+    if isinstance(value, datetime) and column.type == "varchar":
+        # As a text it is compared as a text: "T" between date and time is not " ".
+        form = "T" if "T" in delta.highest_text(names[column.name]) else " "
+        value = value.replace(tzinfo=None).isoformat(form)
     return Since(column, value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,9 @@ def _link(name: str, version: str, place: Path) -> bool:
     link = place / binary.name
     if link.is_symlink() and link.readlink() == binary:
         return True
-    # Several processes may link at once: rename is atomic, the last one wins with the same target.
-    temporary = place / f".{binary.name}.{os.getpid()}"
+    # Several processes and threads may link at once: rename is atomic, the last one wins with the
+    # same target.
+    temporary = place / f".{binary.name}.{os.getpid()}.{threading.get_ident()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(binary)
     temporary.rename(link)

@@ -36,7 +36,7 @@ from ingestion.errors import (
     first_line,
     our_error,
 )
-from ingestion.progress import OnProgress, Reporter, counted
+from ingestion.progress import Interrupted, OnProgress, Reporter, counted, interruption
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -138,8 +138,14 @@ def extract(
     def work(declaration: SourceDeclaration) -> SourceResult:
         return _SourceRun(declaration, settings, full_refresh, on_progress).run()
 
+    interruption.clear()
     with ThreadPoolExecutor(settings.extract.parallel_sources, "extract") as pool:
-        return list(pool.map(work, declarations))
+        try:
+            return list(pool.map(work, declarations))
+        except BaseException:
+            interruption.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 class _SourceRun:
@@ -208,6 +214,7 @@ class _SourceRun:
             self._read(folder)
         finally:
             # Tables that were read land even if reading others, or the connection, broke later.
+            interruption.check()
             if self._parcels:
                 order = list(self._results)
                 self._parcels.sort(
@@ -253,6 +260,7 @@ class _SourceRun:
         self, folder: Path
     ) -> Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], None]:
         def on_table(table: TableDeclaration, read: Callable[[Delta, Path], Reading]) -> None:
+            interruption.check()
             place = folder / table.name
             place.mkdir()
             with self._table(table.name) as result:

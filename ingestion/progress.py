@@ -1,6 +1,7 @@
 """What a step tells while it works, and how it tells it from many threads.
 
 step -> `ProgressEvent` -> `Reporter` (one lock) -> the caller's function
+Ctrl-C -> `interruption` -> every reading thread stops at its next batch, page or table
 
 Left out: how an event is shown; the command line draws it, a log writes it, a test collects it.
 """
@@ -55,6 +56,35 @@ def span(time: timedelta) -> str:
     return counted(seconds, "second")
 
 
+class Interrupted(Exception):
+    """The user ended the run while a thread was still reading."""
+
+
+class Interruption:
+    """Tells the threads that read sources to stop; one a process, as Ctrl-C is for the process."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def clear(self) -> None:
+        """Begins anew."""
+        self._event.clear()
+
+    def set(self) -> None:
+        """Ends the work of all threads at their next `check`."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Call it between batches, pages and tables.
+
+        Raises:
+            Interrupted: The run has been interrupted.
+        """
+        if self._event.is_set():
+            raise Interrupted("interrupted")
+
+
+interruption = Interruption()
 OnProgress = Callable[[ProgressEvent], None]
 
 

@@ -31,7 +31,7 @@ from ingestion.errors import (
     first_line,
 )
 from ingestion.landing import column_mapping
-from ingestion.progress import counted
+from ingestion.progress import Interrupted, counted, interruption
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def _read_table(
     folder: Path,
     full_refresh: bool,
 ) -> Reading:
-    ingest = table.ingest
-    where = {"source": declaration.name, "table": table.name}
+    ingest, where = table.ingest, {"source": declaration.name, "table": table.name}
     mapping = column_mapping([*ingest.primary_key], **where)
     cursor = (
         next(iter(column_mapping([ingest.cursor], **where).values())) if ingest.cursor else None
@@ -86,9 +85,10 @@ def _read_table(
     writer = _Spooler(folder, where)
     try:
         for item in _items(resource, ingest.cursor, start):
+            interruption.check()
             writer.add(item)
         writer.close()
-    except IngestionError:
+    except (IngestionError, Interrupted):
         raise
     except Exception as error:
         raise SourceFailed(

@@ -42,7 +42,7 @@ from ingestion.errors import (
     first_line,
 )
 from ingestion.landing import column_mapping
-from ingestion.progress import counted
+from ingestion.progress import counted, interruption
 from ingestion.redaction import redact
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class _TableReader:
                 data_selector=ingest.rest.records or "$",
                 hooks={"response": [self._received]},
             ):
+                interruption.check()
                 spooler.add(self._records(page, pages.read))
         spooler.close()
         key = [mapping[name] for name in ingest.primary_key]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ingestion.connections import Connection
+from ingestion.progress import interruption
 
 BATCH = 20_480
 CONNECT_SECONDS = 10
@@ -268,4 +269,5 @@ class TextWriter:
 def batches(fetch: Callable[[int], Sequence[Any]]) -> Iterator[Sequence[Any]]:
     """Batches of rows from a cursor's `fetchmany`, until there are no more."""
     while rows := fetch(BATCH):
+        interruption.check()
         yield rows

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.connections import Connection
 from ingestion.databases.base import (
+    BATCH,
     CONNECT_SECONDS,
     DATE_TEXT,
     HEX_TEXT,
@@ -34,6 +35,7 @@ from ingestion.databases.base import (
     Session,
     decimal_text,
 )
+from ingestion.progress import interruption
 
 if TYPE_CHECKING:
     import psycopg
@@ -237,9 +239,11 @@ class PostgresSession(Session):
         longest = 0
         with self._connection.cursor() as cursor, path.open("wb", buffering=1 << 20) as file:
             with cursor.copy(_copy(relation, columns, condition)) as copy:
-                for block in copy:
+                for number, block in enumerate(copy):
                     file.write(block)
                     longest = max(longest, len(block))
+                    if number % BATCH == 0:
+                        interruption.check()
             rows = max(cursor.rowcount, 0)
         return Raw(path, "csv", [column.name for column in columns], rows, longest)
 

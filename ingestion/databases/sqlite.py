@@ -44,6 +44,10 @@ _PRECISION = re.compile(r"\((\d+)\s*(?:,\s*(\d+)\s*)?\)")
 _DOUBLE_TEXT = r"-?\d{1,15}|-?\d+\.\d+|-?\d(\.\d+)?e[+-]?\d+|-?inf|nan"
 
 
+class _NoFile(Exception):
+    """The connection names a file that is not there."""
+
+
 class SQLite(Database):
     """An SQLite file."""
 
@@ -61,7 +65,7 @@ class SQLite(Database):
     def consistent_view(self) -> Iterator[None]:
         """Opens the file and one read transaction."""
         if not self.path.is_file():
-            raise FileNotFoundError(f"there is no file {self.path.absolute()}")
+            raise _NoFile(f"there is no file {self.path.absolute()}")
         address = f"file:{quote(str(self.path.absolute()))}?mode=ro"
         self._only = sqlite3.connect(
             address, uri=True, timeout=30, isolation_level=None, check_same_thread=False
@@ -84,7 +88,7 @@ class SQLite(Database):
     def explain(self, error: BaseException) -> Fault | None:
         """See `Database.explain`."""
         name = self.connection.name
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, _NoFile):
             hint = f"Check the path in connections.{name}.url (sqlite:///relative or sqlite:////absolute)."
             return Fault("unreachable", str(error), hint)
         if not isinstance(error, sqlite3.Error):

@@ -1,8 +1,9 @@
 """Servers for the tests of the MySQL path.
 
-`mariadb` is a real MariaDB, used where `mariadbd` is installed. `protocol` is mysql-mimic, which speaks the
-real protocol and hands each statement, translated by sqlglot, to DuckDB: it proves connecting, logging
-in, streaming, decoding and the statements' meaning, not MySQL's own types. Those need `mariadb`.
+`mariadb` is a real MariaDB, used where `mariadbd` is installed. `protocol` is mysql-mimic, which
+speaks the real protocol and hands each statement, translated by sqlglot, to DuckDB: it proves
+connecting, logging in, streaming, decoding and what the statements mean, not MySQL's own types.
+Those need `mariadb`.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def mariadb(folder: Path) -> Iterator[Server]:
                 server.execute(
                     f"create user '{USER}'@'127.0.0.1' identified by '{PASSWORD}'; "
                     f"create user '{USER}'@'localhost' identified by '{PASSWORD}'; "
-                    f"grant all on *.* to '{USER}'@'127.0.0.1'; grant all on *.* to '{USER}'@'localhost'"
+                    f"grant all on *.* to '{USER}'@'127.0.0.1'; grant all on *.* to "
+                    f"'{USER}'@'localhost'"
                 )
                 break
             except pymysql.OperationalError:

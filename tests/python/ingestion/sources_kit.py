@@ -1,4 +1,4 @@
-"""What the tests of extraction share: declarations in a line, one run, landed rows as Python values."""
+"""What the tests of extraction share: declarations in a line, one run, landed rows."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def landed(settings: Settings, table: str, source: str = "src") -> list[dict[str
         connection.execute("set TimeZone = 'UTC'")
         return (
             connection.execute(
-                "select * from read_parquet(?, union_by_name = true) order by filename, file_row_number",
+                "select * from read_parquet(?, union_by_name = true) order by filename, "
+                "file_row_number",
                 [files],
             )
             .to_arrow_table()

@@ -54,7 +54,8 @@ def settings(tmp_path: Path) -> Settings:
 
 def make_orders(server: Server, rows: int = 30) -> None:
     server.execute(
-        "create table orders (id int primary key, name varchar(40), price decimal(10, 2), updated_at datetime)"
+        "create table orders (id int primary key, name varchar(40), price decimal(10, 2), "
+        "updated_at datetime)"
     )
     values = [f"({n}, 'order {n}', {n}.5, '2026-01-{n:02d} 10:00:00')" for n in range(1, rows + 1)]
     server.execute(f"insert into orders values {', '.join(values)}")
@@ -115,7 +116,8 @@ def test_a_key_of_several_columns(server: Server, settings: Settings) -> None:
         "primary key (code, day, at))"
     )
     server.execute(
-        "insert into parts values ('a', '2026-01-01', '2026-01-01 01:02:03', '2026-01-01 00:00:00'), "
+        "insert into parts values ('a', '2026-01-01', '2026-01-01 01:02:03', '2026-01-01 "
+        "00:00:00'), "
         "('b', '2026-01-01', '2026-01-01 01:02:03', '2026-03-01 00:00:00')"
     )
     source = declared("database", {"parts": {**KEYED, "primary_key": ["code", "day", "at"]}})
@@ -168,10 +170,12 @@ def test_types_are_landed_as_the_server_has_them(server: Server, settings: Setti
         """
         drop table if exists kinds;
         create table kinds (
-            id bigint unsigned primary key, tiny tinyint, small smallint unsigned, whole int unsigned,
+            id bigint unsigned primary key, tiny tinyint, small smallint unsigned,
+            whole int unsigned,
             amount decimal(12, 2), wide decimal(65, 30), single float, twice double, bits bit(64),
             word varchar(40), bytes varbinary(9), mood enum('glad', 'sad'), doc json, day date,
-            instant timestamp(6) null, local datetime(3), span time(6), zero datetime, `per%cent` int
+            instant timestamp(6) null, local datetime(3), span time(6), zero datetime,
+            `per%cent` int
         );
         insert into kinds values (
             18446744073709551615, -128, 65535, 4294967295, -12.30,

@@ -52,7 +52,8 @@ def settings(tmp_path: Path) -> Settings:
 def make_orders(db: psycopg.Connection[Any], rows: int = 5) -> None:
     db.execute("create table orders (id bigint primary key, name text, updated_at timestamptz)")
     db.execute(
-        "insert into orders select n, 'order ' || n, timestamptz '2026-01-01' + n * interval '1 hour' "
+        "insert into orders select n, 'order ' || n, timestamptz '2026-01-01' + n * "
+        "interval '1 hour' "
         f"from generate_series(1, {rows}) as n"
     )
 
@@ -116,7 +117,8 @@ def test_sweep_lands_deletions_returns_and_rows_older_than_the_window(
     source = declared("database", {"orders": {**KEYED, "deletes": "sweep"}})
     run(source, settings)
     db.execute(
-        "create table kept as select * from orders where id = 2; delete from orders where id in (2, 3)"
+        "create table kept as select * from orders where id = 2; delete from orders where "
+        "id in (2, 3)"
     )
     result = run(source, settings)
     assert (rows_of(result), result.tables[0].deleted) == ({"orders": 2}, 2)
@@ -127,7 +129,8 @@ def test_sweep_lands_deletions_returns_and_rows_older_than_the_window(
     ]
     assert run(source, settings).status == "nothing_new"
     db.execute(
-        "insert into orders select * from kept; insert into orders values (1000, 'old', '2020-01-01')"
+        "insert into orders select * from kept; insert into orders values (1000, 'old', "
+        "'2020-01-01')"
     )
     assert rows_of(run(source, settings)) == {"orders": 2}
     back = landed(settings, "orders")[62:]
@@ -143,14 +146,16 @@ def test_sweep_by_a_key_of_several_columns_and_kinds(
         "primary key (day, code, at, n))"
     )
     db.execute(
-        "insert into lines select date '2026-01-01', 'c' || n, '2026-01-01 10:00:00.123456+02', n / 8.0, "
+        "insert into lines select date '2026-01-01', 'c' || n, '2026-01-01 "
+        "10:00:00.123456+02', n / 8.0, "
         "timestamptz '2026-01-01' + n * interval '1 hour' from generate_series(1, 30) as n"
     )
     key = {"primary_key": ["day", "code", "at", "n"], "cursor": "u", "deletes": "sweep"}
     source = declared("database", {"lines": key})
     run(source, settings)
     db.execute(
-        "create table kept as select * from lines where code = 'c1'; delete from lines where code = 'c1'"
+        "create table kept as select * from lines where code = 'c1'; delete from lines "
+        "where code = 'c1'"
     )
     assert rows_of(run(source, settings)) == {"lines": 1}
     db.execute("insert into lines select * from kept")
@@ -188,9 +193,12 @@ def test_types_are_landed_as_the_database_has_them(
         """
         create table kinds (
             id int primary key, small smallint, big bigint, amount cents, exact numeric(38, 10),
-            unbounded numeric, wide numeric(60, 20), single real, double double precision, flag boolean,
-            day date, at time, local timestamp, instant timestamptz, span interval, tag uuid, feeling mood,
-            fixed char(4), doc jsonb, raw json, list int[], words text[], bytes bytea, net inet, "Odd Name" text
+            unbounded numeric, wide numeric(60, 20), single real, double double precision,
+            flag boolean,
+            day date, at time, local timestamp, instant timestamptz, span interval, tag uuid,
+            feeling mood,
+            fixed char(4), doc jsonb, raw json, list int[], words text[], bytes bytea,
+            net inet, "Odd Name" text
         )
         """
     )
@@ -198,11 +206,15 @@ def test_types_are_landed_as_the_database_has_them(
         """
         insert into kinds values
         (1, -32768, 9223372036854775807, 12.30, 1234567890123456789012345678.0123456789,
-         123456789012345678901234567890123456789012345.5, 1.5, 0.1, 0.1, true, '2026-02-28', '23:59:59.000001',
+         123456789012345678901234567890123456789012345.5, 1.5, 0.1, 0.1, true, '2026-02-28',
+         '23:59:59.000001',
          '2026-02-28 01:02:03.000004', '2026-02-28 01:02:03.000004+05:30', '1 year 2 days 03:04:05',
-         'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'sad', 'ab', '{"b": 1.10, "a": [1, null]}', '{"k":  1}',
-         '{1,NULL,3}', '{"a,b","c\\"d"}', '\\x00ff5c', '10.0.0.1/8', E'comma, "quote"\\nline\\\\ é 😀'),
-        (2, null, null, null, null, null, null, 'NaN', '-Infinity', null, null, null, null, null, null, null,
+         'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'sad', 'ab', '{"b": 1.10, "a": [1, '
+         'null]}', '{"k":  1}',
+         '{1,NULL,3}', '{"a,b","c\\"d"}', '\\x00ff5c', '10.0.0.1/8', E'comma,
+         "quote"\\nline\\\\ é 😀'),
+        (2, null, null, null, null, null, null, 'NaN', '-Infinity', null, null, null, null,
+        null, null, null,
          null, null, null, null, null, null, '', null, '')
         """
     )
@@ -309,7 +321,8 @@ def test_all_tables_are_read_as_of_one_moment(
     db: psycopg.Connection[Any], settings: Settings, server: Any
 ) -> None:
     db.execute(
-        "create table a (n int); create table b (n int); insert into a select generate_series(1, 200000)"
+        "create table a (n int); create table b (n int); insert into a select "
+        "generate_series(1, 200000)"
     )
     stop = threading.Event()
 
@@ -412,7 +425,8 @@ def test_a_connection_lost_while_reading_lands_nothing(
     make_orders(db)
     # The server itself ends the connection when the reader meets the last row.
     db.execute(
-        "create function cut(id bigint) returns bigint language sql as $$ select case when id < 5 then id "
+        "create function cut(id bigint) returns bigint language sql as $$ select case "
+        "when id < 5 then id "
         "else (select 1 from pg_terminate_backend(pg_backend_pid())) end $$"
     )
     db.execute("create view broken as select cut(id) as id, name from orders")
@@ -435,10 +449,12 @@ def test_long_values_and_many_rows_arrive_whole(
     db: psycopg.Connection[Any], settings: Settings
 ) -> None:
     db.execute(
-        "create table docs as select n as id, repeat(E'x\"\\n,', 1000000) as body from generate_series(1, 3) n"
+        "create table docs as select n as id, repeat(E'x\"\\n,', 1000000) as body from "
+        "generate_series(1, 3) n"
     )
     db.execute(
-        "create table many as select n as id, null::text as nothing from generate_series(1, 130000) n"
+        "create table many as select n as id, null::text as nothing from "
+        "generate_series(1, 130000) n"
     )
     assert rows_of(run(declared("database", {"docs": {}, "many": {}}), settings)) == {
         "docs": 3,

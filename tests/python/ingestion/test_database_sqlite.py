@@ -35,12 +35,15 @@ def test_declared_types_are_kept_where_every_value_fits(
     db: sqlite3.Connection, settings: Settings
 ) -> None:
     db.execute(
-        "create table kinds (Id integer primary key, price numeric(10, 2), share real, made datetime, "
+        "create table kinds (Id integer primary key, price numeric(10, 2), share real, "
+        "made datetime, "
         "day date, active boolean, photo blob, name nvarchar(40), anything)"
     )
     db.execute(
-        "insert into kinds values (1, 0.99, 0.1, '2026-01-02 03:04:05.5', '2026-01-02', 1, x'00ff', 'é', 5), "
-        "(2, 12, 3, '2026-01-02T03:04', null, 0, null, '', 'text'), (3, null, 1e300, null, null, null, null, "
+        "insert into kinds values (1, 0.99, 0.1, '2026-01-02 03:04:05.5', '2026-01-02', "
+        "1, x'00ff', 'é', 5), "
+        "(2, 12, 3, '2026-01-02T03:04', null, 0, null, '', 'text'), (3, null, 1e300, "
+        "null, null, null, null, "
         "null, null)"
     )
     assert rows_of(run(declared("database", {"kinds": {}}), settings)) == {"kinds": 3}

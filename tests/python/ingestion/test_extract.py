@@ -276,3 +276,40 @@ def test_an_error_of_ours_keeps_its_place(settings: Settings) -> None:
     assert isinstance(error, IngestionError)
     assert "CONNECTIONS__NOWHERE__URL" in str(error)
     assert str(error).startswith("source nowhere")
+
+
+def test_an_interruption_stops_reading_soon_and_lands_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings.project_dir / "endless.py").write_text(
+        dedent(
+            """
+            import time
+            def source():
+                while True:
+                    time.sleep(0.01)
+                    yield {"id": 1}
+            """
+        )
+    )
+    code = dedent(
+        f"""
+        import sys
+        sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
+        from pathlib import Path
+        from sources_kit import *
+        source = declared("python", {{"things": {{}}}}, callable="endless:source")
+        tell = lambda event: print(event.state, flush=True)
+        run(source, settings_in(Path({str(settings.project_dir)!r})), on_progress=tell)
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["started\n", "started\n"]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in errors
+    assert landed(settings, "things") == []
+    assert not any(settings.spool_dir.rglob("*.parquet"))

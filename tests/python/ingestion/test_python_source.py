@@ -65,7 +65,8 @@ def test_batches_that_disagree_fall_back_to_text(write: Any, settings: Settings)
         """
         def source():
             yield [{"id": 1, "v": 5, "w": 1, "x": True}]
-            yield [{"id": 2, "v": "five", "w": 1.5, "x": "no"}, {"id": 3, "v": {"k": 1}, "more": "m"}]
+            yield [{"id": 2, "v": "five", "w": 1.5, "x": "no"}, {"id": 3, "v": {"k": 1},
+            "more": "m"}]
             yield [{"id": 4, "v": 2**80}]
         """,
         {"things": {"primary_key": ["id"]}},
@@ -123,7 +124,8 @@ def test_the_declared_cursor_starts_the_resource_where_landing_ends(
         """
         import dlt, pathlib
         @dlt.resource(name="things")
-        def source(log, at=dlt.sources.incremental("at", initial_value="2026-01-01T00:00:00+00:00")):
+        def source(log, at=dlt.sources.incremental("at",
+        initial_value="2026-01-01T00:00:00+00:00")):
             with pathlib.Path(log).open("a") as out:
                 out.write(str(at.last_value) + "\\n")
             for day in range(1, 6):

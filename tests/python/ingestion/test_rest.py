@@ -118,8 +118,10 @@ def paged(records: list[dict[str, Any]], size: int, more: Callable[[int], dict[s
 
 def test_every_field_is_text_as_it_was_sent(api: Api, settings: Settings) -> None:
     body = (
-        '[{"id": 1, "price": 1.10, "big": 12345678901234567890123, "exp": 1e3, "yes": true, "no": false,'
-        ' "none": null, "text": "é\\n", "Tags": ["a", 1.50, {"k": null}], "via": {"n": 0.10}, "empty": ""},'
+        '[{"id": 1, "price": 1.10, "big": 12345678901234567890123, "exp": 1e3, "yes": '
+        'true, "no": false,'
+        ' "none": null, "text": "é\\n", "Tags": ["a", 1.50, {"k": null}], "via": {"n": '
+        '0.10}, "empty": ""},'
         ' {"id": 2, "later": "x"}]'
     )
     api.routes["/things"] = lambda *_: (200, {}, body.encode())
