@@ -106,7 +106,11 @@ def run(
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Do all steps: extract, load, build, audit, publish, docs."""
+    """Do all steps: extract, load, build, audit, publish, docs.
+
+    Where neither the code nor any row has changed since the last audit, nothing is built again;
+    `--full-refresh` does it all the same.
+    """
     _steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet)
 
 
@@ -209,7 +213,15 @@ def _steps(
     from runner.summary import print_summary
 
     with reporting(_log_format(log_format), quiet) as reporter:
-        result = execute(settings, steps, selection, full_refresh, reporter, _command_line())
+        result = execute(
+            settings,
+            steps,
+            selection,
+            full_refresh,
+            reporter,
+            _command_line(),
+            lazy=tuple(steps) == RUN_STEPS,
+        )
     print_summary(result, as_json=log_format is Format.json)
     raise typer.Exit(result.exit_code)
 
@@ -239,7 +251,7 @@ def _show_plan(
 
     settings = load_settings()
     history = History(Path(":memory:"))
-    planned = Run(settings, selection, full_refresh, "dry-run", history, Reporter())
+    planned = Run(settings, selection, full_refresh, False, "dry-run", history, Reporter())
     plan = plan_fields(planned, steps)
     if as_json:
         _print_json(plan)

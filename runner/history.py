@@ -25,7 +25,7 @@ from ingestion.errors import IngestionError
 from ingestion.settings import Settings
 from runner.lock import user_name
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 create table if not exists runs (
     run_id text primary key,
@@ -73,6 +73,7 @@ create table if not exists audits (
     audited_at text not null,
     passed integer not null,
     models text not null,
+    code_hash text,
     primary key (fingerprint, run_id)
 );
 create table if not exists published_versions (
@@ -200,9 +201,12 @@ class History:
                 self.path, timeout=30, isolation_level=None, check_same_thread=False
             )
             self._connection.row_factory = sqlite3.Row
-            if self._connection.execute("pragma user_version").fetchone()[0] < _VERSION:
+            version = self._connection.execute("pragma user_version").fetchone()[0]
+            if version < _VERSION:
                 self._connection.execute("pragma journal_mode = wal")
                 self._connection.executescript(_SCHEMA)
+                if version == 1:
+                    self._connection.execute("alter table audits add column code_hash text")
                 self._connection.execute(f"pragma user_version = {_VERSION}")
             self._connection.execute("pragma synchronous = normal")
 
@@ -286,7 +290,14 @@ class History:
 
     # -- audits --------------------------------------------------------------------------------
 
-    def add_audit(self, fingerprint: str, run_id: str, passed: bool, models: Iterable[str]) -> None:
+    def add_audit(
+        self,
+        fingerprint: str,
+        run_id: str,
+        passed: bool,
+        models: Iterable[str],
+        code_hash: str | None = None,
+    ) -> None:
         """Notes what an audit found about the warehouse as it is now.
 
         Args:
@@ -294,11 +305,26 @@ class History:
             run_id: The run that audited it.
             passed: Whether every test of error severity passed.
             models: Unique ids of the models that the audit covered.
+            code_hash: Names the code that built and tested it; None if it covered a selection, or
+                if building again could give something else.
         """
         self._write(
-            "insert or replace into audits values (?, ?, ?, ?, ?)",
-            (fingerprint, run_id, now(), int(passed), json.dumps(sorted(models))),
+            "insert or replace into audits values (?, ?, ?, ?, ?, ?)",
+            (fingerprint, run_id, now(), int(passed), json.dumps(sorted(models)), code_hash),
         )
+
+    def settled_by(self, fingerprint: str, code_hash: str) -> str | None:
+        """The run that audited this very content, built by this very code, with success.
+
+        Only the last audit of the content counts.
+        """
+        found = self.rows(
+            "select run_id, passed, code_hash from audits where fingerprint = ? "
+            "order by rowid desc limit 1",
+            (fingerprint,),
+        )
+        settled = found and found[0]["passed"] and found[0]["code_hash"] == code_hash
+        return str(found[0]["run_id"]) if settled else None
 
     def audited_models(self, fingerprint: str) -> set[str] | None:
         """Models that passed the last audit of this very content; None if it was never audited.

@@ -90,6 +90,8 @@ def execute(
     full_refresh: bool,
     reporter: Reporter,
     command: str,
+    *,
+    lazy: bool = False,
 ) -> RunResult:
     """Does steps in order, under the lock, noted in the history.
 
@@ -100,6 +102,7 @@ def execute(
         full_refresh: Whether to extract and build everything anew.
         reporter: Who tells people.
         command: The command line, for the history and for whoever meets the lock.
+        lazy: Whether to build and test only if code or rows have changed since it was done last.
 
     Raises:
         LockHeld: Another run is under way.
@@ -113,7 +116,7 @@ def execute(
         run_log(settings, run_id),
     ):
         history.start_run(run_id, command, str(selection), origin(settings))
-        run = Run(settings, selection, full_refresh, run_id, history, reporter)
+        run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
         reporter.begin(run_id, list(steps))
         try:
             result = _do_steps(run, [STEPS[name] for name in steps])

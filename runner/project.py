@@ -7,15 +7,31 @@ Plain look-ups over the manifest that `transform.Dbt` keeps. Left out: anything 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
 _PUBLISHED_FOLDER = "marts"
+# What makes a model give something else although code and rows are the same.
+_VOLATILE = re.compile(
+    r"\b(current_date|current_time|current_timestamp|current_localtimestamp|get_current_timestamp"
+    r"|getdate|now\s*\(|today\s*\(|transaction_timestamp|run_started_at|invocation_id"
+    r"|random\s*\(|uuid\s*\(|gen_random_uuid|nextval|env_var)",
+    re.IGNORECASE,
+)
+# What dbt notes about a parse or a compilation, not about the code.
+_NOTED = {
+    *("created_at", "build_path", "compiled", "compiled_code", "compiled_path", "extra_ctes"),
+    *("extra_ctes_injected", "_pre_injected_sql", "relation_name", "deferred"),
+}
 
 
 @dataclass(frozen=True)
@@ -110,3 +126,38 @@ def _parents(manifest: Manifest, key: str) -> list[str]:
     node = manifest.nodes[key]
     depends_on = getattr(node, "depends_on", None)
     return list(getattr(depends_on, "nodes", ()))
+
+
+def code_hash(manifest: Mapping[str, Any], project_dir: Path) -> str | None:
+    """A name for all code that a build and its tests come of.
+
+    Args:
+        manifest: dbt's manifest as a dictionary, as it is before anything is compiled.
+        project_dir: The project's root; its settings (`vars` among them) are in no manifest.
+
+    Returns:
+        The name; None if the same code can give different results: it asks for the time, chance or
+        the environment, or a seed is so large that dbt does not know its content.
+    """
+    import dbt.version
+    import duckdb
+
+    own = manifest["metadata"]["project_name"]
+    nodes, macros = manifest["nodes"], manifest["macros"]
+    written = [node.get("raw_code") or "" for node in nodes.values()]
+    written += [m["macro_sql"] for m in macros.values() if m["package_name"] == own]
+    large = any((node.get("checksum") or {}).get("name") == "path" for node in nodes.values())
+    if large or any(_VOLATILE.search(text) for text in written):
+        return None
+    parts = [
+        {key: _lasting(node) for key, node in nodes.items()},
+        {key: _lasting(source) for key, source in manifest["sources"].items()},
+        {key: macro["macro_sql"] for key, macro in macros.items()},
+        (project_dir / "dbt_project.yml").read_text(encoding="utf-8"),
+        [dbt.version.__version__, duckdb.__version__],
+    ]
+    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _lasting(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in _NOTED}

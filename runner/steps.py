@@ -21,7 +21,7 @@ from runner.beside import Companion
 from runner.errors import AuditFailed, BuildFailed, SourceStale
 from runner.fingerprint import fingerprint
 from runner.history import History, Item
-from runner.project import published_relations, source_names, sources_above
+from runner.project import code_hash, published_relations, source_names, sources_above
 from runner.publish import Published, publish
 from runner.report import Reporter, count
 from runner.site import build_docs, docs_folder
@@ -85,6 +85,7 @@ class Run:
         settings: The project's settings.
         selection: What to work on.
         full_refresh: Whether to extract and build everything anew.
+        lazy: Whether to build and test only if code or rows have changed since it was done last.
         run_id: Its name.
         history: Where results are noted.
         reporter: Who tells people.
@@ -96,6 +97,7 @@ class Run:
     settings: Settings
     selection: Selection
     full_refresh: bool
+    lazy: bool
     run_id: str
     history: History
     reporter: Reporter
@@ -124,6 +126,23 @@ class Run:
 
         manifest, wanted = self._selected_sources
         return load_declarations(manifest, None if self.selection.everything else wanted)
+
+    @cached_property
+    def code(self) -> str | None:
+        """Names the code of the project; None if it does not decide the result by itself."""
+        manifest = self._selected_sources[0]
+        return code_hash(manifest, self.settings.project_dir)
+
+    @cached_property
+    def settled_by(self) -> str | None:
+        """The run that built and tested this warehouse as it is with the code as it is.
+
+        None if there is none, or if the work is to be done anyway.
+        """
+        if not self.lazy or self.full_refresh or not self.selection.everything:
+            return None
+        stamp = fingerprint(self.settings.warehouse_path)
+        return self.history.settled_by(stamp, self.code) if stamp and self.code else None
 
     @cached_property
     def model_ids(self) -> set[str]:
@@ -279,10 +298,14 @@ def _totals(run: Run) -> list[Item]:
 
 def build_step(run: Run) -> StepResult:
     """Builds seeds and models."""
+    if run.settled_by is not None:
+        text = f"same code and same rows as in run {run.settled_by}"
+        return StepResult("nothing_new", text, tuple(_outcomes(run)))
     results = run.dbt.build(run.selection, run.full_refresh)
     if not results:
         return StepResult("skipped", "the selection holds nothing to build")
-    items = [*_node_items(results), *_outcomes(run, results)]
+    accounted = any(r.name == _OUTCOMES_MODEL and r.status == "ok" for r in results)
+    items = [*_node_items(results), *(_outcomes(run) if accounted else [])]
     failed = [result for result in results if result.status == "failed"]
     skipped = sum(result.status == "skipped" for result in results)
     models = sum(result.kind == "model" for result in results)
@@ -315,11 +338,10 @@ def _node_items(results: Sequence[NodeResult]) -> Iterator[Item]:
         )
 
 
-def _outcomes(run: Run, results: Sequence[NodeResult]) -> list[Item]:
+def _outcomes(run: Run) -> list[Item]:
     """Rows by source and outcome, where the project accounts for them in `row_outcomes`."""
-    for result in results:
-        if result.name == _OUTCOMES_MODEL and result.status == "ok":
-            node = run.dbt.manifest.nodes[result.unique_id]
+    for node in run.dbt.manifest.nodes.values():
+        if node.name == _OUTCOMES_MODEL and str(node.resource_type) == "model":
             found = _ask(
                 run,
                 f'select source, outcome, sum(row_count) from "{node.schema}"."{node.alias}" '
@@ -334,8 +356,10 @@ def audit_step(run: Run) -> StepResult:
     path = run.settings.warehouse_path
     if not path.is_file():
         raise AuditFailed("there is no warehouse", file=path, hint="Run `wellspring load build`.")
-    results = run.dbt.test(run.selection)
     fresh = run.dbt.freshness(run.source_ids)
+    if run.settled_by is not None:
+        return _still_audited(run, fresh)
+    results = run.dbt.test(run.selection)
     failed = [result for result in results if result.status == "failed"]
     warned = [result for result in results if result.status == "warned"]
     run.failed_tests = _explain_failures(run, [*failed, *warned])
@@ -344,10 +368,9 @@ def audit_step(run: Run) -> StepResult:
         run.reporter.item("audit", test.result.name, status, tell_test(test), kind="test")
     stamp = fingerprint(path)
     if stamp is not None:
-        run.history.add_audit(stamp, run.run_id, not failed, run.model_ids)
-    stale, aging = _stale(fresh)
-    for result in aging:
-        run.reporter.item("audit", result.name, "warned", _age(result), kind="freshness")
+        code = run.code if run.selection.everything else None
+        run.history.add_audit(stamp, run.run_id, not failed, run.model_ids, code)
+    stale, aging = _stale(run, fresh)
     items = (*_node_items(results), *(_freshness_item(result) for result in fresh))
     passed = sum(result.status == "ok" for result in results)
     text = f"{count(passed, 'test')} passed, {len(warned)} warned, {len(failed)} failed"
@@ -355,6 +378,15 @@ def audit_step(run: Run) -> StepResult:
     if failed:
         return StepResult("failed", text, items, stale, _audit_failure(failed))
     return StepResult("warned" if warned or aging or stale else "ok", text, items, stale)
+
+
+def _still_audited(run: Run, fresh: Sequence[NodeResult]) -> StepResult:
+    """The tests passed on these rows with this code; how fresh the rows are changes by itself."""
+    stale, aging = _stale(run, fresh)
+    text = f"passed in run {run.settled_by}, of the same code and rows"
+    text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
+    items = tuple(_freshness_item(result) for result in fresh)
+    return StepResult("warned" if stale or aging else "nothing_new", text, items, stale)
 
 
 def _audit_failure(failed: Sequence[NodeResult]) -> AuditFailed:
@@ -411,7 +443,10 @@ def _with_sample(connection: Any, test: FailedTest) -> FailedTest:
     return replace(test, columns=columns, sample=tuple(found.fetchall()))
 
 
-def _stale(fresh: Sequence[NodeResult]) -> tuple[tuple[SourceStale, ...], list[NodeResult]]:
+def _stale(
+    run: Run, fresh: Sequence[NodeResult]
+) -> tuple[tuple[SourceStale, ...], list[NodeResult]]:
+    """Tables that are older than they may be, and those that are about to be."""
     stale = tuple(
         SourceStale(
             f"its newest row is too old: {_age(result)}",
@@ -422,7 +457,10 @@ def _stale(fresh: Sequence[NodeResult]) -> tuple[tuple[SourceStale, ...], list[N
         for result in fresh
         if result.status == "failed"
     )
-    return stale, [result for result in fresh if result.status == "warned"]
+    aging = [result for result in fresh if result.status == "warned"]
+    for result in aging:
+        run.reporter.item("audit", result.name, "warned", _age(result), kind="freshness")
+    return stale, aging
 
 
 def _age(result: NodeResult) -> str:
@@ -471,6 +509,9 @@ def publish_step(run: Run) -> StepResult:
 def docs_step(run: Run) -> StepResult:
     """Writes the documentation beside the version that it describes."""
     version = run.published.version if run.published else current_version(run.settings)
+    if run.settled_by is not None and version is not None and version.docs_page.is_file():
+        run.docs_page = str(version.docs_page)
+        return StepResult("nothing_new", "same code and same tables as before")
     page = build_docs(run.dbt, docs_folder(run.settings, version))
     run.docs_page = str(page)
     return StepResult("ok", f"{page.stat().st_size / 2**20:.1f} MiB")

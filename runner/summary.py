@@ -204,7 +204,10 @@ def _figure(number: int | None) -> str:
 def _print_lines(console: Console, result: RunResult) -> None:
     lines = []
     tests = _tests(result)
-    if tests:
+    if tests and not any(tests.values()):
+        audit = next(step for step in result.steps if step.name == "audit")
+        lines.append(("tests", audit.result.text))
+    elif tests:
         lines.append(
             (
                 "tests",

@@ -325,3 +325,18 @@ def test_folder_that_is_no_project_is_told(tmp_path: Path) -> None:
     )
     assert done.returncode == 3
     assert "no dbt_project.yml" in done.stderr
+
+
+def test_damaged_history_is_told_and_can_be_moved_away(shop: ToyShop, call: Call) -> None:
+    for path in (shop.data / "state").glob("history.sqlite*"):
+        path.write_bytes(b"this is no database " * 500)
+
+    refused = call(shop, "status")
+    assert refused.code == 1
+    assert "history.sqlite" in refused.err
+    assert "move it away" in refused.err
+    assert "Traceback" not in refused.err
+
+    for path in (shop.data / "state").glob("history.sqlite*"):
+        path.unlink()
+    assert call(shop, "audit", "publish").code == 0

@@ -7,9 +7,11 @@ import os
 import shutil
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from conftest import Call
 from toyshop import Answer, ToyShop
@@ -397,6 +399,7 @@ def test_clean_removes_landing_only_when_confirmed(shop: ToyShop, call: Call) ->
 
 COMPANION = """
 import json, os, sys
+from contextlib import closing
 from pathlib import Path
 here = Path(sys.argv[1])
 systems = here / "systems"
@@ -448,3 +451,62 @@ def test_companion_is_left_out_where_all_is_configured(shop: ToyShop, call: Call
     )
     assert call(shop, "run").code == 0
     assert not (shop.root / "companion.txt").exists()
+
+
+def built(answer: Answer) -> bool:
+    steps = {step["step"]: step["status"] for step in summary(answer)["steps"]}
+    assert steps["build"] in ("ok", "nothing_new")
+    return steps["build"] == "ok"
+
+
+def test_nothing_is_built_again_until_rows_or_code_change(shop: ToyShop, call: Call) -> None:
+    idle = call(shop, "run", "--log-format", "json")
+    assert idle.code == 0
+    assert not built(idle)
+    assert summary(idle)["docs"] == str(shop.published / str(shop.current) / "docs/index.html")
+    assert summary(idle)["sources"]["till"]["quarantined"] == 2
+
+    text = (shop.root / "models/marts/sales/fct_sales.yml").read_text()
+    shop.write("models/marts/sales/fct_sales.yml", text.replace("[unique, not_null]", "[unique]"))
+    assert built(call(shop, "run", "--log-format", "json"))
+    assert not built(call(shop, "run", "--log-format", "json"))
+
+    shop.add_sales("sales_2.csv", "sale_id,toy_id,amount\n4,1,1.00\n")
+    assert built(call(shop, "run", "--log-format", "json"))
+    assert built(call(shop, "run", "--full-refresh", "--log-format", "json"))
+
+
+def test_model_that_asks_for_the_time_is_built_each_time(shop: ToyShop, call: Call) -> None:
+    shop.write(
+        "models/marts/sales/sales_by_toy.sql",
+        "select toy_id, current_date as today from {{ ref('fct_sales') }}",
+    )
+    assert built(call(shop, "run", "--log-format", "json"))
+    assert built(call(shop, "run", "--log-format", "json"))
+
+
+def test_warehouse_changed_by_another_hand_is_built_again(shop: ToyShop, call: Call) -> None:
+    with closing(duckdb.connect(str(shop.data / "warehouse" / "wellspring.duckdb"))) as connection:
+        connection.execute("delete from core.dim_toys")
+
+    answer = call(shop, "run", "--log-format", "json")
+
+    assert built(answer)
+    assert rows(call, shop, "select count(*) as n from core.dim_toys") == [{"n": 2}]
+
+
+def test_stale_source_is_told_and_ends_non_zero_but_is_published(shop: ToyShop, call: Call) -> None:
+    path = "models/staging/stock/_stock__sources.yml"
+    text = (shop.root / path).read_text()
+    text = text.replace(
+        "loaded_at_field: _extracted_at", "loaded_at_field: _extracted_at - interval 3 day"
+    )
+    shop.write(path, text.replace("warn_after: {count: 1000", "error_after: {count: 2"))
+    shop.add_sales("sales_2.csv", "sale_id,toy_id,amount\n4,1,1.00\n")
+
+    answer = call(shop, "run")
+
+    assert answer.code == 4
+    assert "stock.toys" in answer.out
+    assert "too old" in answer.out
+    assert rows(call, shop, "select count(*) as n from sales.fct_sales") == [{"n": 4}]
