@@ -322,6 +322,8 @@ class _SourceRun:
     def _ours(self, error: Exception, table: str | None) -> IngestionError:
         """The error as one of ours, with its place."""
         source = self._declaration.name
+        if isinstance(error, Interrupted):
+            return SourceFailed("interrupted", source=source, table=table)
         ours = our_error(error)
         if disk_full(error) and not isinstance(ours, DiskFull):
             return disk_full_error(self._settings.data_dir, error, source=source)
