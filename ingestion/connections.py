@@ -2,8 +2,8 @@
 
 .dlt/secrets.toml, .dlt/config.toml, CONNECTIONS__<NAME>__<KEY> -> `resolve` -> `Connection`
 
-A declaration names a connection; the address and the secret never stand in the repository. Left out:
-opening the connection, which each kind of source does by itself.
+A declaration names a connection; the address and the secret never stand in the repository. Left
+out: opening the connection, which each kind of source does by itself.
 """
 
 from __future__ import annotations

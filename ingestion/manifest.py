@@ -1,6 +1,6 @@
 """dbt's manifest, which holds the declarations, and dbt's selection language.
 
-project -> dbt parse (in-process, quiet) -> manifest -> dbt ls --select -> sources above the selection
+project -> dbt parse (in-process, quiet) -> manifest -> dbt ls --select -> sources above it
 
 Keep the parsed `Manifest` between calls: parsing costs seconds. Left out: building and testing.
 """

@@ -2,8 +2,9 @@
 
 secret met -> `register_secret` -> any message or log record -> `redact` -> `***`
 
-It knows the values met by `connections.resolve` and by the companion, and recognises `user:password@`
-in any URL by its shape. It imports nothing of the project, so that errors and logging can use it.
+It knows the values met by `connections.resolve` and by the companion, and recognises
+`user:password@` in any URL by its shape. It imports nothing of the project, so that errors and
+logging can use it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class RedactingFilter(logging.Filter):
     """A logging filter that masks secrets in messages and in the text of exceptions."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Masks the record in place and lets it pass."""
         record.msg = redact(record.getMessage())
         record.args = ()
         if record.exc_info and not record.exc_text:

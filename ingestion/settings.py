@@ -131,7 +131,7 @@ class Settings:
 
     @property
     def dlt_dir(self) -> Path:
-        """dlt's working folders; may be wiped, dlt restores its state from landing."""
+        """Working folders of dlt; may be wiped, dlt restores its state from landing."""
         return self.state_dir / "dlt"
 
     @property

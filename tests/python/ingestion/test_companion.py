@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -64,22 +63,20 @@ def test_what_the_user_configured_stays(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "patience", "told"),
     [
-        ("import sys; sys.exit('no port is free')", "ended with code 1.*no port is free"),
-        ("print('hello')", "did not announce its connections as JSON"),
-        ("import time; time.sleep(60)", "was not ready within"),
+        ("import sys; sys.exit('no port is free')", 60.0, "ended with code 1.*no port is free"),
+        ("print('hello')", 60.0, "did not announce its connections as JSON"),
+        ("import time; time.sleep(60)", 0.3, "was not ready within"),
     ],
 )
 def test_a_companion_that_does_not_get_ready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, patience: float, told: str
 ) -> None:
-    monkeypatch.setattr(module, "READY_SECONDS", 1.0)
+    monkeypatch.setattr(module, "READY_SECONDS", patience)
     monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
-    started = time.monotonic()
     with pytest.raises(SourceUnreachable, match=told), companion(settings(tmp_path, code)):
         pytest.fail("the block must not be entered")
-    assert time.monotonic() - started < 20
 
 
 def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
