@@ -211,8 +211,8 @@ def test_types_are_landed_as_the_database_has_them(
          '2026-02-28 01:02:03.000004', '2026-02-28 01:02:03.000004+05:30', '1 year 2 days 03:04:05',
          'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'sad', 'ab', '{"b": 1.10, "a": [1, '
          'null]}', '{"k":  1}',
-         '{1,NULL,3}', '{"a,b","c\\"d"}', '\\x00ff5c', '10.0.0.1/8', E'comma,
-         "quote"\\nline\\\\ é 😀'),
+         '{1,NULL,3}', '{"a,b","c\\"d"}', '\\x00ff5c', '10.0.0.1/8',
+         E'comma, "quote"\\nline\\\\ é 😀'),
         (2, null, null, null, null, null, null, 'NaN', '-Infinity', null, null, null, null,
         null, null, null,
          null, null, null, null, null, null, '', null, '')
