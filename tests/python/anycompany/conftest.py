@@ -1,68 +1,39 @@
-"""Starting AnyCompany in a folder of the test's own, and worlds that touch no disk."""
+"""A small company made once per session, copied for each test that changes it; worlds off disk."""
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from anycompany_kit import SCALE, serving
 
-SCALE = "0.01"
-DEFECTS = "0.04"
-
-
-@contextmanager
-def serving(data: Path, *options: str) -> Iterator[dict[str, dict[str, str]]]:
-    """Runs `anycompany serve` over a data folder; yields its connections."""
-    process = start(data, *options)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, f"serve ended with {process.wait(20)}"
-        yield json.loads(line)["connections"]
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def start(data: Path, *options: str) -> subprocess.Popen[str]:
-    """Starts `anycompany serve` and returns at once."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "anycompany", "serve", *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "WELLSPRING_DATA": str(data)},
-    )
-
-
-def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `anycompany` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "anycompany", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "WELLSPRING_DATA": str(data)},
-    )
+from anycompany.world import Settings, World
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Makes worlds (no disk) and remembers them by their settings."""
-    from anycompany.world import Settings, World
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a company on its first day, with 2 % defects."""
+    data = tmp_path_factory.mktemp("template")
+    with serving(data, "--scale", SCALE, "--defects", "0.02"):
+        pass
+    return data
 
-    worlds: dict[tuple[Any, ...], World] = {}
+
+@pytest.fixture
+def company(template: Path, tmp_path: Path) -> Path:
+    """A data folder of the test's own that holds a copy of the template."""
+    data = tmp_path / "data"
+    # cp keeps the owner: PostgreSQL refuses a folder that is not its own.
+    subprocess.run(["cp", "-a", str(template), str(data)], check=True)
+    return data
+
+
+@pytest.fixture(scope="session")
+def made() -> Callable[..., World]:
+    """Makes worlds and remembers them by their settings."""
+    worlds: dict[tuple[object, ...], World] = {}
 
     def make(day: int = 545, seed: int = 1, scale: float = 0.01, defects: float = 0.04) -> World:
         key = (day, seed, scale, defects)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import anycompany_recount as recount
 import pytest
-from conftest import SCALE, run, serving
+from anycompany_kit import run, serving
 
 TICKETS = "/api/v2/incremental/tickets/cursor.json"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("desk")
+def data(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("desk") / "data"
+    subprocess.run(["cp", "-a", str(template), str(copy)], check=True)
+    return copy
 
 
 @pytest.fixture(scope="module")
 def desk(data: Path) -> Iterator[dict[str, str]]:
-    with serving(data, "--scale", SCALE, "--defects", "0.02") as connections:
+    with serving(data) as connections:
         yield connections["helpdesk"]
 
 
@@ -67,8 +71,6 @@ def test_small_pages_hold_the_same_tickets_as_one_large_page(desk: dict[str, str
 def test_start_time_is_inclusive(desk: dict[str, str]) -> None:
     everything = recount.fetch_all(desk["url"], desk["token"], "comments")
     middle = everything[len(everything) // 2]["created_at"]
-    from datetime import datetime
-
     epoch = int(datetime.fromisoformat(middle).timestamp())
     page = recount.get(
         f"{desk['url']}/api/v2/incremental/comments.json?start_time={epoch}", desk["token"]
@@ -119,8 +121,6 @@ def test_a_running_server_shows_the_next_day(data: Path, desk: dict[str, str]) -
     after = recount.fetch_all(desk["url"], desk["token"], "tickets")
     last = max(row["updated_at"] for row in before)
     assert max(row["updated_at"] for row in after) > last
-    from datetime import datetime
-
     since = int(datetime.fromisoformat(last).timestamp())
     news = recount.get(f"{desk['url']}{TICKETS}?start_time={since}", desk["token"])["tickets"]
     unchanged = {json.dumps(row) for row in before} & {json.dumps(row) for row in after}

@@ -7,7 +7,7 @@ from pathlib import Path
 import anycompany_recount as recount
 import duckdb
 import pytest
-from conftest import DEFECTS, SCALE, run, serving
+from anycompany_kit import SCALE, run, serving
 
 COUNTED = {
     "sales_daily": "sales_daily",
@@ -53,7 +53,7 @@ def test_truth_equals_a_recount_of_the_systems(data: Path, days: int) -> None:
     if days:
         assert run(data, "advance", "--days", str(days)).returncode == 0
     with serving(
-        data, *(() if days else ("--scale", SCALE, "--defects", DEFECTS, "--seed", "7"))
+        data, *(() if days else ("--scale", SCALE, "--defects", "0.04", "--seed", "7"))
     ) as connections:
         db = compare(connections, data / "anycompany" / "truth")
     kinds = {row[0] for row in db.execute("select distinct defect from defects").fetchall()}
