@@ -90,21 +90,21 @@ with staged as (
 shown as (
     select
         'fct_orders' as fact,
-        source as source,
+        source,
         count(*) as row_count
     from {{ ref("fct_orders") }}
     group by source
     union all
     select
         'fct_order_lines' as fact,
-        source as source,
+        source,
         count(*) as row_count
     from {{ ref("fct_order_lines") }}
     group by source
     union all
     select
         'fct_refunds' as fact,
-        source as source,
+        source,
         count(*) as row_count
     from {{ ref("fct_refunds") }}
     group by source

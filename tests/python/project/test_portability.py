@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import portability
@@ -10,10 +9,8 @@ from warehouses import PROJECT, BuiltProject
 
 
 def test_models_use_what_the_engines_share(built_project: BuiltProject, tmp_path: Path) -> None:
-    # dbt reads its own parse of the same project again instead of parsing once more
-    parsed = built_project.data_dir / "target" / "partial_parse.msgpack"
-    shutil.copy(parsed, tmp_path / parsed.name)
-    renderings, missing = portability.render(PROJECT, tmp_path, built_project.data_dir)
+    with built_project.borrowed(tmp_path) as data_dir:
+        renderings, missing = portability.render(PROJECT, tmp_path, data_dir)
     models = [r for r in renderings if r.path.startswith("models")]
     faults = portability.judge(models)
     told = [f"{path}:\n  " + "\n  ".join(faults[path]) for path in sorted(faults)]

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,14 @@ class BuiltProject:
     manifest: Mapping[str, Any]
     catalog: Mapping[str, Any]
 
+    @contextmanager
+    def borrowed(self, target: Path) -> Iterator[Path]:
+        """Lend its data folder to one dbt at a time, `target` made ready with its own parse."""
+        parsed = self.data_dir / "target" / "partial_parse.msgpack"
+        with locked(self.data_dir / "warehouse.lock"):
+            shutil.copy(parsed, target / parsed.name)
+            yield self.data_dir
+
 
 @dataclass(frozen=True)
 class ExampleWarehouse:
@@ -72,7 +81,8 @@ class ExampleWarehouse:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file lock, so that one process at a time goes on."""
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -85,7 +95,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     done, failed = folder / "done", folder / "failed"
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         if not done.exists() and not failed.exists():
             try:
                 make(folder)
@@ -111,11 +121,11 @@ def run(command: list[str], data_dir: Path, timeout_s: int = 600, **settings: st
     return outcome.stdout
 
 
-def dbt(data_dir: Path, *commands: list[str]) -> str:
-    """Run dbt commands over one manifest, their artifacts kept inside the data folder."""
+def dbt(data_dir: Path, *commands: list[str], target: Path | None = None) -> str:
+    """Run dbt commands over one manifest, their artifacts in `target` or inside the data folder."""
     (data_dir / "warehouse").mkdir(parents=True, exist_ok=True)
-    common = ["--target-path", str(data_dir / "target"), "--log-path", str(data_dir / "logs")]
-    common += ["--no-use-colors"]
+    folder = target or data_dir / "target"
+    common = ["--target-path", str(folder), "--log-path", str(folder), "--no-use-colors"]
     steps = json.dumps([[*command, *common] for command in (["parse"], *commands)])
     return run([sys.executable, str(Path(__file__).with_name("run_dbt.py")), steps], data_dir)
 
