@@ -1,4 +1,4 @@
-"""Each house rule finds its breach in a manifest made by hand, and says which file and what to do."""
+"""Each house rule finds its breach in a hand-made manifest, and says which file and what to do."""
 
 from __future__ import annotations
 
