@@ -121,9 +121,15 @@ def current_owner(path: Path) -> Owner | None:
     if not path.is_file():
         return None
     with path.open("r", encoding="utf-8") as handle:
-        if _flock(handle, fcntl.LOCK_SH, 1):
-            return None
-        return _read_owner(handle)
+        for _ in range(_ATTEMPTS):
+            if _flock(handle, fcntl.LOCK_SH, 1):
+                return None
+            # Whoever took it just now has not written their name yet.
+            owner = _read_owner(handle)
+            if owner is not None:
+                return owner
+            time.sleep(_PAUSE_SECONDS)
+    return None
 
 
 def _flock(handle: IO[str], kind: int, attempts: int) -> bool:
