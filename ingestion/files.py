@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 _REMOTE_WORKERS = 8
 _REGISTER_BATCH = 200
 _ATTEMPTS = 3
+_LEFTOVER_SECONDS = 24 * 3600
 _LOCAL = ("file", "local")
 
 
@@ -182,6 +183,7 @@ class _TableFiles:
         """Yields Arrow tables of register rows; the body of the dlt resource."""
         started = time.monotonic()
         self._reporter.tell("started", self._table)
+        self._remove_leftovers()
         known = _by_origin(register_rows(self._settings, self._source, self._table))
         filesystem, found = self._listed()
         self._outcome.found = len(found)
@@ -200,6 +202,13 @@ class _TableFiles:
         self._reporter.tell(
             "finished", self._table, rows=self._outcome.rows, files=self._outcome.files
         )
+
+    def _remove_leftovers(self) -> None:
+        """Removes copies that a killed run left half done; those of a live one are younger."""
+        oldest = time.time() - _LEFTOVER_SECONDS
+        for part in (self._folder / "originals").glob(".*.part"):
+            if part.stat().st_mtime < oldest:
+                part.unlink(missing_ok=True)
 
     def _listed(self) -> tuple[AbstractFileSystem, list[_Found]]:
         base, options = self._place()

@@ -297,7 +297,8 @@ def register_table(rows: Sequence[RegisterRow]) -> pa.Table:
     whole = {"size", "rows"}
     schema = pa.schema(
         [
-            pa.field(f.name, pa.int64() if f.name in whole else pa.string())
+            # dlt holds a primary key to be never null, and complains of a column that may be.
+            pa.field(f.name, pa.int64() if f.name in whole else pa.string(), f.name != "file")
             for f in fields(RegisterRow)
             if f.name != "load_id"
         ]

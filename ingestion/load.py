@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -159,6 +160,8 @@ def load(
     started = time.monotonic()
     result = LoadResult()
     connection = connect(settings)
+    # What a killed load left; whoever has the warehouse open is the only one who loads.
+    shutil.rmtree(_spool(settings), ignore_errors=True)
     try:
         with _transaction(connection):
             ensure_ledger(connection)
@@ -176,6 +179,11 @@ def load(
         connection.close()
     result.seconds = time.monotonic() - started
     return result
+
+
+def _spool(settings: Settings) -> Path:
+    """Folder for the salvaged records of faulty files."""
+    return settings.spool_dir / "_load"
 
 
 class _transaction:
@@ -359,7 +367,7 @@ class _SourceLoader:
         """Stages and commits one dlt load; a file that fails while being read is left out."""
         import duckdb
 
-        stager = Stager(self._connection, self._settings.spool_dir / "load")
+        stager = Stager(self._connection, _spool(self._settings))
         unreadable: dict[str, str] = {}
         attempts = 1 + sum(len(files) for files in due.values())
         try:

@@ -320,9 +320,9 @@ class Stager:
         ).fetchall()
         places = {path: (first, last, count) for path, first, last, count in found}
         for path, (first, last, count) in places.items():
-            # The position within a file rests on this order.
+            # The position within a file rests on this order; one file alone always has it.
             if last - first + 1 != count:
-                raise AssertionError(f"rows of {path} are not in one piece")
+                raise BadInput(f"rows of {path} are not in one piece")
         firsts = {str(f.path): places.get(str(f.path), (0, 0, 0))[0] for f in files}
         paths = self._paths(files, firsts)
         selected = list(expressions or (f"data.{quoted(name)}" for name in columns))

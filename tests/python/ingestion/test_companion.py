@@ -17,7 +17,8 @@ SERVES = """
 import json, os, sys
 open("pid", "w").write(str(os.getpid()))
 url = "http://h?" + os.environ["WELLSPRING_DATA"]
-print(json.dumps({"connections": {"desk": {"url": url, "token": "abcdefgh"}}}), flush=True)
+systems = {"desk": {"url": url, "token": "abcdefgh"}, "shop": {"url": "sqlite:///x"}}
+print(json.dumps({"connections": systems}), flush=True)
 sys.stdin.read()
 open("stopped", "w").close()
 """
@@ -31,7 +32,11 @@ def settings(folder: Path, code: str) -> Settings:
 def test_its_connections_hold_within_the_block(tmp_path: Path) -> None:
     with companion(settings(tmp_path, SERVES), {"desk"}) as announced:
         assert os.environ["CONNECTIONS__DESK__URL"] == f"http://h?{tmp_path / 'data'}"
-        assert set(announced) == {"CONNECTIONS__DESK__URL", "CONNECTIONS__DESK__TOKEN"}
+        assert set(announced) == {
+            "CONNECTIONS__DESK__URL",
+            "CONNECTIONS__DESK__TOKEN",
+            "CONNECTIONS__SHOP__URL",
+        }
         assert not (tmp_path / "stopped").exists()
     assert "CONNECTIONS__DESK__URL" not in os.environ
     assert (tmp_path / "stopped").exists()
@@ -56,9 +61,10 @@ def test_it_is_left_out_when_nothing_needs_it(
 
 def test_what_the_user_configured_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTIONS__DESK__URL", "https://mine")
-    with companion(settings(tmp_path, SERVES), {"desk", "other"}):
+    with companion(settings(tmp_path, SERVES), {"desk", "shop"}):
         assert os.environ["CONNECTIONS__DESK__URL"] == "https://mine"
-        assert os.environ["CONNECTIONS__DESK__TOKEN"] == "abcdefgh"
+        assert "CONNECTIONS__DESK__TOKEN" not in os.environ
+        assert os.environ["CONNECTIONS__SHOP__URL"] == "sqlite:///x"
     assert os.environ["CONNECTIONS__DESK__URL"] == "https://mine"
 
 

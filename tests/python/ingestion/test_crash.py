@@ -151,8 +151,8 @@ LANDING = "dlt.destinations.impl.filesystem.filesystem/FilesystemClient"
 POINTS = [
     ("fsync", 1, False),
     ("fsync", 5, True),
-    ("rename", 2, True),
-    ("rename", 6, False),
+    ("rename", 1, True),
+    ("rename", 2, False),
     ("dlt.pipeline.pipeline/Pipeline:normalize", 1, False),
     ("dlt.pipeline.pipeline/Pipeline:load", 1, False),
     (f"{LANDING}:create_load_job", 2, True),

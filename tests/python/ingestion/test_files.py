@@ -170,6 +170,18 @@ def test_a_file_that_is_still_being_written_is_left_for_the_next_time(
     assert left == []
 
 
+def test_what_a_killed_run_left_half_done_is_removed_in_time(lab: Lab) -> None:
+    lab.tables["t"] = {"path": "*.csv"}
+    folder = lab.settings.landing_dir / "src" / "t" / "originals"
+    folder.mkdir(parents=True)
+    old, young = folder / ".old.part", folder / ".young.part"
+    old.touch()
+    young.touch()
+    os.utime(old, (1_767_225_600, 1_767_225_600))
+    lab.extract()
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 def test_any_fsspec_url_is_a_place_for_files(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -146,6 +147,11 @@ def test_the_command_extracts_loads_and_ends_with_the_right_code(project: Path) 
     path = str(project / "data" / "warehouse" / "wellspring.duckdb")
     with duckdb.connect(path, read_only=True) as connection:
         assert connection.sql("select n from raw_shop.orders").fetchall() == [("1",)]
+    with (project / "data" / "state" / "run.lock").open("a+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = ingest()
+        assert done.returncode == 5
+        assert "another run is under way: its owner is not known" in done.stdout
     (project / "wellspring.toml").write_text("[extarct]\n")
     done = ingest()
     assert done.returncode == 3
