@@ -22,7 +22,7 @@ from ingestion.errors import IngestionError, disk_full, disk_full_error, first_l
 from ingestion.settings import Settings
 from runner.history import History, new_run_id, origin
 from runner.lock import RunLock
-from runner.logs import run_log
+from runner.logs import log_path, run_log
 from runner.report import Reporter
 from runner.steps import STEPS, Run, Step, StepResult, prepare
 from runner.transform import Selection
@@ -106,6 +106,7 @@ def execute(
 
     Raises:
         LockHeld: Another run is under way.
+        IngestionError: A fault in the program ended it; the log has the traceback.
         KeyboardInterrupt: It was interrupted; the history says so.
     """
     run_id = new_run_id()
@@ -125,8 +126,11 @@ def execute(
             raise
         except Exception as error:
             log.exception("a fault in the program ended the run")
-            history.finish_run(run_id, "failed", 1, f"fault in the program: {first_line(error)}")
-            raise
+            what = f"a fault in the program: {type(error).__name__}: {first_line(error)}"
+            history.finish_run(run_id, "failed", 1, what)
+            raise IngestionError(
+                what, hint=f"{log_path(settings, run_id)} tells where; please report it."
+            ) from error
         history.finish_run(run_id, result.status, result.exit_code, _message(result))
     return result
 

@@ -181,6 +181,7 @@ class LiveReporter(Reporter):
             TextColumn,
             TimeElapsedColumn,
         )
+        from rich.table import Column
 
         self._console = Console(stderr=True)
         self._progress: Progress = Progress(
@@ -189,9 +190,11 @@ class LiveReporter(Reporter):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.description}"),
+            # Long names are cut: the bar keeps its place.
+            TextColumn("[dim]{task.description}", table_column=Column(no_wrap=True, ratio=1)),
             console=self._console,
             transient=True,
+            expand=True,
         )
         self._task: TaskID | None = None
         self._progress.start()

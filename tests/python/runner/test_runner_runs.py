@@ -510,3 +510,22 @@ def test_stale_source_is_told_and_ends_non_zero_but_is_published(shop: ToyShop, 
     assert "stock.toys" in answer.out
     assert "too old" in answer.out
     assert rows(call, shop, "select count(*) as n from sales.fct_sales") == [{"n": 4}]
+
+
+def test_fault_in_the_program_is_kept_in_the_log(
+    shop: ToyShop, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise KeyError("no such thing")
+
+    monkeypatch.setattr("ingestion.load.load", broken)
+    answer = call(shop, "load")
+
+    assert answer.code == 1
+    assert "a fault in the program: KeyError" in answer.err
+    assert "Traceback" not in answer.err
+    log = max((shop.data / "state" / "logs").glob("2*.log"))
+    assert str(log) in answer.err
+    assert "Traceback" in log.read_text()
+    status = json.loads(call(shop, "status", "--json").out)
+    assert status["last_run"]["status"] == "failed"
