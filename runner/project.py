@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _PUBLISHED_FOLDER = "marts"
 # What makes a model give something else although code and rows are the same.
 _VOLATILE = re.compile(
-    r"\b(current_date|current_time|current_timestamp|current_localtimestamp|get_current_timestamp"
-    r"|getdate|now\s*\(|today\s*\(|transaction_timestamp|run_started_at|invocation_id"
-    r"|random\s*\(|uuid\s*\(|gen_random_uuid|nextval|env_var)",
+    r"\b((current_date|current_time|current_timestamp|current_localtimestamp|get_current_timestamp"
+    r"|getdate|transaction_timestamp|run_started_at|invocation_id|gen_random_uuid|nextval|env_var)\b"
+    r"|(now|today|random|uuid)\s*\()",
     re.IGNORECASE,
 )
 # What dbt notes about a parse or a compilation, not about the code.
