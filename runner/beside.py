@@ -52,10 +52,11 @@ class Companion:
             IngestionError: It could not be started.
         """
         from ingestion.companion import companion
+        from ingestion.connections import is_configured
 
         if self._thread is not None:
             self._thread.join()
-        if self._error is not None:
+        if self._error and not all(is_configured(name, self._settings) for name in names):
             raise self._error
         if not self._started:
             with companion(self._settings, names):

@@ -117,21 +117,25 @@ def execute(
         run_log(settings, run_id),
     ):
         history.start_run(run_id, command, str(selection), origin(settings))
-        run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
         reporter.begin(run_id, list(steps))
-        try:
-            result = _do_steps(run, [STEPS[name] for name in steps])
-        except KeyboardInterrupt:
-            history.finish_run(run_id, "interrupted", INTERRUPTED, "interrupted")
-            raise
-        except Exception as error:
-            log.exception("a fault in the program ended the run")
-            what = f"a fault in the program: {type(error).__name__}: {first_line(error)}"
-            history.finish_run(run_id, "failed", 1, what)
-            raise IngestionError(
-                what, hint=f"{log_path(settings, run_id)} tells where; please report it."
-            ) from error
-        history.finish_run(run_id, result.status, result.exit_code, _message(result))
+        run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
+        return _noted(run, [STEPS[name] for name in steps])
+
+
+def _noted(run: Run, steps: Sequence[Step]) -> RunResult:
+    """Does the steps and notes how it ended, however it ended."""
+    try:
+        result = _do_steps(run, steps)
+    except KeyboardInterrupt:
+        run.history.finish_run(run.run_id, "interrupted", INTERRUPTED, "interrupted")
+        raise
+    except Exception as error:
+        log.exception("a fault in the program ended the run")
+        what = f"a fault in the program: {type(error).__name__}: {first_line(error)}"
+        run.history.finish_run(run.run_id, "failed", 1, what)
+        where = log_path(run.settings, run.run_id)
+        raise IngestionError(what, hint=f"{where} tells where; please report it.") from error
+    run.history.finish_run(run.run_id, result.status, result.exit_code, _message(result))
     return result
 
 

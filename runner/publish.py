@@ -143,6 +143,22 @@ def publish(
         )
     if former is not None and _same(settings, former, copies):
         return _unchanged(settings, history, former, missing)
+    version, tables = _make(settings, history, run_id, copies, former, on_table)
+    make_current(settings, version)
+    history.mark_published(run_id)
+    removed = _remove_surplus(settings, history)
+    return Published(version, tables, version.database.stat().st_size, missing, removed)
+
+
+def _make(
+    settings: Settings,
+    history: History,
+    run_id: str,
+    copies: Sequence[_Copy],
+    former: Version | None,
+    on_table: OnTable | None,
+) -> tuple[Version, tuple[PublishedTable, ...]]:
+    """Makes a complete version that is not current yet; leaves nothing behind if it cannot."""
     folder = settings.published_dir / f"{run_id}{UNFINISHED}"
     try:
         folder.mkdir(parents=True)
@@ -152,17 +168,13 @@ def publish(
         rows = sum(table.rows for table in tables)
         # Noted before the folder bears its name: `tidy` knows by it what never became current.
         history.add_version(run_id, len(tables), rows, size, git_revision(settings.project_dir))
-        version = _seal(settings, folder, run_id)
+        return _seal(settings, folder, run_id), tuple(tables)
     except Exception as error:
         if folder.exists():
             remove(folder)
         if disk_full(error):
             raise disk_full_error(settings.published_dir, error) from error
         raise
-    make_current(settings, version)
-    history.mark_published(run_id)
-    removed = _remove_surplus(settings, history)
-    return Published(version, tuple(tables), size, missing, removed)
 
 
 def audited_models(settings: Settings, history: History) -> set[str]:
