@@ -157,7 +157,7 @@ class Run:
             self.reporter.activity(self.step, name, figure)
         elif event.table:
             status = "failed" if event.state == "failed" else "ok"
-            text = event.message or count(event.rows, "row")
+            text = event.message or _landed(event.rows, event.files, 0)
             self.reporter.item(self.step, name, status, text, kind="table", rows=event.rows)
 
     def _on_node(self, done: int, total: int, name: str) -> None:
