@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 USAGE = 64
 INTERRUPTED = 130
+_SELECTOR_OPTIONS = ("--select", "-s", "--exclude")
 RUN_STEPS = ("extract", "load", "build", "audit", "publish", "docs")
 
 _CODES = "\n".join(f"{code:>3}  {text}" for code, text in EXIT_CODES.items())
@@ -415,7 +416,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _arguments[:] = sys.argv[1:] if arguments is None else arguments
     try:
-        return int(app(list(_arguments), standalone_mode=False) or 0)
+        return int(app(_with_each_selector_named(_arguments), standalone_mode=False) or 0)
     except IngestionError as error:
         from runner.report import print_error
 
@@ -431,6 +432,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.exceptions.TyperException as error:
         _show_usage(error)
         return USAGE
+
+
+def _with_each_selector_named(arguments: Sequence[str]) -> list[str]:
+    """`--select a b` as `--select a --select b`: dbt takes several selectors after one option."""
+    steps = {step.value for step in StepName}
+    named: list[str] = []
+    option = ""
+    for argument in arguments:
+        if argument in _SELECTOR_OPTIONS:
+            option = argument
+        elif argument.startswith("-") or argument in steps:
+            option = ""
+        elif option and named[-1] != option:
+            named.append(option)
+        named.append(argument)
+    return named
 
 
 def _show_usage(error: typer.exceptions.TyperException) -> None:

@@ -20,7 +20,7 @@ from ingestion.settings import PublishSettings, Settings
 from runner.errors import AuditFailed, BuildFailed
 from runner.fingerprint import fingerprint
 from runner.history import History, Origin, new_run_id
-from runner.project import Relation
+from runner.project import Relation, code_hash
 from runner.publish import Published, publish
 from runner.versions import all_versions, current_version, require_current
 
@@ -381,3 +381,55 @@ def _child(warehouse: Warehouse, *arguments: str) -> subprocess.CompletedProcess
         text=True,
         timeout=120,
     )
+
+
+MANIFEST = {
+    "metadata": {"project_name": "shop"},
+    "nodes": {"model.shop.a": {"raw_code": "select 1", "config": {}, "created_at": 1.0}},
+    "sources": {"source.shop.s.t": {"identifier": "t"}},
+    "macros": {"macro.shop.m": {"package_name": "shop", "macro_sql": "lower(x)"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"created_at": 2.0, "compiled_code": "select 1"}, True),
+        ({"raw_code": "select 2"}, False),
+        ({"config": {"severity": "warn"}}, False),
+        ({"columns": {"n": {"meta": {"rules": []}}}}, False),
+    ],
+)
+def test_code_is_what_people_write(tmp_path: Path, change: dict[str, object], same: bool) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: shop\n")
+    before = code_hash(MANIFEST, tmp_path)
+    node = MANIFEST["nodes"]["model.shop.a"] | change
+    changed = MANIFEST | {"nodes": {"model.shop.a": node}}
+
+    assert before is not None
+    assert (code_hash(changed, tmp_path) == before) is same
+    (tmp_path / "dbt_project.yml").write_text("name: shop\nvars: {limit: 2}\n")
+    assert code_hash(MANIFEST, tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "settled"),
+    [
+        ("select current_date", False),
+        ("select now()", False),
+        ("where at < '{{ run_started_at }}'", False),
+        ("order by random ()", False),
+        ("select '{{ env_var('HOME') }}'", False),
+        ("to_utc_timestamp(at, current_timezone())", True),
+        ("select known, is_random, current_dates from today", True),
+    ],
+)
+def test_code_that_asks_for_time_or_chance_is_never_settled(
+    tmp_path: Path, text: str, settled: bool
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: shop\n")
+    node = {"raw_code": text}
+    macro = {"package_name": "shop", "macro_sql": text}
+
+    for part in ({"nodes": {"model.shop.a": node}}, {"macros": {"macro.shop.m": macro}}):
+        assert (code_hash(MANIFEST | part, tmp_path) is not None) is settled

@@ -282,6 +282,17 @@ def test_selection_works_on_its_part_and_carries_the_rest_over(shop: ToyShop, ca
     }
 
 
+def test_several_selectors_may_follow_one_option(shop: ToyShop, call: Call) -> None:
+    answer = call(
+        shop, "extract", "load", "--select", "source:till", "source:stock",
+        "--exclude", "source:stock", "--dry-run", "--log-format", "json",
+    )  # fmt: skip
+
+    assert answer.code == 0, answer.err
+    assert '"till' in answer.out
+    assert '"stock' not in answer.out
+
+
 def test_exclusion_leaves_out(shop: ToyShop, call: Call) -> None:
     answer = call(shop, "build", "--exclude", "fct_sales+", "--dry-run", "--log-format", "json")
 
