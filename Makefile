@@ -30,7 +30,7 @@ lint: .venv/.synced ## check style and types, of Python and SQL
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
-	@$(in_scratch) $(BIN)/sqlfluff lint --processes 2 --disable-progress-bar models tests/dbt
+	@$(in_scratch) $(BIN)/sqlfluff lint --processes 2 --disable-progress-bar models tests/dbt/singular
 
 # On an empty warehouse: its raw tables come of the declarations, the models of those.
 unit: .venv/.synced ## run the unit tests of the models
@@ -40,7 +40,7 @@ unit: .venv/.synced ## run the unit tests of the models
 format: .venv/.synced ## put Python and SQL into house style
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
-	@$(in_scratch) $(BIN)/sqlfluff fix --processes 2 --disable-progress-bar models tests/dbt
+	@$(in_scratch) $(BIN)/sqlfluff fix --processes 2 --disable-progress-bar models tests/dbt/singular
 
 docs: .venv/.synced ## write the documentation and serve it on this machine
 	@$(BIN)/wellspring docs
