@@ -526,7 +526,7 @@ def test_stale_source_is_told_and_ends_non_zero_but_is_published(shop: ToyShop, 
 def test_fault_in_the_program_is_kept_in_the_log(
     shop: ToyShop, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*args: object) -> None:
+    def broken(*args: object, **options: object) -> None:
         raise KeyError("no such thing")
 
     monkeypatch.setattr("ingestion.load.load", broken)
