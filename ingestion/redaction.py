@@ -41,10 +41,11 @@ def redact(text: str) -> str:
     """The text with every known secret replaced by `***`."""
     with _lock:
         known = sorted(_secrets, key=len, reverse=True)
-    for value in known:
-        text = text.replace(value, MASK)
+    # First by place, and whole: a secret that begins like another one would leave its end behind.
     for pattern in (_URL_PASSWORD, _QUERY_SECRET, _BEARER):
         text = pattern.sub(rf"\g<head>{MASK}", text)
+    for value in known:
+        text = text.replace(value, MASK)
     return text
 
 

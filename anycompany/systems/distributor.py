@@ -58,7 +58,7 @@ class Distributor:
     """The distributor at the end of a day: its files, and what the truth and the help desk need."""
 
     outbox: Outbox
-    order_count: int
+    placed: days.Arrivals
     sales: Sales
     refunds: Refunds
 
@@ -98,7 +98,7 @@ def build(world: World) -> Distributor:
         currency=orders.currency[at],
         net=goods.net[counts],
     )
-    return Distributor(box, len(orders.id), sales, refunds)
+    return Distributor(box, _placed(world), sales, refunds)
 
 
 def _goods(world: World, orders: _Orders) -> Goods:
@@ -191,8 +191,12 @@ def _catalog(world: World, box: Outbox) -> None:
         box.add(f"catalog/catalog_{days.date_of(day).strftime('%Y-%m')}.xml", day, lambda: content)
 
 
+def _placed(world: World) -> days.Arrivals:
+    return world.arrivals("distributor.orders", 15_000)
+
+
 def _orders(world: World, retailers: days.Arrivals) -> tuple[_Orders, dict[str, Bools]]:
-    draw, plan = world.draws, world.arrivals("distributor.orders", 15_000)
+    draw, plan = world.draws, _placed(world)
     ident = np.arange(plan.count(world.day)) + 1
     placed = plan.seconds(ident - 1)
     day = days.day_of(placed)

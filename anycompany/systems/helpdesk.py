@@ -295,9 +295,10 @@ def _references(world: World, tickets: _Tickets) -> tuple[Column, Column]:
         order = last_order(owner, second, wanted, at)
         told = join(prefix, number(np.maximum(order, 0) + first, width))
         found = when(order >= 0, told, found)
-    some = max(world.distributor.order_count // 2, 1)
+    # Of the orders known when the ticket was opened: what it says never changes afterwards.
+    some = np.maximum(world.distributor.placed.known(days.day_of(at)) // 2, 1)
     retail = join("D-", number(world.draws.below("helpdesk.retail", tickets.index, some) + 1, 6))
-    found = when((slot == 19) & tells & (world.distributor.order_count > 0), retail, found)
+    found = when((slot == 19) & tells, retail, found)
     product = world.pick_product("helpdesk.product", tickets.index)
     about = world.draws.chance("helpdesk.about", tickets.index, 0.6)
     return found, when(about, pick(world.catalogue.ean, product), None)

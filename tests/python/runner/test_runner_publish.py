@@ -236,9 +236,9 @@ def test_old_versions_go_but_never_the_current_one(warehouse: Warehouse) -> None
 
     assert [version.name for version in all_versions(warehouse.settings)] == made[-3:]
     removed = warehouse.history.rows(
-        "select version from published_versions where removed_at is not null order by version"
+        "select version from published_versions where removed_at is not null"
     )
-    assert [row["version"] for row in removed] == made[:2]
+    assert {row["version"] for row in removed} == set(made[:2])
 
 
 def test_open_reader_keeps_its_version_after_it_was_removed(warehouse: Warehouse) -> None:
