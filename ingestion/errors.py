@@ -175,20 +175,11 @@ class DiskFull(IngestionError):
     exit_code = 7
 
 
-# What DuckDB and Arrow, which pass no errno on, say of ENOSPC, EDQUOT and EFBIG.
+# How DuckDB, Arrow and others, which pass no errno on, word ENOSPC, EDQUOT and EFBIG.
 _FULL = (
     "no space left",
     "errno 28]",
     "failed to offload data",
-    "disk quota exceeded",
-    "file too large",
-)
-
-
-# How DuckDB and other libraries word it where they do not pass on the number of the error.
-_FULL = (
-    "no space left",
-    "errno 28]",
     "disk quota exceeded",
     "file too large",
     "max_temp_directory",

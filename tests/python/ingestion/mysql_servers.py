@@ -73,7 +73,7 @@ def mariadb(folder: Path) -> Iterator[Server]:
     data, port = folder / "data", free_port()
     plain = ["--no-defaults", f"--datadir={data}", "--user=root"]
     setup = shutil.which("mariadb-install-db")
-    assert setup, "mariadb-install-db comes with mariadbd"
+    assert setup, "no MariaDB server on this machine (Debian: mariadb-server)"
     subprocess.run(
         [setup, *plain, "--auth-root-authentication-method=normal", "--skip-test-db"],
         check=True,

@@ -7,15 +7,12 @@ partial parse holds only for the folder it was made in, and a full parse costs s
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toyshop import Answer, ToyShop, command, make_toyshop
+from toyshop import Answer, Call, ToyShop, command, make_toyshop
 
 from runner.cli import main
-
-Call = Callable[..., Answer]
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import Call
-from toyshop import ToyShop, surroundings
+from toyshop import Call, ToyShop, surroundings
 
 HELD = """
 import sys, time

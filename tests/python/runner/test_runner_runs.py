@@ -13,8 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from conftest import Call
-from toyshop import Answer, ToyShop
+from toyshop import Answer, Call, ToyShop
 
 ORPHAN = "sale_id,toy_id,amount\n4,99,1.00\n"
 

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -250,6 +251,9 @@ class Answer:
     code: int
     out: str
     err: str
+
+
+Call = Callable[..., Answer]
 
 
 def command(shop: ToyShop, *arguments: str) -> Answer:
