@@ -141,3 +141,18 @@
 {% macro spark__every_element(column, condition) -%}
     coalesce(forall({{ column }}, element -> coalesce({{ condition }}, false)), true)
 {%- endmacro %}
+
+
+{% macro sum_of_elements(column, amount) -%}
+    {{- return(adapter.dispatch("sum_of_elements")(column, amount)) -}}
+{%- endmacro %}
+
+
+{% macro default__sum_of_elements(column, amount) -%}
+    coalesce(list_sum(list_transform({{ column }}, lambda element: {{ amount }})), 0)
+{%- endmacro %}
+
+
+{% macro spark__sum_of_elements(column, amount) -%}
+    aggregate({{ column }}, cast(0 as decimal(38, 6)), (total, element) -> total + {{ amount }})
+{%- endmacro %}

@@ -124,3 +124,22 @@
         sequence(cast({{ first_date }} as date), cast({{ last_date }} as date))
     ) as date_day
 {%- endmacro %}
+
+
+{% macro period_start(text) -%}
+    case
+        when {{ matches(text, "^\\d{4}-\\d{2}-\\d{2}$") }}
+            then try_cast({{ text }} as date)
+        when {{ matches(text, "^\\d{8}$") }}
+            then {{ parse_date(text, "yyyyMMdd") }}
+        when {{ matches(text, "^\\d{4}-\\d{2}$") }}
+            then try_cast({{ text }} || '-01' as date)
+        when {{ matches(text, "^\\d{4}-W\\d{2}$") }}
+            {#- the fourth of January lies in a year's first ISO week -#}
+            then cast({{ dbt.dateadd(
+                "day",
+                "7 * (try_cast(substr(" ~ text ~ ", 7, 2) as integer) - 1)",
+                "date_trunc('week', try_cast(substr(" ~ text ~ ", 1, 4) || '-01-04' as date))"
+            ) }} as date)
+    end
+{%- endmacro %}

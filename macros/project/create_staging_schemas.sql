@@ -1,5 +1,5 @@
 {% macro create_staging_schemas() %}
-    {%- for schema in ["quarantine", "absent_keys", "ledger_outcomes"] -%}
+    {%- for schema in ["quarantine", "absent_keys", "rejected", "ledger_outcomes", "findings", "history"] -%}
         create schema if not exists {{ schema }};
     {% endfor -%}
 {% endmacro %}

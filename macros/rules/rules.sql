@@ -4,6 +4,7 @@
     {%- endif -%}
     {{ return({
         "broken": column ~ " is null",
+        "defect": "missing",
         "reason": column ~ " is missing",
     }) }}
 {% endmacro %}
@@ -21,6 +22,7 @@
     {%- set is_told = "coalesce(" ~ told | join(" or ") ~ ", false)" -%}
     {{ return({
         "broken": column ~ " is null and " ~ is_told,
+        "defect": "mistyped",
         "reason": column ~ " is unreadable",
         "is_told": is_told,
     }) }}
@@ -43,7 +45,7 @@
         {%- set broken = column ~ " not between " ~ sql_literal(lowest) ~ " and " ~ sql_literal(highest) -%}
         {%- set limits = "outside " ~ lowest ~ " to " ~ highest -%}
     {%- endif -%}
-    {{ return({"broken": broken, "reason": column ~ " is " ~ limits}) }}
+    {{ return({"broken": broken, "defect": "outlying", "reason": column ~ " is " ~ limits}) }}
 {% endmacro %}
 
 
@@ -57,6 +59,7 @@
     {%- endfor -%}
     {{ return({
         "broken": column ~ " not in (" ~ literals | join(", ") ~ ")",
+        "defect": "mistyped",
         "reason": column ~ " is not one of " ~ argument | join(", "),
     }) }}
 {% endmacro %}
@@ -68,6 +71,7 @@
     {%- endif -%}
     {{ return({
         "broken": "not " ~ matches(column, argument),
+        "defect": "mistyped",
         "reason": column ~ " does not match " ~ argument,
     }) }}
 {% endmacro %}
@@ -87,6 +91,7 @@
     {%- set names = columns.keys() | join(", ") -%}
     {{ return({
         "broken": none,
+        "defect": "orphaned",
         "reason": names ~ " refers to no row of " ~ argument.model,
         "reference": {"model": argument.model, "columns": columns},
     }) }}
@@ -99,6 +104,7 @@
     {%- endif -%}
     {{ return({
         "broken": "not (" ~ argument ~ ")",
+        "defect": "inconsistent",
         "reason": "not " ~ argument,
     }) }}
 {% endmacro %}
@@ -110,6 +116,7 @@
     {%- endif -%}
     {{ return({
         "broken": "not " ~ every_element(column, argument),
+        "defect": "outlying",
         "reason": column ~ " holds an element that is not " ~ argument,
     }) }}
 {% endmacro %}
@@ -123,6 +130,7 @@
     {%- set latest = var("latest_plausible_date") -%}
     {{ return({
         "broken": "cast(" ~ column ~ " as date) not between date '" ~ earliest ~ "' and date '" ~ latest ~ "'",
+        "defect": "skewed_clock",
         "reason": column ~ " is outside " ~ earliest ~ " to " ~ latest,
     }) }}
 {% endmacro %}

@@ -19,6 +19,10 @@
             {%- do reasons.append(rule.reason) -%}
             {%- if rule.reference -%}
                 {%- do rule.reference.update({"name": "reference_" ~ reasons | length}) -%}
+            {%- elif rule.usual -%}
+                {%- do rule.usual.update({"name": "usual_" ~ reasons | length}) -%}
+            {%- elif rule.newest -%}
+                {%- do rule.newest.update({"name": "newest_" ~ reasons | length}) -%}
             {%- endif -%}
             {%- do rules.append(rule) -%}
         {%- endif -%}
@@ -27,6 +31,12 @@
     {%- for typed in rules if typed.is_told -%}
         {%- for rule in rules if rule.kind == "required" and rule.column == typed.column -%}
             {%- do rule.update({"broken": rule.broken ~ " and not " ~ typed.is_told}) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {#- nor is a sum judged whose parts are out of bounds -#}
+    {%- for parts in rules if parts.kind == "each" -%}
+        {%- for rule in rules if rule.kind == "sums" and rule.list == parts.column -%}
+            {%- do rule.update({"broken": rule.broken ~ " and not " ~ parts.broken}) -%}
         {%- endfor -%}
     {%- endfor -%}
     {{ return(rules) }}
@@ -64,15 +74,18 @@
     {%- set options = {} -%}
     {%- set names = [] -%}
     {%- for name, argument in rule.items() -%}
-        {%- if name == "name" -%}
-            {%- do options.update({"name": argument}) -%}
+        {%- if name in ["name", "defect", "severity"] -%}
+            {%- do options.update({name: argument}) -%}
         {%- else -%}
             {%- do names.append(name) -%}
         {%- endif -%}
     {%- endfor -%}
     {%- if names | length != 1 or not context.get("rule_" ~ names[0]) -%}
         {%- do staging_error(node, where, "holds " ~ rule,
-            "one rule of " ~ known_rules() | join(", ") ~ ", and optionally its name") -%}
+            "one rule of " ~ known_rules() | join(", ") ~ ", and optionally its name, severity and defect") -%}
+    {%- endif -%}
+    {%- if options.get("severity", "reject") not in ["reject", "flag"] -%}
+        {%- do staging_error(node, where ~ " severity", "is " ~ options.severity, "reject or flag") -%}
     {%- endif -%}
 
     {%- set compiled = context["rule_" ~ names[0]](column, rule[names[0]]) -%}
@@ -87,8 +100,13 @@
         "column": column,
         "broken": compiled.broken,
         "is_told": compiled.is_told,
+        "list": compiled.list,
         "reason": options.get("name") or compiled.reason,
+        "defect": options.get("defect") or compiled.defect,
+        "severity": options.get("severity") or compiled.get("severity", "reject"),
         "reference": compiled.reference,
+        "usual": compiled.usual,
+        "newest": compiled.newest,
     }) }}
 {% endmacro %}
 
@@ -111,6 +129,9 @@
         "is_key": is_key,
         "absent_keys": this.incorporate(
             path={"schema": "absent_keys", "identifier": reference.model}
+        ) if is_key else none,
+        "quarantine": this.incorporate(
+            path={"schema": "quarantine", "identifier": reference.model}
         ) if is_key else none,
     }) -%}
 {% endmacro %}

@@ -1,6 +1,6 @@
 {% macro plan_staging(node, model_sql) %}
     {%- set meta = node.config.meta.get("staging", {}) -%}
-    {%- set known = ["key", "version_order", "filters", "rules"] -%}
+    {%- set known = ["key", "version_order", "filters", "rules", "history"] -%}
     {%- for name in meta if name not in known -%}
         {%- do staging_error(node, "meta.staging." ~ name, "is not known", "one of " ~ known | join(", ")) -%}
     {%- endfor -%}
@@ -21,20 +21,57 @@
             "the list of columns that identify a row, such as [order_id]") -%}
     {%- endif -%}
     {%- set source = source_of(node) -%}
+    {%- set version_order = staging_columns(node, meta, "version_order", columns) -%}
+    {%- set content_columns = clean_columns | reject("in", ["_file", "_row"]) | list -%}
 
     {{ return({
         "name": node.name,
         "source": source.source_name,
         "table_name": source.name,
         "key": key,
-        "version_order": staging_columns(node, meta, "version_order", columns),
+        "version_order": version_order,
         "clean_columns": clean_columns,
+        "content_columns": content_columns,
         "rules": collect_rules(node, key, clean_columns),
         "filters": collect_filters(node, meta),
+        "history": plan_history(node, meta, clean_columns, version_order),
+        "judged": node.name ~ "__judged",
+        "repeated": node.name ~ "__repeated",
         "set_aside": node.name ~ "__set_aside",
         "quarantine": this.incorporate(path={"schema": "quarantine", "identifier": node.name}),
         "outcomes": this.incorporate(path={"schema": "ledger_outcomes", "identifier": node.name}),
         "absent_keys": this.incorporate(path={"schema": "absent_keys", "identifier": node.name}),
+        "findings": this.incorporate(path={"schema": "findings", "identifier": node.name}),
+        "rejected": this.incorporate(path={"schema": "rejected", "identifier": node.name}),
+    }) }}
+{% endmacro %}
+
+
+{% macro plan_history(node, meta, clean_columns, version_order) %}
+    {%- set where = "meta.staging.history" -%}
+    {%- set declared = meta.get("history") -%}
+    {%- if declared is none -%}
+        {{ return(none) }}
+    {%- endif -%}
+    {%- set expected = "true, or {valid_from: column, born: column}, both optional" -%}
+    {%- if declared is not true and declared is not mapping -%}
+        {%- do staging_error(node, where, "is " ~ declared, expected) -%}
+    {%- endif -%}
+    {%- set declared = {} if declared is true else declared -%}
+    {%- for name, column in declared.items() -%}
+        {%- if name not in ["valid_from", "born"] -%}
+            {%- do staging_error(node, where, "holds " ~ name, expected) -%}
+        {%- elif column not in clean_columns -%}
+            {%- do staging_error(node, where ~ "." ~ name, "names " ~ column,
+                "one of the model's columns " ~ clean_columns | join(", ")) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set own_times = version_order + declared.values() | list + ["_file", "_row"] -%}
+    {{ return({
+        "valid_from": declared.get("valid_from"),
+        "born": declared.get("born"),
+        "columns": clean_columns | reject("in", own_times) | list,
+        "relation": this.incorporate(path={"schema": "history", "identifier": node.name}),
     }) }}
 {% endmacro %}
 

@@ -1,30 +1,196 @@
-{% macro select_staged_rows(plan, model_sql) -%}
+{#- only these need ranking: nearly all keys were read once -#}
+{% macro select_repeated_rows(plan) -%}
 with
 
-cleaned as {{ inlined() }} (
+repeated_keys as (
 
-{{ model_sql }}
+    select
+        {{ numbered_keys(plan) }}
+    from {{ plan.judged }}
+    group by {{ plan.key | join(", ") }}
+    having count(*) > 1 or bool_or(_deleted)
 
 ),
 
-kept as (
+repeated as (
 
     select
-        {%- for column in plan.clean_columns %}
-        {{ column }}{{ "," if not loop.last }}
+        judged.rowid as _place,
+        {%- for column in plan.key %}
+        _key_{{ loop.index }},
         {%- endfor %}
-    from cleaned
-    where not exists (
-        select 1
-        from {{ plan.set_aside }} as set_aside
-        where
-            set_aside._file = cleaned._file
-            and set_aside._row = cleaned._row
-    )
+        {%- for column in plan.version_order %}
+        _order_{{ loop.index }},
+        {%- endfor %}
+        _load_id,
+        _file,
+        {{ file_order("_file") }} as _file_order,
+        _row,
+        _deleted,
+        _raw_record is not null as _is_rejected,
+        hash({{ plan.content_columns | join(", ") }}, _deleted) as _content
+    from {{ plan.judged }} as judged
+    inner join repeated_keys
+        on
+            {%- for column in plan.key %}
+            {{ "and " if not loop.first }}judged.{{ column }} = repeated_keys._key_{{ loop.index }}
+            {%- endfor %}
 
 )
 
-select * from kept
+select
+    _place,
+    {%- for column in plan.key %}
+    _key_{{ loop.index }},
+    {%- endfor %}
+    {%- for column in plan.version_order %}
+    _order_{{ loop.index }},
+    {%- endfor %}
+    _load_id,
+    _file_order,
+    _row,
+    _deleted,
+    _is_rejected,
+    _content,
+    row_number() over newest_first as _version,
+    first_value(_deleted) over newest_first as _is_gone,
+    coalesce(_content = lag(_content) over newest_first, false) as _is_unchanged,
+    coalesce(
+        _content = lag(_content) over newest_first
+        and _file = lag(_file) over newest_first
+        and _load_id = lag(_load_id) over newest_first,
+        false
+    ) as _is_duplicate,
+    not _deleted and row_number() over (
+        partition by {{ key_places(plan) }}, _content, _file, _load_id
+        order by _row asc
+    ) > 1 as _is_copy,
+    {%- if plan.version_order %}
+    not _deleted and coalesce(_order_1 < max(_order_1) over as_read, false) as _is_overtaken,
+    not _deleted and row_number() over (
+        partition by {{ key_places(plan) }}, _content
+        order by _load_id asc, _file_order asc, _row asc
+    ) > 1 as _was_read_before
+    {%- else %}
+    false as _is_overtaken,
+    false as _was_read_before
+    {%- endif %}
+from repeated
+window newest_first as (
+    partition by {{ key_places(plan) }}, _is_rejected
+    order by {{ newest_first(plan) }}
+)
+{%- if plan.version_order %}, as_read as (
+    partition by {{ key_places(plan) }}
+    order by _load_id asc, _file_order asc, _row asc
+    rows between unbounded preceding and 1 preceding
+)
+{%- endif %}
+{%- endmacro %}
+
+
+{% macro newest_first(plan) -%}
+    {%- for column in plan.version_order -%}
+        _order_{{ loop.index }} desc nulls last, {% endfor -%}
+    _load_id desc, _file_order desc, _row desc
+{%- endmacro %}
+
+
+{% macro file_order(column) -%}
+    {#- the checksum that landing puts before a file's name says nothing of its place in time -#}
+    regexp_replace({{ column }}, '/[0-9a-f]{16}-([^/]*)$', '/\1')
+{%- endmacro %}
+
+
+{% macro key_places(plan) -%}
+    {%- for column in plan.key -%}
+        _key_{{ loop.index }}{{ ", " if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{% macro numbered_keys(plan) -%}
+    {%- for column in plan.key -%}
+        {{ column }} as _key_{{ loop.index }}{{ "," if not loop.last }}
+        {%- if not loop.last %}
+        {% endif -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{#- the rows that are not staged, by their place in the judged rows -#}
+{% macro select_set_aside(plan) -%}
+with
+
+superseded as (
+
+    select
+        _place,
+        'superseded' as _outcome,
+        case
+            when _is_gone then 'deleted'
+            when _is_duplicate or _is_copy then 'duplicate'
+            when _is_overtaken then 'outdated'
+            when _is_unchanged then 'unchanged'
+            else 'newer_version'
+        end as _name,
+        _is_gone and _version = 1 as _is_absent_key
+    from {{ plan.repeated }}
+    where
+        not _is_rejected
+        and (_version > 1 or _is_gone)
+
+),
+
+quarantined as (
+
+    select
+        rowid as _place,
+        'quarantined' as _outcome,
+        cast(null as string) as _name,
+        false as _is_absent_key
+    from {{ plan.judged }}
+    where _raw_record is not null
+
+),
+
+filtered as (
+
+    select
+        judged.rowid as _place,
+        'filtered' as _outcome,
+        judged._filter as _name,
+        true as _is_absent_key
+    from {{ plan.judged }} as judged
+    left join superseded
+        on judged.rowid = superseded._place
+    where
+        judged._filter is not null
+        and judged._raw_record is null
+        and not judged._deleted
+        and superseded._place is null
+
+)
+
+select * from superseded
+union all
+select * from quarantined
+union all
+select * from filtered
+{%- endmacro %}
+
+
+{% macro select_staged_rows(plan) -%}
+select
+    {%- for column in plan.clean_columns %}
+    {{ column }}{{ "," if not loop.last }}
+    {%- endfor %}
+from {{ plan.judged }} as judged
+where not exists (
+    select 1
+    from {{ plan.set_aside }} as set_aside
+    where set_aside._place = judged.rowid
+)
 {%- endmacro %}
 
 
@@ -45,67 +211,100 @@ select
     {{ sql_literal(plan.table_name) }} as table_name,
     {{ sql_literal(plan.name) }} as model,
     {{ record_key(plan.key) }} as record_key,
-    _reasons as reasons,
+    list_aggregate(
+        list_transform(
+            list_filter(_broken, lambda broken: {{ severities(plan.rules) }}[broken]),
+            lambda broken: {{ reasons(plan.rules) }}[broken]
+        ),
+        'string_agg', '; '
+    ) as reasons,
     _raw_record as raw_record,
     _file,
     _row,
     _load_id
-from {{ plan.set_aside }}
-where _outcome = 'quarantined'
+from {{ plan.judged }}
+where _raw_record is not null
+{%- endmacro %}
+
+
+{% macro select_rejected_rows(plan) -%}
+select
+    {%- for column in plan.clean_columns %}
+    {{ column }}{{ "," if not loop.last }}
+    {%- endfor %}
+from {{ plan.judged }}
+where _raw_record is not null
+{%- endmacro %}
+
+
+{% macro reasons(rules) -%}
+    [
+    {%- for rule in rules -%}
+        {{ sql_literal(rule.reason) }}{{ ", " if not loop.last }}
+    {%- endfor -%}
+    ]
+{%- endmacro %}
+
+
+{% macro severities(rules) -%}
+    [
+    {%- for rule in rules -%}
+        {{ "true" if rule.severity == "reject" else "false" }}{{ ", " if not loop.last }}
+    {%- endfor -%}
+    ]
 {%- endmacro %}
 
 
 {% macro select_absent_keys(plan) -%}
 select
     {%- for column in plan.key %}
-    {{ column }},
+    judged.{{ column }},
     {%- endfor %}
-    case when _outcome = 'filtered' then _name else 'refers_to_deleted' end as absent_by
-from {{ plan.set_aside }}
-where _is_absent_key
+    case when set_aside._outcome = 'filtered' then set_aside._name else 'refers_to_deleted' end as absent_by
+from {{ plan.set_aside }} as set_aside
+inner join {{ plan.judged }} as judged
+    on set_aside._place = judged.rowid
+where set_aside._is_absent_key
 {%- endmacro %}
 
 
-{% macro count_outcomes(plan, staged) -%}
-with
-
-outcomes as (
-
-    select
-        _file,
-        'staged' as outcome,
-        cast(null as string) as name
-    from {{ staged }}
-    union all
-    select
-        _file,
-        _outcome,
-        _name
-    from {{ plan.set_aside }}
-
-)
-
+{% macro count_outcomes(plan) -%}
 select
     {{ sql_literal(plan.name) }} as model,
     {{ sql_literal(plan.source) }} as source,
     {{ sql_literal(plan.table_name) }} as table_name,
-    _file,
-    outcome,
-    name,
+    judged._file,
+    coalesce(set_aside._outcome, 'staged') as outcome,
+    set_aside._name as name,
     count(*) as row_count
-from outcomes
-group by _file, outcome, name
+from {{ plan.judged }} as judged
+left join {{ plan.set_aside }} as set_aside
+    on judged.rowid = set_aside._place
+group by judged._file, outcome, name
 {%- endmacro %}
 
 
-{% macro record_key(columns) -%}
+{% macro record_key(columns, relation=none) -%}
+    {%- set place = relation ~ "." if relation else "" -%}
     {%- if columns | length == 1 -%}
-        cast({{ columns[0] }} as string)
+        cast({{ place ~ columns[0] }} as string)
     {%- else -%}
         concat_ws('|'
             {%- for column in columns -%}
-                , coalesce(cast({{ column }} as string), '')
+                , coalesce(cast({{ place ~ column }} as string), '')
             {%- endfor -%}
         )
     {%- endif -%}
+{%- endmacro %}
+
+
+{% macro staged_and_rejected(model_name) -%}
+    {#- every row that says something, sound or not; a key may have both a good and a bad version -#}
+    {%- set staged = ref(model_name) -%}
+    {%- set rejected = staged.incorporate(path={"schema": "rejected", "identifier": model_name}) -%}
+    (
+        select *, false as _is_rejected from {{ staged }}
+        union all
+        select *, true as _is_rejected from {{ rejected }}
+    )
 {%- endmacro %}

@@ -16,21 +16,41 @@
 
     {#- one transaction: all relations are replaced, or none is -#}
     {%- call statement("main") -%}
+        create or replace temporary table {{ plan.judged }} as
+        {{ judge_rows(plan, sql) }};
+
+        create or replace temporary table {{ plan.repeated }} as
+        {{ select_repeated_rows(plan) }};
+
         create or replace temporary table {{ plan.set_aside }} as
-        {{ screen_rows(plan, sql) }};
+        {{ select_set_aside(plan) }};
 
         create or replace table {{ target_relation }} as
-        {{ select_staged_rows(plan, sql) }};
+        {{ select_staged_rows(plan) }};
 
         create or replace table {{ plan.quarantine }} as
         {{ select_quarantined_rows(plan) }};
+
+        create or replace table {{ plan.rejected }} as
+        {{ select_rejected_rows(plan) }};
 
         create or replace table {{ plan.absent_keys }} as
         {{ select_absent_keys(plan) }};
 
         create or replace table {{ plan.outcomes }} as
-        {{ count_outcomes(plan, target_relation) }};
+        {{ count_outcomes(plan) }};
 
+        create or replace table {{ plan.findings }} as
+        {{ select_findings(plan) }};
+
+        {%- if plan.history %}
+
+        create or replace table {{ plan.history.relation }} as
+        {{ select_history(plan) }};
+        {%- endif %}
+
+        drop table {{ plan.judged }};
+        drop table {{ plan.repeated }};
         drop table {{ plan.set_aside }};
     {%- endcall -%}
 

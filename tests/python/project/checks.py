@@ -25,7 +25,7 @@ READS = {
     "intermediate": {"staging", "intermediate", "seed"},
     "marts/core": {"intermediate", "marts/core", "seed"},
     "marts": {"intermediate", "marts/core", "seed"},
-    "ledger": {"source", "staging", "ledger", "seed"},
+    "ledger": {"source", "staging", "intermediate", "ledger", "seed"},
 }
 """Which layers a model may read. Staging reads staging only to check a reference."""
 
@@ -277,7 +277,13 @@ def no_orphans(manifest: Manifest) -> list[Finding]:
         if node["resource_type"] == "seed" and not _is_read(manifest, node, children):
             findings.append(Finding(node["original_file_path"], "nothing reads this seed; drop it"))
     for node in models(manifest):
-        used = [child for child in children[node["unique_id"]] if layer(child) != "ledger"]
+        # The books see every staging model; that alone is no use of it.
+        everything = layer(node) == "staging"
+        used = [
+            child
+            for child in children[node["unique_id"]]
+            if not everything or layer(child) != "ledger"
+        ]
         if layer(node) in {"staging", "intermediate"} and not used:
             message = "no model uses it; use it in a layer above, or drop it"
             findings.append(Finding(node["original_file_path"], message))
@@ -379,7 +385,8 @@ def sql_shape(manifest: Manifest) -> list[Finding]:
             findings.append(Finding(path, "end with `select * from <last cte>`"))
         if re.search(r"\{%-?\s*(if|for)\b(?!\s+is_incremental\(\))", code):
             findings.append(Finding(path, "control flow in a model; move it into a macro"))
-        code = re.sub(r"select \*\s+from \{\{\s*(ref|source)\(", "import(", code)
+        imports = "ref|source|staged_and_rejected|staging_history"
+        code = re.sub(rf"select \*\s+from \{{\{{\s*({imports})\(", "import(", code)
         if code.count("select *") > 1:
             message = "list the columns; `select *` is for imports and the last line"
             findings.append(Finding(path, message))

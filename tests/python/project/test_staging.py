@@ -114,7 +114,9 @@ def test_every_row_has_one_outcome_and_counts_add_up(lab: Lab) -> None:
     counts = outcomes(lab, "stg_lab__orders")
     assert counts == {
         ("staged", None): 5,
-        ("superseded", "newer_version"): 6,
+        ("superseded", "newer_version"): 4,
+        ("superseded", "duplicate"): 1,
+        ("superseded", "outdated"): 1,
         ("superseded", "deleted"): 3,
         ("filtered", "testers"): 1,
         ("quarantined", None): 5,
@@ -230,7 +232,7 @@ MISTAKES = {
     ),
     "rule_unknown": (
         {"rules": {"total": [{"betwen": [0, 1]}]}},
-        "total.rules holds {'betwen': [0, 1]}; expected one rule of between, check, each",
+        "total.rules holds {'betwen': [0, 1]}; expected one rule of between, check, determined_by",
     ),
     "rule_column": (
         {"rules": {"amount": [{"required": True}]}},
