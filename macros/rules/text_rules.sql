@@ -2,9 +2,9 @@
     {%- if argument is not true -%}
         {{ return({"error": "true (leave the rule out otherwise)"}) }}
     {%- endif -%}
-    {#- UTF-8 read as a Western code page shows one of these pairs for each letter; U+FFFD is its loss -#}
+    {#- UTF-8 read as a Western code page shows one of these pairs for each letter; the rest are its losses -#}
     {{ return({
-        "broken": matches(column, "[\\x{00C2}-\\x{00C5}][\\x{0080}-\\x{00BF}\\x{0152}-\\x{0192}\\x{02C6}\\x{02DC}\\x{2013}-\\x{203A}\\x{20AC}\\x{2122}]|\\x{FFFD}"),
+        "broken": matches(column, "[\\x{00C2}-\\x{00C5}][\\x{0080}-\\x{00BF}\\x{0152}-\\x{0192}\\x{02C6}\\x{02DC}\\x{2013}-\\x{203A}\\x{20AC}\\x{2122}]|[\\x{00C2}\\x{00C3}]\\?|\\x{FFFD}"),
         "defect": "wrong_encoding",
         "severity": "flag",
         "reason": column ~ " was read in a wrong encoding",
