@@ -31,7 +31,10 @@ dated as (
             order by _load_id asc, _file_order asc, _row asc
             rows between unbounded preceding and 1 preceding
         ) as _gone_at,
-        case when _deleted then _loaded_at else {{ plan.history.valid_from or "_loaded_at" }} end as _told_at
+        case
+            when _deleted then _loaded_at
+            else cast({{ plan.history.valid_from or "_loaded_at" }} as timestamp)
+        end as _told_at
     from placed
 
 ),
@@ -50,7 +53,7 @@ versions as (
 
     select
         *,
-        {{ plan.history.born or "cast(null as timestamp)" }} as _born,
+        cast({{ plan.history.born or "null" }} as timestamp) as _born,
         hash({{ plan.history.columns | join(", ") }}, _deleted) as _content,
         row_number() over (
             partition by {{ plan.key | join(", ") }}, _since
