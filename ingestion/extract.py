@@ -222,9 +222,23 @@ class _SourceRun:
                         parcel.name.removesuffix(landing.REGISTER_SUFFIX)
                     )
                 )
-                resources = [_resource(parcel) for parcel in self._parcels]
+                resources = [*map(_resource, self._parcels), self._counts()]
                 loads = landing.run(pipeline, resources, self._settings)
                 self._sync(loads)
+
+    def _counts(self) -> Any:
+        """What is about to land, so that whoever reads landing can tell what is missing."""
+        parcels = {parcel.name: parcel for parcel in self._parcels}
+        counts = []
+        for result in self._results.values():
+            register = parcels.get(result.table + landing.REGISTER_SUFFIX)
+            if register is not None:
+                lines = sum(table.num_rows for table in register.register)
+                counts.append(landing.LandedCount(result.table, files_landed=lines))
+            elif result.error is None and self._declaration.kind != "files":
+                figures = (result.read, result.rows, result.deleted)
+                counts.append(landing.LandedCount(result.table, *figures))
+        return _tables_resource(landing.COUNTS_TABLE, [landing.counts_table(counts)], "table")
 
     def _check_clock(self, newest: str) -> None:
         """Load ids are times and order the versions of a row, so time must not run backwards."""
@@ -343,8 +357,8 @@ class _SourceRun:
         """Makes what landed survive a power cut: dlt copies files without waiting for the disk."""
         root = self._settings.landing_dir / self._declaration.name
         folders = {root / "_dlt_loads"}
-        for parcel in self._parcels:
-            for file in landing.landed_files(self._settings, self._declaration.name, parcel.name):
+        for name in (*(parcel.name for parcel in self._parcels), landing.COUNTS_TABLE):
+            for file in landing.landed_files(self._settings, self._declaration.name, name):
                 if file.load_id in loads:
                     _sync_path(file.path)
                     folders.add(file.path.parent)
@@ -381,21 +395,27 @@ def _resource(parcel: _Parcel) -> Any:
     import dlt
 
     if parcel.difference is None:
-        tables = parcel.register
-        return dlt.resource(
-            lambda: iter(tables),
-            name=parcel.name,
-            write_disposition="append",
-            primary_key=("file",),
-            schema_contract="evolve",
-            max_table_nesting=0,
-        )
+        return _tables_resource(parcel.name, parcel.register, "file")
     path, rows = parcel.difference.path, parcel.difference.rows
     return dlt.resource(
         lambda: iter([dlt.mark.with_file_import(str(path), "parquet", rows)]),
         name=parcel.name,
         write_disposition="append",
         columns=_hints(path),
+        schema_contract="evolve",
+        max_table_nesting=0,
+    )
+
+
+def _tables_resource(name: str, tables: list[Any], key: str) -> Any:
+    """A dlt resource that lands Arrow tables of our own."""
+    import dlt
+
+    return dlt.resource(
+        lambda: iter(tables),
+        name=name,
+        write_disposition="append",
+        primary_key=(key,),
         schema_contract="evolve",
         max_table_nesting=0,
     )

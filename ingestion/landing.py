@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 # Arrow batches of a DuckDB row group: far fewer calls through dlt than with its thousand rows.
 BATCH_ROWS = 122_880
 REGISTER_SUFFIX = "__files"
+# No source can have a table of this name: theirs have no double underscore.
+COUNTS_TABLE = "landed__counts"
 _LAYOUT = "{table_name}/{load_id}.{file_id}.{ext}"
 _LOADS = "_dlt_loads"
 # More rounds than dlt ever leaves packages behind; beyond that it is not getting forward.
@@ -115,6 +117,37 @@ class RegisterRow:
         """Normalised names of the columns; None if not known yet."""
         names: list[str] | None = json.loads(self.columns)
         return names
+
+
+@dataclass(frozen=True)
+class LandedCount:
+    """What an extraction was about to land of one table, noted in the same load.
+
+    Attributes:
+        table: Name of the table.
+        rows_read: Rows that the source gave; None for files, which are counted when loaded.
+        rows_landed: Rows to land: new and changed ones, and marks of deletion; None for files.
+        rows_deleted: Of these, marks of deletion; None for files.
+        files_landed: Lines to land in the register of files; None for anything else.
+        load_id: dlt's load id; empty as long as it is not landed.
+    """
+
+    table: str
+    rows_read: int | None = None
+    rows_landed: int | None = None
+    rows_deleted: int | None = None
+    files_landed: int | None = None
+    load_id: str = ""
+
+    @property
+    def expected(self) -> int:
+        """Rows that the table's Parquet files of this load hold together."""
+        return (self.files_landed if self.rows_landed is None else self.rows_landed) or 0
+
+    @property
+    def folder(self) -> str:
+        """The table's folder below that of its source."""
+        return self.table if self.files_landed is None else self.table + REGISTER_SUFFIX
 
 
 def configure(settings: Settings) -> None:
@@ -288,6 +321,50 @@ def register_rows(settings: Settings, source: str, table: str) -> list[RegisterR
             values = {name: row.get(name, None if name == "rows" else "") for name in names}
             rows.append(RegisterRow(**values, load_id=landed.load_id))
     return rows
+
+
+def landed_counts(settings: Settings, source: str, known: Collection[str]) -> list[LandedCount]:
+    """What completed loads of a source were to land, in load order.
+
+    Args:
+        settings: The project's settings.
+        source: Name of the source.
+        known: Ids of loads to pass over. Loads from before counts were noted have none.
+
+    Raises:
+        BadInput: A file of counts cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    names = [f.name for f in fields(LandedCount) if f.name != "load_id"]
+    counts = []
+    for landed in landed_files(settings, source, COUNTS_TABLE):
+        if landed.load_id in known:
+            continue
+        try:
+            content = pq.read_table(landed.path).to_pylist()
+        except Exception as error:
+            raise BadInput(
+                f"the counts of a landed load cannot be read: {first_line(error)}",
+                source=source,
+                file=landed.path,
+                hint="Restore this file from a backup of landing.",
+            ) from error
+        for row in content:
+            values = {name: row.get(name) for name in names}
+            counts.append(LandedCount(**values, load_id=landed.load_id))
+    return counts
+
+
+def counts_table(counts: Sequence[LandedCount]) -> pa.Table:
+    """Counts as an Arrow table, ready to be yielded to dlt."""
+    import pyarrow as pa
+
+    names = [f.name for f in fields(LandedCount) if f.name != "load_id"]
+    schema = pa.schema(
+        [pa.field(name, pa.string() if name == "table" else pa.int64()) for name in names]
+    )
+    return pa.Table.from_pylist([{n: getattr(c, n) for n in names} for c in counts], schema)
 
 
 def register_table(rows: Sequence[RegisterRow]) -> pa.Table:

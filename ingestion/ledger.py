@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import duckdb
 
+LoadStatus = Literal["loaded", "held", "refused", "pending"]
 _TABLES = {
+    "loads": """
+        source varchar not null,
+        table_name varchar not null,
+        load_id varchar not null,
+        rows_read bigint,
+        rows_landed bigint,
+        rows_deleted bigint,
+        files_landed bigint,
+        status varchar not null check (status in ('loaded', 'held', 'refused', 'pending')),
+        reason varchar
+    """,
     "files": """
         source varchar not null,
         table_name varchar not null,
@@ -92,6 +104,34 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class LoadEntry:
+    """One row of `ledger.loads`: what a load was to bring of a table, and what became of it.
+
+    Attributes:
+        source: Name of the source.
+        table_name: Name of the table.
+        load_id: dlt's load id.
+        rows_read: Rows that the extraction read from the source; None where it did not count them.
+        rows_landed: Rows that it was to land: new and changed ones, and marks of deletion.
+        rows_deleted: Of these, marks of deletion.
+        files_landed: Lines that it was to land in the register of files.
+        status: `loaded`; `held` back by a frozen contract; `refused` because landing does not hold
+            what was extracted; `pending` as long as the table was not among those selected.
+        reason: Why it was held back or refused.
+    """
+
+    source: str
+    table_name: str
+    load_id: str
+    rows_read: int | None
+    rows_landed: int | None
+    rows_deleted: int | None
+    files_landed: int | None
+    status: LoadStatus
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class RejectedEntry:
     """One row of `ledger.rejected_records`.
 
@@ -144,6 +184,26 @@ def ensure_ledger(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("create schema if not exists ledger")
     for name, columns in _TABLES.items():
         connection.execute(f"create table if not exists ledger.{name} ({columns})")
+
+
+def noted_loads(
+    connection: duckdb.DuckDBPyConnection, source: str
+) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """Status and reason of what is noted of a source's loads, by load id and table."""
+    found = connection.execute(
+        "select load_id, table_name, status, reason from ledger.loads where source = ?", [source]
+    ).fetchall()
+    return {(load_id, table): (status, reason) for load_id, table, status, reason in found}
+
+
+def write_loads(connection: duckdb.DuckDBPyConnection, entries: Sequence[LoadEntry]) -> None:
+    """Notes loads in place of what was noted of them; belongs inside a transaction."""
+    keys = [[e.source, e.table_name, e.load_id] for e in entries]
+    if keys:
+        connection.executemany(
+            "delete from ledger.loads where source = ? and table_name = ? and load_id = ?", keys
+        )
+    _insert(connection, "loads", [_values(entry) for entry in entries])
 
 
 @dataclass(frozen=True)

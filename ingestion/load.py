@@ -1,11 +1,12 @@
 """Landing into raw: rows and their ledger entries in one transaction for each dlt load (D3).
 
-landing (completed loads) - ledger (what it has) -> due files -> `Stager` -> begin, evolve the
-table, insert, check the counts, write the ledger, commit
+landing (completed loads) - ledger (what it has) -> due files -> all arrived? (`Arrivals`) ->
+`Stager` -> begin, evolve the table, insert, check the counts, write the ledger, commit
 
 Killed at any instruction, the warehouse holds all of a load or nothing of it; the next load goes on
 with what the ledger lacks. A file that cannot be read is entered as refused and does not hinder the
-others. Raw is append-only. Left out: which version of a key holds, which staging decides.
+others; a load of which landing does not hold what was extracted is refused whole. Raw is
+append-only. Left out: which version of a key holds, which staging decides.
 """
 
 from __future__ import annotations
@@ -14,26 +15,37 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingestion.arrivals import Arrivals
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
 from ingestion.files import prepared_folder
 from ingestion.formats.preparing import prepare, reading_of
-from ingestion.landing import RegisterRow, landed_files, register_rows
+from ingestion.landing import (
+    LandedCount,
+    RegisterRow,
+    landed_counts,
+    landed_files,
+    register_rows,
+)
 from ingestion.ledger import (
     ChangeEntry,
     FileEntry,
+    LoadEntry,
+    LoadStatus,
     RejectedEntry,
     ensure_ledger,
     known_files,
+    noted_loads,
     write_ledger,
+    write_loads,
 )
 from ingestion.progress import OnProgress, Reporter
 from ingestion.settings import Settings
@@ -44,6 +56,12 @@ if TYPE_CHECKING:
     import duckdb
 
 log = logging.getLogger(__name__)
+
+_RESTORE = (
+    "Restore landing from a backup and load again. Without one, remove the load's mark from "
+    "landing/<source>/_dlt_loads: then nothing of it counts, and the next extraction lands what "
+    "the source still has."
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,7 @@ class RefusedFile:
         origin_name: Its name at the origin; None where the origin is no file.
         reason: Why, for people.
         fatal: Whether the declaration says that this fails the run (`on_refused: fail`).
+        damaged: Whether landing is at fault, not the source.
     """
 
     source: str
@@ -84,6 +103,7 @@ class RefusedFile:
     origin_name: str | None
     reason: str
     fatal: bool
+    damaged: bool = False
 
     def __str__(self) -> str:
         name = self.origin_name or self.file
@@ -119,6 +139,10 @@ class LoadResult:
             return None
         listed = "\n".join(f"  {refused}" for refused in fatal)
         count = "1 file was" if len(fatal) == 1 else f"{len(fatal)} files were"
+        if any(refused.damaged for refused in fatal):
+            return BadInput(
+                f"landing is damaged, everything else is loaded:\n{listed}", hint=_RESTORE
+            )
         return BadInput(
             f"{count} refused, everything else is loaded:\n{listed}",
             hint=(
@@ -232,13 +256,20 @@ class _SourceLoader:
         with _transaction(self._connection):
             self._make_tables()
         known = known_files(self._connection, self._source.name)
+        counts = self._counts()
         due: dict[str, dict[str, list[DueFile]]] = {}
         for table in self._source.tables:
             for file in self._landed(table):
                 if known.is_new(table.name, file.file, file.load_id):
                     due.setdefault(file.load_id, {}).setdefault(table.name, []).append(file)
-        for load_id in sorted(due):
-            self._load(load_id, due[load_id])
+        arrivals = Arrivals(self._settings, self._source.name)
+        for load_id in sorted({*due, *counts}):
+            own = counts.get(load_id, [])
+            faults = arrivals.faults(count for count in own if count.table in self._tallies)
+            if faults:
+                self._refuse(load_id, own, faults)
+            else:
+                self._load(load_id, due.get(load_id, {}), own)
         for name, tally in self._tallies.items():
             self._result.tables.append(
                 TableLoad(self._source.name, name, tally.files, tally.rows, tally.rejected)
@@ -246,6 +277,16 @@ class _SourceLoader:
         self._reporter.tell("finished", rows=sum(t.rows for t in self._tallies.values()))
 
     # What there is
+
+    def _counts(self) -> dict[str, list[LandedCount]]:
+        """What loads were to land, by load; those of which nothing is left to do are passed by."""
+        self._noted = noted_loads(self._connection, self._source.name)
+        open_ = {load for (load, _), (status, _) in self._noted.items() if status != "loaded"}
+        settled = {load for load, _ in self._noted} - open_
+        counts: dict[str, list[LandedCount]] = {}
+        for count in landed_counts(self._settings, self._source.name, settled):
+            counts.setdefault(count.load_id, []).append(count)
+        return counts
 
     def _landed(self, table: TableDeclaration) -> Iterator[DueFile]:
         if self._source.kind == "files":
@@ -363,7 +404,9 @@ class _SourceLoader:
 
     # One load
 
-    def _load(self, load_id: str, due: dict[str, list[DueFile]]) -> None:
+    def _load(
+        self, load_id: str, due: dict[str, list[DueFile]], counts: Sequence[LandedCount]
+    ) -> None:
         """Stages and commits one dlt load; a file that fails while being read is left out."""
         import duckdb
 
@@ -374,7 +417,7 @@ class _SourceLoader:
             for _ in range(attempts):
                 staged = self._stage(stager, due, unreadable)
                 try:
-                    self._commit(load_id, staged)
+                    self._commit(load_id, staged, counts)
                     return
                 except duckdb.Error as error:
                     if disk_full(error):
@@ -416,18 +459,22 @@ class _SourceLoader:
                             found[counted.due.file] = reason
         return found
 
-    def _commit(self, load_id: str, staged: dict[str, Staged]) -> None:
+    def _commit(
+        self, load_id: str, staged: dict[str, Staged], counts: Sequence[LandedCount]
+    ) -> None:
         """Rows and ledger of one load, in one transaction."""
         files: list[FileEntry] = []
         rejected: list[RejectedEntry] = []
         changes: list[ChangeEntry] = []
         refused: list[RefusedFile] = []
+        held: dict[str, str] = {}
         with _transaction(self._connection):
             for name, table in staged.items():
                 evolution = self._evolution(name)
                 taken, brought, frozen = self._evolve(name, evolution, table.relations)
                 changes += brought
                 refused += frozen
+                held.update((name, file.reason) for file in frozen)
                 for relation in taken:
                     self._insert(name, evolution, relation, load_id)
                     files += [self._loaded(name, counted) for counted in relation.files]
@@ -437,6 +484,7 @@ class _SourceLoader:
                     if not due.superseded:
                         refused.append(self._refused(name, due, reason))
             write_ledger(self._connection, files, rejected, changes)
+            write_loads(self._connection, self._load_entries(load_id, staged, counts, held))
         self._tell(load_id, files, changes, refused)
 
     def _evolve(
@@ -522,7 +570,63 @@ class _SourceLoader:
                 hint="The load was rolled back. This is a fault of Wellspring: please report it.",
             )
 
+    def _refuse(self, load_id: str, counts: Sequence[LandedCount], faults: dict[str, str]) -> None:
+        """Notes that landing does not hold what was extracted; nothing of the load is loaded."""
+        entries = []
+        for count in counts:
+            fault = faults.get(count.table)
+            entries.append(self._load_entry(count, "refused" if fault else "pending", fault))
+        with _transaction(self._connection):
+            write_loads(self._connection, self._news(entries))
+        place = f"load {load_id}"
+        for table, fault in faults.items():
+            file = RefusedFile(self._source.name, table, place, None, fault, True, damaged=True)
+            log.warning("%s", file)
+            self._result.refused.append(file)
+
     # Entries
+
+    def _load_entries(
+        self,
+        load_id: str,
+        staged: Collection[str],
+        counts: Sequence[LandedCount],
+        held: dict[str, str],
+    ) -> list[LoadEntry]:
+        """What is to be noted of a load's tables."""
+        counted = {count.table: count for count in counts}
+        for table in staged:
+            counted.setdefault(table, LandedCount(table, load_id=load_id))
+        entries = []
+        for table, count in counted.items():
+            selected = table in self._tallies
+            status: LoadStatus = "held" if table in held else "loaded" if selected else "pending"
+            entries.append(self._load_entry(count, status, held.get(table)))
+        return self._news(entries)
+
+    def _load_entry(self, count: LandedCount, status: LoadStatus, reason: str | None) -> LoadEntry:
+        return LoadEntry(
+            source=self._source.name,
+            table_name=count.table,
+            load_id=count.load_id,
+            rows_read=count.rows_read,
+            rows_landed=count.rows_landed,
+            rows_deleted=count.rows_deleted,
+            files_landed=count.files_landed,
+            status=status,
+            reason=reason,
+        )
+
+    def _news(self, entries: list[LoadEntry]) -> list[LoadEntry]:
+        """Entries that say something new: a run without news leaves the warehouse as it is."""
+        news = []
+        for entry in entries:
+            before = self._noted.get((entry.load_id, entry.table_name), ("", None))
+            told = before == (entry.status, entry.reason)
+            # A later run with another selection knows less of a table, not more.
+            if not told and not (before[0] and entry.status == "pending"):
+                news.append(entry)
+        return news
 
     def _loaded(self, table: str, counted: Counted) -> FileEntry:
         due, rejected = counted.due, len(counted.rejected)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ingestion.extract import SourceResult
     from ingestion.load import LoadResult
     from ingestion.progress import ProgressEvent
+    from ingestion.verify import LandingFault
 
 _SAMPLE_ROWS = 3
 _SAMPLED_TESTS = 20
@@ -357,7 +358,8 @@ def audit_step(run: Run) -> StepResult:
     if not path.is_file():
         raise AuditFailed("there is no warehouse", file=path, hint="Run `wellspring load build`.")
     fresh = run.dbt.freshness(run.source_ids)
-    if run.settled_by is not None:
+    landing = _landing_faults(run)
+    if run.settled_by is not None and not landing:
         return _still_audited(run, fresh)
     results = run.dbt.test(run.selection)
     failed = [result for result in results if result.status == "failed"]
@@ -369,14 +371,20 @@ def audit_step(run: Run) -> StepResult:
     stamp = fingerprint(path)
     if stamp is not None:
         code = run.code if run.selection.everything else None
-        run.history.add_audit(stamp, run.run_id, not failed, run.model_ids, code)
+        passed = not failed and not landing
+        run.history.add_audit(stamp, run.run_id, passed, run.model_ids, code)
     stale, aging = _stale(run, fresh)
-    items = (*_node_items(results), *(_freshness_item(result) for result in fresh))
-    passed = sum(result.status == "ok" for result in results)
-    text = f"{count(passed, 'test')} passed, {len(warned)} warned, {len(failed)} failed"
+    items = (
+        *_node_items(results),
+        *(_freshness_item(result) for result in fresh),
+        *(Item("landing", fault.file, "failed", message=str(fault)) for fault in landing),
+    )
+    good = sum(result.status == "ok" for result in results)
+    text = f"{count(good, 'test')} passed, {len(warned)} warned, {len(failed)} failed"
+    text += f"; {count(len(landing), 'fault')} in landing" if landing else ""
     text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
-    if failed:
-        return StepResult("failed", text, items, stale, _audit_failure(failed))
+    if failed or landing:
+        return StepResult("failed", text, items, stale, _audit_failure(failed, landing))
     return StepResult("warned" if warned or aging or stale else "ok", text, items, stale)
 
 
@@ -389,13 +397,32 @@ def _still_audited(run: Run, fresh: Sequence[NodeResult]) -> StepResult:
     return StepResult("warned" if stale or aging else "nothing_new", text, items, stale)
 
 
-def _audit_failure(failed: Sequence[NodeResult]) -> AuditFailed:
-    names = ", ".join(result.name for result in failed[:5])
-    more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+def _landing_faults(run: Run) -> list[LandingFault]:
+    """Where landing is no longer what was loaded: nothing could be rebuilt from it as it was."""
+    from ingestion.verify import verify_landing
+
+    with _opened(run) as connection:
+        faults = verify_landing(connection, run.declarations, run.settings)
+    for fault in faults:
+        run.reporter.item("audit", fault.file, "failed", str(fault), kind="landing")
+    return faults
+
+
+def _audit_failure(failed: Sequence[NodeResult], landing: Sequence[LandingFault]) -> AuditFailed:
+    told = []
+    if failed:
+        names = ", ".join(result.name for result in failed[:5])
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        told.append(f"{count(len(failed), 'test')} failed: {names}{more}")
+    hint = "Mend the model, its rules or the source, then `wellspring build audit publish docs`."
+    if landing:
+        shown = "".join(f"\n  {fault}" for fault in landing[:_SAMPLED_TESTS])
+        told.append(f"landing is not what was loaded, {count(len(landing), 'fault')}:{shown}")
+        hint = "Restore landing from a backup, then `wellspring load build audit publish docs`."
+    text = "; ".join(told)
+    end = "\n" if landing else "; "
     return AuditFailed(
-        f"{count(len(failed), 'test')} failed: {names}{more}; nothing is published, readers keep "
-        "the former version",
-        hint="Mend the model, its rules or the source, then `wellspring build audit publish docs`.",
+        f"{text}{end}nothing is published, readers keep the former version", hint=hint
     )
 
 
