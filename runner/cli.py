@@ -59,6 +59,15 @@ class Output(StrEnum):
     json = "json"
 
 
+class BooksBy(StrEnum):
+    """What a line of the books stands for."""
+
+    source = "source"
+    table = "table"
+    file = "file"
+    load = "load"
+
+
 class StepName(StrEnum):
     """Steps that can be named after another."""
 
@@ -299,6 +308,47 @@ def sql(
         Output.json: "json",
     }
     run_sql(load_settings(), read_sql(query, file), formats[output], limit)
+
+
+@app.command()
+def books(
+    by: Annotated[BooksBy, typer.Option("--by", help="What a line stands for.")] = BooksBy.source,
+    select: Select = None,
+    exclude: Exclude = None,
+    unbalanced: Annotated[
+        bool, typer.Option("--unbalanced", help="Only lines that do not balance.")
+    ] = False,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Of the published version, not of the warehouse."),
+    ] = False,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The lines as CSV.")] = False,
+) -> None:
+    """Show the account of every row: read, landed, loaded, and what became of it.
+
+    Ends with 2 if a row is not accounted for. Works while a run is under way: it then reads the
+    published version, and says so.
+    """
+    from runner.books import By, books_fields, print_books, read_books, selected_tables, write_csv
+
+    settings = load_settings()
+    kinds: dict[BooksBy, By] = {
+        BooksBy.source: "source",
+        BooksBy.table: "table",
+        BooksBy.file: "file",
+        BooksBy.load: "load",
+    }
+    tables = selected_tables(settings, select or (), exclude or ())
+    account = read_books(settings, kinds[by], tables, unbalanced=unbalanced, published=published)
+    if as_json:
+        _print_json(books_fields(account))
+    elif as_csv:
+        write_csv(account)
+    else:
+        print_books(account, _console())
+    if account.error is not None:
+        raise account.error
 
 
 @app.command()
