@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,10 +171,23 @@ class _SourceCheck:
                     place = f"{self._source.name}/{table}{REGISTER_SUFFIX}"
                     told = f"{register.get(load_id, 0):,} lines of load {load_id}"
                     yield self._fault(table, place, f"{told}, {files_landed:,} were landed")
+        yield from self._ledger_faults(counted)
         noted = {row[1] for row in self._loads if row[2] or row[3]} & self._completed
         for load_id in sorted(noted - set(counted)):
             place = f"{self._source.name}/{COUNTS_TABLE}"
             yield self._fault("", place, f"the counts of load {load_id} are missing")
+
+    def _ledger_faults(self, counted: Collection[str]) -> Iterator[LandingFault]:
+        """Entries of the ledger that are there twice, or not at all."""
+        loads = Counter((row[0], row[1]) for row in self._loads)
+        files = Counter((e.table, e.file, e.load_id) for e in self._entries)
+        for table, load_id in sorted(pair for pair, count in loads.items() if count > 1):
+            yield self._fault(table, f"load {load_id}", "ledger.loads has it twice")
+        for table, file, _ in sorted(key for key, count in files.items() if count > 1):
+            yield self._fault(table, file, "ledger.files has it twice")
+        loaded = {(table, load_id) for table, _, load_id in files if load_id in counted}
+        for table, load_id in sorted(loaded - set(loads)):
+            yield self._fault(table, f"load {load_id}", "ledger.loads does not have it")
 
     def _rows_by_load(self, folder: str) -> dict[str, int]:
         """Rows of a table's Parquet files by load; a damaged file has none."""

@@ -80,3 +80,32 @@ union all
         {%- endfor -%}
     {%- endif -%}
 {% endmacro %}
+
+
+{% macro count_kept_rows() %}
+    {%- for name in staging_models() %}
+        {%- set kept = {
+            "staged": ref(name) if execute,
+            "quarantined": this.incorporate(path={"schema": "quarantine", "identifier": name}),
+        } -%}
+        {%- for outcome, relation in kept.items() %}
+select
+    '{{ name }}' as model,
+    '{{ outcome }}' as kept_as,
+    _file,
+    count(*) as kept_rows
+from {{ relation }}
+group by _file
+union all
+        {%- endfor %}
+select
+    '{{ name }}' as model,
+    'absent_key' as kept_as,
+    cast(null as string) as _file,
+    count(*) as kept_rows
+from {{ this.incorporate(path={"schema": "absent_keys", "identifier": name}) }}
+        {%- if not loop.last %}
+union all
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}

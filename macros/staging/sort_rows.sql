@@ -276,7 +276,8 @@ select
     judged._file,
     coalesce(set_aside._outcome, 'staged') as outcome,
     set_aside._name as name,
-    count(*) as row_count
+    count(*) as row_count,
+    count(case when set_aside._is_absent_key then 1 end) as absent_key_count
 from {{ plan.judged }} as judged
 left join {{ plan.set_aside }} as set_aside
     on judged.rowid = set_aside._place
