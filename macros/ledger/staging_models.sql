@@ -87,6 +87,7 @@ union all
         {%- set kept = {
             "staged": ref(name) if execute,
             "quarantined": this.incorporate(path={"schema": "quarantine", "identifier": name}),
+            "rejected": this.incorporate(path={"schema": "rejected", "identifier": name}),
         } -%}
         {%- for outcome, relation in kept.items() %}
 select

@@ -2,7 +2,7 @@
 What: every table that staging or the ledger fills still holds as many rows as
 were put there: staged tables, their quarantines and absent keys against the
 account that was drawn while they were filled; rejected records against the
-count in the ledger; the tables of the books against what they were made from.
+count in the ledger; findings and the other tables of the books against what they were made from.
 Why: a row that goes missing, or comes twice, after it was counted would leave
 the account balanced and the marts wrong.
 A returned row: one table, and file where rows have one, with both counts.
@@ -10,6 +10,21 @@ To resolve: build again (wellspring build); if the ledger itself differs, delete
 the warehouse and load again from landing (wellspring clean --warehouse).
 */
 with
+
+found as (
+
+    select _file from ({{ union_staging_side_tables('findings') }}) as by_rule
+    union all
+    select _file from {{ ref('disagreements') }}
+    union all
+    select _file from {{ ref('rejected_records') }}
+    union all
+    select _file from {{ ref('loaded_files') }}
+    where file_status = 'refused'
+    union all
+    select _file from {{ ref('schema_changes') }}
+
+),
 
 counts as (
 
@@ -29,6 +44,15 @@ counts as (
         row_count as counted_rows
     from {{ ref('row_outcomes') }}
     where outcome in ('staged', 'quarantined')
+    union all
+    select
+        model as relation,
+        'rejected' as kept_as,
+        _file,
+        0 as kept_rows,
+        row_count as counted_rows
+    from {{ ref('row_outcomes') }}
+    where outcome = 'quarantined'
     union all
     select
         model as relation,
@@ -150,6 +174,22 @@ counts as (
         0 as kept_rows,
         1 as counted_rows
     from {{ source('ledger', 'schema_changes') }}
+    union all
+    select
+        'findings' as relation,
+        'found' as kept_as,
+        _file,
+        1 as kept_rows,
+        0 as counted_rows
+    from {{ ref('findings') }}
+    union all
+    select
+        'findings' as relation,
+        'found' as kept_as,
+        _file,
+        0 as kept_rows,
+        1 as counted_rows
+    from found
 
 ),
 

@@ -24,6 +24,11 @@
     "fct_orders": ["int_orders_totalled"],
     "fct_refunds": ["int_refunds_converted"],
     "fct_tickets": ["int_tickets_timed"],
+    "disagreements": [
+        "int_order_totals_compared",
+        "int_product_claims_compared",
+        "int_customer_claims_compared",
+    ],
 } -%}
 -- What: a model that neither filters nor groups has as many rows as the one it
 --     reads; one that does has as many as its grain says.

@@ -22,6 +22,8 @@ LAYERS = {
     "ledger": "ledger",
     "staging": "staging",
     "quarantine": "quarantine",
+    "rejected": "rejected",
+    "findings": "findings",
     "absent keys": "absent_keys",
     "outcomes": "ledger_outcomes",
     "books": "books",
@@ -32,7 +34,7 @@ LAYERS = {
     "customers": "customers",
 }
 # Their checks are one text that a macro repeats for each table, so some tables tell for all.
-ALIKE = {"staging": 4, "quarantine": 3, "outcomes": 6}
+ALIKE = {"staging": 4, "quarantine": 3, "rejected": 5, "findings": 5, "outcomes": 6}
 # No test of dbt sees these: they are compared with landing, in `test_verify`.
 BY_VERIFY = {"ledger.loads"}
 DELETE = "delete from {0} where rowid = (select rowid from {0} offset {1} limit 1)"
