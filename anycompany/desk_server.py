@@ -292,7 +292,12 @@ def _ratings(lists: Mapping[str, Listing], query: Mapping[str, str], address: st
         if more
         else None
     )
-    tail = {"meta": {"has_more": more, "after_cursor": cursor}, "links": {"next": link}}
+    total = len(np.unique(listing.id[listing.since(since) :]))
+    tail = {
+        "meta": {"has_more": more, "after_cursor": cursor},
+        "links": {"next": link},
+        "count": total,
+    }
     return _body("satisfaction_ratings", listing.records(start, end), tail)
 
 

@@ -71,7 +71,25 @@ class Reading:
     statement: str
 
 
+@dataclass(frozen=True)
+class Keys:
+    """All keys that a table of the source has now.
+
+    Attributes:
+        file: Parquet file with one column per key column, and the cursor.
+        key: Normalised columns that identify a row; empty if there is no key.
+        cursor: Normalised column that orders the versions of a key, if declared.
+        rows: Number of rows.
+    """
+
+    file: Path
+    key: tuple[str, ...]
+    cursor: str | None
+    rows: int
+
+
 OnTable = Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], None]
+OnKeys = Callable[[TableDeclaration, Callable[["duckdb.DuckDBPyConnection", Path], Keys]], None]
 
 
 def open_database(connection: Connection, declaration: SourceDeclaration) -> Database:
@@ -122,16 +140,54 @@ def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: On
         SourceUnreachable: The database does not answer or refuses the login.
         DeclarationError: The connection names no supported system.
     """
+
+    def read(session: Session, table: TableDeclaration, delta: Delta, folder: Path) -> Reading:
+        return _read_table(session, declaration, table, delta, folder, full_refresh)
+
+    _each_table(declaration, read, on_table)
+
+
+def read_keys(declaration: SourceDeclaration, on_keys: OnKeys) -> None:
+    """Reads key and cursor of every row of every table, inside one consistent view.
+
+    Args:
+        declaration: The source.
+        on_keys: As `on_table` of `read_tables`; the function that it gets takes a DuckDB
+            connection in UTC and a folder for the file.
+
+    Raises:
+        ConnectionMissing: The connection is not configured.
+        SourceUnreachable: The database does not answer or refuses the login.
+        DeclarationError: The connection names no supported system.
+    """
+
+    def read(
+        session: Session,
+        table: TableDeclaration,
+        connection: duckdb.DuckDBPyConnection,
+        folder: Path,
+    ) -> Keys:
+        return _read_keys(session, declaration, table, connection, folder)
+
+    _each_table(declaration, read, on_keys)
+
+
+def _each_table(
+    declaration: SourceDeclaration,
+    read: Callable[..., Any],
+    on_table: Callable[[TableDeclaration, Callable[..., Any]], None],
+) -> None:
+    """Hands on a function for each table that reads it within the source's one view."""
     assert declaration.connection is not None
     connection = resolve(declaration.connection)
     database = open_database(connection, declaration)
 
     def work(table: TableDeclaration) -> None:
-        def read(delta: Delta, folder: Path) -> Reading:
+        def bound(*arguments: Any) -> Any:
             with _explained(database, declaration, table), database.session() as session:
-                return _read_table(session, declaration, table, delta, folder, full_refresh)
+                return read(session, table, *arguments)
 
-        on_table(table, read)
+        on_table(table, bound)
 
     with (
         _explained(database, declaration, None),
@@ -201,11 +257,7 @@ def _read_table(
     names = column_mapping(
         [column.name for column in columns], source=declaration.name, table=table.name
     )
-    key = [check.column("primary_key", name, columns) for name in ingest.primary_key] or [
-        column for column in columns if column.name in relation.primary_key
-    ]
-    if len(key) < len(relation.primary_key) and not ingest.primary_key:
-        key = []
+    key = check.key(ingest, columns)
     if ingest.deletes == "sweep" and not key:
         raise check.fault(
             "primary_key", "none", "the columns that identify a row: a sweep needs them"
@@ -225,6 +277,29 @@ def _read_table(
         statement += more
     logger.info("%s: %s", declaration.name, statement)
     return Reading(spool, statement)
+
+
+def _read_keys(
+    session: Session,
+    declaration: SourceDeclaration,
+    table: TableDeclaration,
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+) -> Keys:
+    ingest = table.database
+    relation = session.describe(ingest.schema_name, ingest.origin or table.name)
+    check = _Names(declaration, table, relation)
+    columns = check.chosen(ingest)
+    names = column_mapping(
+        [column.name for column in columns], source=declaration.name, table=table.name
+    )
+    key = check.key(ingest, columns)
+    cursor = check.column("cursor", ingest.cursor, columns) if ingest.cursor else None
+    wanted = list(dict.fromkeys([*key, *([cursor] if cursor else [])])) or columns[:1]
+    reader = _Reader(session, relation, names, connection, folder)
+    file = reader.read(wanted, None, "keys")
+    keys = tuple(names[column.name] for column in key)
+    return Keys(file, keys, names[cursor.name] if cursor else None, reader.rows)
 
 
 def _swept(
@@ -327,6 +402,13 @@ class _Names:
         near = difflib.get_close_matches(name, known, n=1)
         listed = f"a column of {self._relation.label}: {', '.join(known)}"
         raise self.fault(key, name, f"{near[0]} ({listed})" if near else listed)
+
+    def key(self, ingest: DatabaseTable, columns: Sequence[Column]) -> list[Column]:
+        """The columns that identify a row: declared ones, else those of the catalog's key."""
+        if ingest.primary_key:
+            return [self.column("primary_key", name, columns) for name in ingest.primary_key]
+        found = [column for column in columns if column.name in self._relation.primary_key]
+        return found if len(found) == len(self._relation.primary_key) else []
 
     def chosen(self, ingest: DatabaseTable) -> list[Column]:
         """The columns to read, in the database's order."""

@@ -303,6 +303,7 @@ class RestEndpoint(_Strict):
         records: JSON path to the array of records in a page; the page itself if absent.
         paginator: How one page leads to the next.
         incremental: How the API is asked only for what is new.
+        total: Path of keys to the number of all records in a page, if the API states one.
     """
 
     path: Text
@@ -310,6 +311,7 @@ class RestEndpoint(_Strict):
     records: Text | None = None
     paginator: Paginator = SinglePaginator(type="single")
     incremental: RestIncremental | None = None
+    total: Text | None = None
 
 
 class RestTable(TableIngest):
@@ -328,9 +330,12 @@ class PythonSource(_Strict):
     Attributes:
         callable: `package.module:function` that returns a dlt source, resource or list of these.
         arguments: Keyword arguments of that function.
+        count: `package.module:function` that takes the same arguments and returns the number of
+            rows that the source has now, by table.
     """
 
     callable: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    count: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     arguments: dict[str, Any] = {}
 
 

@@ -483,7 +483,7 @@ def _identity(
         compared: The columns that count, those the source has now.
         keys: Expressions of the key's columns; empty without a key.
     """
-    values = ", ".join(_comparable(name, own, other) for name in compared)
+    values = ", ".join(comparable(name, own, other) for name in compared)
     order = _text(cursor, own) if cursor else "null::varchar"
     if cursor and own.get(cursor, "").startswith("TIMESTAMP"):
         order = f"strftime({quoted(cursor)}, '%Y-%m-%d %H:%M:%S.%f')"
@@ -497,8 +497,14 @@ def _text(name: str, types: Mapping[str, str]) -> str:
     return "null::varchar" if kind is None else _text_of(quoted(name), kind)
 
 
-def _comparable(name: str, own: Mapping[str, str], other: Mapping[str, str]) -> str:
-    """A column so that equal values are equal on both sides, whatever type each side has."""
+def comparable(name: str, own: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """A column so that equal values are equal on both sides, whatever type each side has.
+
+    Args:
+        name: Name of the column.
+        own: DuckDB types by column, of the side that the expression is for.
+        other: Those of the other side.
+    """
     mine, theirs = own.get(name), other.get(name)
     column = quoted(name)
     if mine is None:

@@ -89,8 +89,16 @@ class FilesExtraction:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A file at its origin."""
+class OriginFile:
+    """A file at its origin.
+
+    Attributes:
+        path: Where the file system finds it.
+        name: Its path below the table's connection.
+        size: Its size in bytes, if the listing says.
+        modified_at: When it was modified, as an ISO text; empty if the origin does not say.
+        etag: The origin's own mark of this version; empty if it has none.
+    """
 
     path: str
     name: str
@@ -136,6 +144,27 @@ def files_resources(
         )
         resources.append(_resource(work, table.name + REGISTER_SUFFIX))
     return FilesExtraction(resources, outcomes)
+
+
+def list_origin(
+    declaration: SourceDeclaration, table: TableDeclaration, settings: Settings
+) -> tuple[AbstractFileSystem, list[OriginFile]]:
+    """The files of a table that are at their origin now, by name.
+
+    Args:
+        declaration: A source of kind `files`.
+        table: Its table.
+        settings: The project's settings.
+
+    Raises:
+        ConnectionMissing: The connection is not configured.
+        SourceUnreachable: The place cannot be listed.
+    """
+    connection = resolve(declaration.connection or "")
+    outcome = FilesOutcome(table.name)
+    reporter = Reporter("reconcile", declaration.name, None)
+    work = _TableFiles(declaration, table, connection, settings, outcome, reporter, False)
+    return work.listed()
 
 
 def _resource(work: _TableFiles, name: str) -> DltResource:
@@ -184,8 +213,8 @@ class _TableFiles:
         started = time.monotonic()
         self._reporter.tell("started", self._table)
         self._remove_leftovers()
-        known = _by_origin(register_rows(self._settings, self._source, self._table))
-        filesystem, found = self._listed()
+        known = by_origin(register_rows(self._settings, self._source, self._table))
+        filesystem, found = self.listed()
         self._outcome.found = len(found)
         if not found and not known:
             log.warning("%s.%s: no file matches %s", self._source, self._table, self._declared.path)
@@ -210,7 +239,8 @@ class _TableFiles:
             if part.stat().st_mtime < oldest:
                 part.unlink(missing_ok=True)
 
-    def _listed(self) -> tuple[AbstractFileSystem, list[_Found]]:
+    def listed(self) -> tuple[AbstractFileSystem, list[OriginFile]]:
+        """The file system and the files that match the table's path."""
         base, options = self._place()
         pattern = posixpath.join(base.rstrip("/"), self._declared.path)
         try:
@@ -247,7 +277,7 @@ class _TableFiles:
             url = str((self._settings.project_dir / Path(url).expanduser()).resolve())
         return url, dict(self._connection.options)
 
-    def _is_new(self, found: _Found, known: Mapping[str, list[RegisterRow]]) -> bool:
+    def _is_new(self, found: OriginFile, known: Mapping[str, list[RegisterRow]]) -> bool:
         """Whether a file's bytes have to be looked at."""
         rows = known.get(found.name)
         if not rows:
@@ -271,12 +301,12 @@ class _TableFiles:
     def _landed(
         self,
         filesystem: AbstractFileSystem,
-        fresh: list[_Found],
+        fresh: list[OriginFile],
         known: Mapping[str, list[RegisterRow]],
     ) -> Iterator[list[RegisterRow]]:
         """Register rows of each file, in the order of their names."""
 
-        def land(found: _Found) -> list[RegisterRow]:
+        def land(found: OriginFile) -> list[RegisterRow]:
             return self._land(filesystem, found, known.get(found.name, []))
 
         if _is_local(filesystem) or len(fresh) < 2:
@@ -288,7 +318,7 @@ class _TableFiles:
                 yield from pool.map(land, fresh[start : start + _REGISTER_BATCH])
 
     def _land(
-        self, filesystem: AbstractFileSystem, found: _Found, rows: list[RegisterRow]
+        self, filesystem: AbstractFileSystem, found: OriginFile, rows: list[RegisterRow]
     ) -> list[RegisterRow]:
         try:
             landed = self._fetched(filesystem, found)
@@ -307,7 +337,7 @@ class _TableFiles:
             ) from error
 
     def _fetched(
-        self, filesystem: AbstractFileSystem, found: _Found
+        self, filesystem: AbstractFileSystem, found: OriginFile
     ) -> tuple[Path, str, int] | None:
         """Copies a file into landing while hashing it; None if it changed meanwhile."""
         folder = self._folder / "originals"
@@ -333,7 +363,7 @@ class _TableFiles:
         raise AssertionError("the last attempt returns or raises")
 
     def _placed(
-        self, found: _Found, rows: list[RegisterRow], temporary: Path, sha256: str, size: int
+        self, found: OriginFile, rows: list[RegisterRow], temporary: Path, sha256: str, size: int
     ) -> list[RegisterRow]:
         """Gives landed bytes their name, prepares and registers them."""
         retry = self._to_retry(rows) if rows and rows[-1].sha256 == sha256 else []
@@ -363,7 +393,7 @@ class _TableFiles:
         return prepared_folder(self._folder, original)
 
     def _row(
-        self, found: _Found, original: Path, sha256: str, size: int, unit: Unit
+        self, found: OriginFile, original: Path, sha256: str, size: int, unit: Unit
     ) -> RegisterRow:
         landing = self._settings.landing_dir
         member = f"!{unit.member}" if unit.member else ""
@@ -407,7 +437,7 @@ def prepared_folder(table_folder: Path, original: Path) -> Path:
     return table_folder / "prepared" / original.relative_to(table_folder / "originals")
 
 
-def _by_origin(rows: Iterable[RegisterRow]) -> dict[str, list[RegisterRow]]:
+def by_origin(rows: Iterable[RegisterRow]) -> dict[str, list[RegisterRow]]:
     """Register rows by the name of their file, members with their archive, oldest first."""
     known: dict[str, list[RegisterRow]] = {}
     for row in rows:
@@ -449,18 +479,18 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0]
 
 
-def _described(filesystem: AbstractFileSystem, root: str, info: Mapping[str, Any]) -> _Found:
+def _described(filesystem: AbstractFileSystem, root: str, info: Mapping[str, Any]) -> OriginFile:
     """What a listing says of a file, whatever the file system calls it."""
     path = str(info["name"])
     name = path.removeprefix(root).lstrip("/") or posixpath.basename(path)
     if _is_local(filesystem):
         stat = Path(path).stat()
-        return _Found(path, name, stat.st_size, _iso(stat.st_mtime), str(stat.st_mtime_ns))
+        return OriginFile(path, name, stat.st_size, _iso(stat.st_mtime), str(stat.st_mtime_ns))
     if info.get("size") is None or not any(info.get(k) for k in _TOLD):
         info = {**info, **filesystem.info(path)}
     modified = next((info[k] for k in _MODIFIED if info.get(k)), "")
     etag = next((str(info[k]) for k in _ETAGS if info.get(k)), "")
-    return _Found(path, name, info.get("size"), _iso(modified), etag.strip('"'))
+    return OriginFile(path, name, info.get("size"), _iso(modified), etag.strip('"'))
 
 
 _MODIFIED = ("LastModified", "last_modified", "updated", "modified", "mtime", "created")
@@ -499,6 +529,6 @@ def _copied(filesystem: AbstractFileSystem, path: str, folder: Path) -> tuple[Pa
     return temporary, digest.hexdigest(), size
 
 
-def _unchanged(filesystem: AbstractFileSystem, found: _Found, size: int) -> bool:
+def _unchanged(filesystem: AbstractFileSystem, found: OriginFile, size: int) -> bool:
     stat = Path(found.path).stat()
     return (stat.st_size, str(stat.st_mtime_ns)) == (size, found.etag)

@@ -121,9 +121,37 @@ def _fault(
     )
 
 
-def _function(declaration: SourceDeclaration, settings: Settings) -> Callable[..., Any]:
+def counts(declaration: SourceDeclaration, settings: Settings) -> dict[str, int]:
+    """The number of rows that the source says it has now, by table.
+
+    Args:
+        declaration: A source that declares `python.count`.
+        settings: The project's settings; its root is put on Python's path.
+
+    Raises:
+        DeclarationError: The function cannot be found.
+        SourceFailed: It failed, or returned something else.
+    """
     assert declaration.python is not None
-    name = declaration.python.callable
+    assert declaration.python.count is not None
+    name = declaration.python.count
+    function = _function(declaration, settings, name, "count")
+    try:
+        found = function(**declaration.python.arguments)
+        return {str(table): int(count) for table, count in found.items()}
+    except IngestionError:
+        raise
+    except Exception as error:
+        raise SourceFailed(
+            f"{name} failed: {first_line(error)}",
+            source=declaration.name,
+            hint="It takes the arguments of the source and returns a number of rows by table.",
+        ) from error
+
+
+def _function(
+    declaration: SourceDeclaration, settings: Settings, name: str, key: str = "callable"
+) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     root = str(settings.project_dir)
     if root not in sys.path:
@@ -132,19 +160,19 @@ def _function(declaration: SourceDeclaration, settings: Settings) -> Callable[..
         module = importlib.import_module(module_name)
     except Exception as error:
         expected = f"a module that can be imported from {root}: {first_line(error)}"
-        raise _fault(declaration, None, "ingest.python.callable", name, expected) from error
+        raise _fault(declaration, None, f"ingest.python.{key}", name, expected) from error
     function = getattr(module, attribute, None)
     if not callable(function):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         expected = f"a function of {module_name}: {', '.join(known) or 'it has none'}"
-        raise _fault(declaration, None, "ingest.python.callable", name, expected)
+        raise _fault(declaration, None, f"ingest.python.{key}", name, expected)
     return function  # type: ignore[no-any-return]
 
 
 def _resources(declaration: SourceDeclaration, settings: Settings) -> dict[str, Any]:
     """The resources by name; under the name "" what has no name, such as a generator."""
     assert declaration.python is not None
-    function = _function(declaration, settings)
+    function = _function(declaration, settings, declaration.python.callable)
     arguments = declaration.python.arguments
     try:
         inspect.signature(function).bind(**arguments)

@@ -93,6 +93,25 @@ def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: On
             pass
 
 
+def read_total(declaration: SourceDeclaration, table: TableDeclaration, landed: Any) -> int:
+    """The number of records that an API says it has.
+
+    Args:
+        declaration: The source.
+        table: A table that declares `rest.total`.
+        landed: The highest landed value of its cursor, to ask for what is newer; None to ask for
+            everything.
+
+    Raises:
+        ConnectionMissing: The connection, or a key that the authorisation needs, is not configured.
+        SourceUnreachable: The API does not answer or refuses the login.
+        SourceFailed: It answers otherwise than expected.
+    """
+    assert declaration.connection is not None
+    reader = _TableReader(declaration, table, resolve(declaration.connection))
+    return reader.total(landed)
+
+
 class _TableReader:
     """Reads one table.
 
@@ -143,6 +162,38 @@ class _TableReader:
         since = f" from {incremental.param} = {start} on" if incremental else ""
         read = f"read {counted(spooler.rows, 'record')} in {counted(pages.read, 'page')}"
         return Reading(spool, read + since)
+
+    def total(self, landed: Any) -> int:
+        """Reads one page for the total that it states."""
+        endpoint = self._table.rest
+        assert endpoint.total is not None
+        params: dict[str, Any] = dict(endpoint.params)
+        if endpoint.incremental is not None:
+            start = _start(endpoint.incremental, landed, timedelta(0))
+            # Times of APIs are whole seconds: the one that has landed is not to come again.
+            if landed is not None and isinstance(start, int):
+                start += 1
+            params[endpoint.incremental.param] = start
+        pages = _Pages(self._paginator(), self._table, self._connection.url, endpoint.incremental)
+        found: Any = None
+        with self._explained(pages):
+            for page in self._client().paginate(
+                endpoint.path,
+                params=params,
+                paginator=pages,
+                data_selector=endpoint.records or "$",
+                hooks={"response": [self._received]},
+            ):
+                found = _value(page.response.json(), endpoint.total)
+                break
+        if isinstance(found, bool) or not str(found).isdigit():
+            raise SourceFailed(
+                f"there is no number at {endpoint.total!r} in the answer, but {found!r}",
+                key="ingest.rest.total",
+                hint="Correct `rest.total`: the path of keys to the number of all records.",
+                **self._where,
+            )
+        return int(str(found))
 
     def _check_key(self, key: Sequence[str], spooler: _TextSpooler) -> None:
         missing = [name for name in key if spooler.rows and name not in spooler.columns]

@@ -352,6 +352,45 @@ def books(
 
 
 @app.command()
+def reconcile(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SOURCE]...", help="Sources to compare; all if none is named."),
+    ] = None,
+    as_json: AsJson = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Compare what is loaded with the sources themselves: counts, keys, checksums, totals.
+
+    Ends with 2 if a table is not as its source has it, with 4 if a source does not answer. What is
+    newer than the last extraction is told, and is no fault.
+    """
+    from runner.pipeline import execute
+    from runner.reconciling import Reconciliation, print_reconciliation, reconciliation_fields
+    from runner.report import print_error, reporting
+
+    work = Reconciliation()
+    wanted = [f"source:{name}" for name in sources or ()]
+    with reporting(_log_format(log_format), quiet or as_json) as reporter:
+        result = execute(
+            load_settings(),
+            [work.step],
+            _selection(wanted, None),
+            False,
+            reporter,
+            _command_line(),
+        )
+    if as_json:
+        _print_json(reconciliation_fields(work.comparisons))
+    elif work.comparisons:
+        print_reconciliation(work.comparisons, _console())
+    for error in (*([result.stopped_by] if result.stopped_by else []), *result.later):
+        print_error(error)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
 def docs(
     then: Then = None,
     port: Annotated[

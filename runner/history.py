@@ -105,7 +105,8 @@ class Item:
     """What a step did to one thing.
 
     Attributes:
-        kind: source, table, model, seed, test, freshness, landing, relation, total or outcome.
+        kind: source, table, model, seed, test, freshness, landing, comparison,
+            relation, total or outcome.
         name: Its name, such as `shop.orders` or `fct_orders`.
         status: ok, nothing_new, failed, warned, skipped.
         rows: Rows that came of it, or that failed a test.

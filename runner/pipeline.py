@@ -85,7 +85,7 @@ class RunResult:
 
 def execute(
     settings: Settings,
-    steps: Sequence[str],
+    steps: Sequence[str | Step],
     selection: Selection,
     full_refresh: bool,
     reporter: Reporter,
@@ -97,7 +97,7 @@ def execute(
 
     Args:
         settings: The project's settings.
-        steps: Names of the steps.
+        steps: Names of the steps, or steps that are known to their own command only.
         selection: What to work on.
         full_refresh: Whether to extract and build everything anew.
         reporter: Who tells people.
@@ -116,10 +116,11 @@ def execute(
         closing(History(settings.state_dir / "history.sqlite")) as history,
         run_log(settings, run_id),
     ):
+        work = [STEPS[step] if isinstance(step, str) else step for step in steps]
         history.start_run(run_id, command, str(selection), origin(settings))
-        reporter.begin(run_id, list(steps))
+        reporter.begin(run_id, [step.name for step in work])
         run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
-        return _noted(run, [STEPS[name] for name in steps])
+        return _noted(run, work)
 
 
 def _noted(run: Run, steps: Sequence[Step]) -> RunResult:
