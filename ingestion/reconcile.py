@@ -199,13 +199,18 @@ def verdict_of(
     """
     if compared.wrong:
         examples = "; ".join(compared.examples)
-        text = f"{compared.wrong:,} {compared.unit} differ from {there}: {examples}"
+        text = f"{_counted(compared.wrong, compared.unit)} not as in {there}: {examples}"
         return replace(compared, verdict="different", message=text)
     if compared.new:
-        text = f"{compared.new:,} {compared.unit} are newer than the last extraction"
+        text = f"{_counted(compared.new, compared.unit)} newer than the last extraction"
         text += f"; {unchecked}" if unchecked else ""
         return replace(compared, verdict="not yet extracted", message=text)
     return replace(compared, verdict="equal", message=unchecked)
+
+
+def _counted(number: int, unit: str) -> str:
+    """`1 row is`, `1,204 rows are`."""
+    return f"1 {unit.removesuffix('s')} is" if number == 1 else f"{number:,} {unit} are"
 
 
 class _Databases:
@@ -338,7 +343,7 @@ class _Databases:
         made = replace(
             made, new=counts[0], wrong=counts[1], examples=tuple(text for (text,) in examples)
         )
-        gone = f"{counts[2]:,} rows are gone there, which is not followed (`deletes: none`)"
+        gone = f"{_counted(counts[2], 'rows')} gone there, which is not followed (`deletes: none`)"
         told = verdict_of(made, unchecked=gone if counts[2] and not swept else "")
         if told.verdict != "different":
             return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,10 @@ from mysql_servers import PASSWORD, USER, Server, mariadb, protocol
 from sources_kit import declared, landed, rows_of, run, settings_in
 
 from ingestion.errors import DeclarationError, SourceFailed, SourceUnreachable
+from ingestion.load import load
+from ingestion.reconcile import reconcile
 from ingestion.settings import Settings
+from ingestion.warehouse import connect
 
 REAL = pytest.param(
     mariadb,
@@ -213,3 +217,17 @@ def test_types_are_landed_as_the_server_has_them(server: Server, settings: Setti
     assert row["instant"].tzinfo is not None
     assert abs(row["instant"] - datetime(2026, 1, 31, 10, 0, 0, 123456, tzinfo=UTC)).days <= 1
     assert run(declared("database", {"kinds": {}}), settings).status == "nothing_new"
+
+
+def test_what_was_loaded_is_compared_with_the_database(server: Server, settings: Settings) -> None:
+    make_orders(server, 5)
+    source = declared("database", {"orders": KEYED})
+    assert run(source, settings).error is None
+    load([source], settings)
+    server.execute("insert into orders values (9, 'new', 1.5, '2026-02-01 10:00:00')")
+    with closing(connect(settings)) as connection:
+        (made,) = reconcile(connection, [source], settings)
+        assert (made.verdict, made.new, made.here, made.there) == ("not yet extracted", 1, 5, 6)
+        connection.execute("delete from raw_src.orders where id = 2")
+        (made,) = reconcile(connection, [source], settings)
+    assert (made.verdict, made.examples) == ("different", ("missing here 2",))

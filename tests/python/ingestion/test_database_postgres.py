@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from math import inf, isnan
@@ -17,7 +18,10 @@ import pytest
 from sources_kit import declared, landed, landed_types, rows_of, run, settings_in
 
 from ingestion.errors import DeclarationError, SourceFailed, SourceUnreachable
+from ingestion.load import load
+from ingestion.reconcile import reconcile
 from ingestion.settings import Settings
+from ingestion.warehouse import connect
 
 KEYED = {"primary_key": ["id"], "cursor": "updated_at", "window": "1 day"}
 
@@ -461,3 +465,19 @@ def test_long_values_and_many_rows_arrive_whole(
         "many": 130_000,
     }
     assert {row["body"] for row in landed(settings, "docs")} == {'x"\n,' * 1_000_000}
+
+
+def test_what_was_loaded_is_compared_with_the_database(
+    db: psycopg.Connection[Any], settings: Settings
+) -> None:
+    make_orders(db)
+    source = declared("database", {"orders": KEYED})
+    assert run(source, settings).error is None
+    load([source], settings)
+    db.execute("insert into orders values (9, 'new', timestamptz '2026-02-01')")
+    with closing(connect(settings)) as connection:
+        (made,) = reconcile(connection, [source], settings)
+        assert (made.verdict, made.new, made.here, made.there) == ("not yet extracted", 1, 5, 6)
+        connection.execute("delete from raw_src.orders where id = 2")
+        (made,) = reconcile(connection, [source], settings)
+    assert (made.verdict, made.examples) == ("different", ("missing here 2",))
