@@ -65,8 +65,9 @@ class Books:
         difference = self.total["difference"]
         if not difference:
             return None
+        rows = "1 row is" if difference == 1 else f"{difference:,} rows are"
         return AuditFailed(
-            f"the books do not balance: {difference:,} rows are not accounted for",
+            f"the books do not balance: {rows} not accounted for",
             hint="`wellspring books --by file --unbalanced` names the files; raw and staging are "
             "made again from landing by `wellspring clean --warehouse`, `wellspring load build`.",
         )

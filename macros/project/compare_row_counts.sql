@@ -4,7 +4,8 @@ select
     '{{ name }}' as relation,
     (select count(*) from {{ ref(name) }}) as row_count,
         {%- for parent in names %}
-    (select count(*) from {{ ref(parent) }}){{ " +" if not loop.last else " as expected_count" }}
+            {%- set held = staging_history(parent[8:]) if parent.startswith("history.") else ref(parent) %}
+    (select count(*) from {{ held }}){{ " +" if not loop.last else " as expected_count" }}
         {%- endfor %}
         {%- if not loop.last %}
 union all

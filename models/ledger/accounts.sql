@@ -59,7 +59,8 @@ sorted as (
 
 ),
 
--- what a load was to land is told once: on the line of its first file
+-- what a load was to land, beyond what its other files hold, is told on the
+-- line of its first file
 lines as (
 
     select
@@ -72,7 +73,12 @@ lines as (
         numbered.rows_loaded,
         numbered.rows_rejected,
         loads.rows_deleted,
-        coalesce(loads.rows_read, numbered.rows_read) as rows_read,
+        coalesce(
+            loads.rows_read
+            - coalesce(numbered.load_rows, 0)
+            + coalesce(numbered.rows_read, 0),
+            numbered.rows_read
+        ) as rows_read,
         coalesce(loads.rows_landed, numbered.load_rows, 0)
         - coalesce(numbered.load_rows, 0)
         + coalesce(numbered.rows_read, 0) as rows_landed,

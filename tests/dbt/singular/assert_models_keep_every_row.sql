@@ -24,6 +24,18 @@
     "fct_orders": ["int_orders_totalled"],
     "fct_refunds": ["int_refunds_converted"],
     "fct_tickets": ["int_tickets_timed"],
+    "int_customer_records_versioned": [
+        "history.stg_shop__customers",
+        "history.stg_erp__customers",
+        "history.stg_marketplace__buyers",
+    ],
+    "int_products_versioned": [
+        "history.stg_shop__products",
+        "history.stg_erp__materials",
+        "history.stg_marketplace__listings",
+    ],
+    "dim_customers_history": ["int_customer_records_versioned"],
+    "dim_products_history": ["int_products_versioned"],
     "disagreements": [
         "int_order_totals_compared",
         "int_product_claims_compared",
@@ -93,6 +105,11 @@ grains as (
         'int_ticket_replies_unioned' as relation,
         count(*) as expected_count
     from replies
+    union all
+    select
+        'int_order_lines_priced' as relation,
+        count(list_price_usd) as expected_count
+    from {{ ref("fct_order_lines") }}
 ),
 
 grained as (
@@ -120,6 +137,11 @@ grained as (
         'int_ticket_replies_unioned' as relation,
         count(*) as row_count
     from {{ ref("int_ticket_replies_unioned") }}
+    union all
+    select
+        'int_order_lines_priced' as relation,
+        count(list_price_usd) as row_count
+    from {{ ref("int_order_lines_priced") }}
 ),
 
 counts as (

@@ -26,6 +26,7 @@ LAYERS = {
     "findings": "findings",
     "absent keys": "absent_keys",
     "outcomes": "ledger_outcomes",
+    "history": "history",
     "books": "books",
     "intermediate": "intermediate",
     "core": "core",
