@@ -224,6 +224,8 @@ def _show_loaded(result: LoadResult, console: Console) -> None:
     _show(console, "Loaded", ("source", "table", "rows", "files", "rejected"), rows)
     for change in result.changes:
         console.print(f"raw table changed: {change}", markup=False, highlight=False)
+    for line in result.told_outdated:
+        console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
     for refused in result.refused:
         if not refused.fatal:
             console.print(f"warning: {refused}", style="yellow", markup=False, highlight=False)

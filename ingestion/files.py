@@ -5,7 +5,8 @@ URL + glob -> listing -> new or changed against the register -> originals/<folde
 
 The register makes bytes count: an original whose register row is not part of a completed load is
 ignored, and landing it again gives the same name. A file that cannot be read is registered as
-refused, with its reason, and does not hinder the others. Left out: reading rows (`load.py`).
+refused, with its reason, and does not hinder the others; the loader reads it again when its
+declaration has changed. Left out: reading rows (`load.py`).
 """
 
 from __future__ import annotations
@@ -283,20 +284,9 @@ class _TableFiles:
         if not rows:
             return True
         last = rows[-1]
-        if self._to_retry(rows):
-            return True
         told = found.etag or found.modified_at
         same = (found.size, found.modified_at, found.etag)
         return not told or same != (last.size, last.modified_at, last.etag)
-
-    def _to_retry(self, rows: list[RegisterRow]) -> list[RegisterRow]:
-        """Refused units of the last version that the declaration reads differently now."""
-        last = _last_version(rows)
-        return [
-            row
-            for row in last
-            if row.status == "refused" and row.options.get("reading") != self._reading
-        ]
 
     def _landed(
         self,
@@ -366,21 +356,15 @@ class _TableFiles:
         self, found: OriginFile, rows: list[RegisterRow], temporary: Path, sha256: str, size: int
     ) -> list[RegisterRow]:
         """Gives landed bytes their name, prepares and registers them."""
-        retry = self._to_retry(rows) if rows and rows[-1].sha256 == sha256 else []
-        if rows and rows[-1].sha256 == sha256 and not retry:
+        if rows and rows[-1].sha256 == sha256:
             return []
-        if retry:
-            original = self._settings.landing_dir / retry[0].original
-        else:
-            original = self._folder / "originals" / _original_name(found.name, rows, sha256)
+        original = self._folder / "originals" / _original_name(found.name, rows, sha256)
         original.parent.mkdir(parents=True, exist_ok=True)
         if not original.exists():
             temporary.replace(original)
             streams.sync_folder(original.parent)
         units = prepare(original, found.name, self._declared, self._prepared_folder(original))
-        again = {row.origin_name for row in retry}
         made = [self._row(found, original, sha256, size, unit) for unit in units]
-        made = [row for row in made if not retry or row.origin_name in again]
         self._outcome.files += 1
         self._outcome.rows += sum(row.rows or 0 for row in made)
         self._outcome.refused += [row for row in made if row.status == "refused"]
@@ -444,13 +428,6 @@ def by_origin(rows: Iterable[RegisterRow]) -> dict[str, list[RegisterRow]]:
         member = row.file.removeprefix(row.original)
         known.setdefault(row.origin_name.removesuffix(member), []).append(row)
     return known
-
-
-def _last_version(rows: list[RegisterRow]) -> list[RegisterRow]:
-    """The newest row of each unit of the newest version of a file."""
-    last = rows[-1]
-    units = {r.origin_name: r for r in rows if r.original == last.original}
-    return list(units.values())
 
 
 def _original_name(name: str, rows: list[RegisterRow], sha256: str) -> str:

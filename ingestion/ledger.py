@@ -2,14 +2,15 @@
 
 loader -> `Ledger.write`, inside the transaction that loads the rows -> schema `ledger`
 
-One row a landed file and load: a file that has one is never loaded again, so that raw and ledger
-cannot disagree. Only the loader writes here; dbt reads these tables as sources.
+One row a landed file: a file that has one is not loaded again, so that raw and ledger cannot
+disagree. `replay` alone takes files out, to enter them anew in the same transaction, and leaves a
+row in `replays`. Only the loader writes here; dbt reads these tables as sources.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +45,7 @@ _TABLES = {
         status varchar not null check (status in ('loaded', 'refused')),
         reason varchar,
         loaded_at timestamp not null,
+        reading varchar,
         check (rows_read = rows_loaded + rows_rejected)
     """,
     "rejected_records": """
@@ -65,7 +67,26 @@ _TABLES = {
         new_type varchar,
         load_id varchar not null
     """,
+    "replays": """
+        source varchar not null,
+        table_name varchar not null,
+        file varchar not null,
+        load_id varchar not null,
+        cause varchar not null check (cause in ('refused', 'declaration', 'asked')),
+        status_before varchar not null,
+        rows_loaded_before bigint not null,
+        rows_rejected_before bigint not null,
+        status_after varchar not null,
+        rows_loaded_after bigint not null,
+        rows_rejected_after bigint not null,
+        reading_before varchar,
+        reading_after varchar,
+        replayed_at timestamp not null
+    """,
 }
+# What ledgers of earlier versions lack.
+_ADDED = {"files": {"reading": "varchar"}}
+Cause = Literal["refused", "declaration", "asked"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,7 @@ class FileEntry:
         rows_rejected: Records in `ledger.rejected_records`.
         status: Whether it was loaded.
         reason: Why it was refused.
+        reading: Fingerprint of the declaration that it was read under; None where none decides.
     """
 
     source: str
@@ -101,6 +123,7 @@ class FileEntry:
     rows_rejected: int
     status: Literal["loaded", "refused"]
     reason: str | None
+    reading: str | None
 
 
 @dataclass(frozen=True)
@@ -179,11 +202,59 @@ class ChangeEntry:
     load_id: str
 
 
+@dataclass(frozen=True)
+class ReplayEntry:
+    """One row of `ledger.replays`: a file that was read again, and what that changed.
+
+    Attributes:
+        source: Name of the source.
+        table_name: Name of the table.
+        file: What raw rows state in `_file`.
+        load_id: dlt's load id, the same before and after.
+        cause: It had been `refused`, its `declaration` reads it otherwise, or it was `asked` for.
+        status_before: Whether it was loaded or refused.
+        rows_loaded_before: Its rows in raw.
+        rows_rejected_before: Its rejected records.
+        status_after: Whether it is loaded or refused now.
+        rows_loaded_after: Its rows in raw now.
+        rows_rejected_after: Its rejected records now.
+        reading_before: Fingerprint of the declaration before; None if that is not known.
+        reading_after: Fingerprint of the declaration now.
+    """
+
+    source: str
+    table_name: str
+    file: str
+    load_id: str
+    cause: Cause
+    status_before: str
+    rows_loaded_before: int
+    rows_rejected_before: int
+    status_after: str
+    rows_loaded_after: int
+    rows_rejected_after: int
+    reading_before: str | None
+    reading_after: str | None
+
+
 def ensure_ledger(connection: duckdb.DuckDBPyConnection) -> None:
-    """Makes the ledger's schema and tables where they are absent."""
+    """Makes the ledger's schema, tables and columns where they are absent."""
     connection.execute("create schema if not exists ledger")
     for name, columns in _TABLES.items():
         connection.execute(f"create table if not exists ledger.{name} ({columns})")
+        for column, kind in _ADDED.get(name, {}).items():
+            connection.execute(
+                f"alter table ledger.{name} add column if not exists {column} {kind}"
+            )
+
+
+def has_ledger(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the warehouse has the ledger as this version writes it."""
+    (columns,) = connection.execute(
+        "select count(*) from duckdb_columns() where schema_name = 'ledger' "
+        "and table_name = 'files' and column_name = 'reading'"
+    ).fetchall()[0]
+    return bool(columns)
 
 
 def noted_loads(
@@ -203,35 +274,71 @@ def write_loads(connection: duckdb.DuckDBPyConnection, entries: Sequence[LoadEnt
         connection.executemany(
             "delete from ledger.loads where source = ? and table_name = ? and load_id = ?", keys
         )
-    _insert(connection, "loads", [_values(entry) for entry in entries])
+    _insert(connection, "loads", entries)
 
 
 @dataclass(frozen=True)
-class KnownFiles:
-    """What the ledger has of a source.
+class KnownFile:
+    """What the ledger has of a landed file.
 
     Attributes:
-        entered: (table, file, load id) of every entry.
-        loaded: (table, file) of what is in raw.
+        table: Name of its table.
+        file: What raw rows state in `_file`.
+        load_id: dlt's load id.
+        origin_name: Name at the origin; None where the origin is no file.
+        status: Whether it is loaded or refused.
+        rows_loaded: Its rows in raw.
+        rows_rejected: Its rejected records.
+        reason: Why it was refused.
+        reading: Fingerprint of the declaration that it was read under; None if not known.
     """
 
-    entered: frozenset[tuple[str, str, str]]
-    loaded: frozenset[tuple[str, str]]
+    table: str
+    file: str
+    load_id: str
+    origin_name: str | None
+    status: str
+    rows_loaded: int
+    rows_rejected: int
+    reason: str | None
+    reading: str | None
 
-    def is_new(self, table: str, file: str, load_id: str) -> bool:
-        """Whether a landed file is to be loaded: each goes into raw once, by whatever load."""
-        return (table, file) not in self.loaded and (table, file, load_id) not in self.entered
 
+def known_files(
+    connection: duckdb.DuckDBPyConnection, source: str
+) -> dict[tuple[str, str], KnownFile]:
+    """What the ledger has of a source, by table and file.
 
-def known_files(connection: duckdb.DuckDBPyConnection, source: str) -> KnownFiles:
-    """Reads what the ledger has of a source."""
+    A file that was refused in one load and loaded by a later one counts as loaded.
+    """
     found = connection.execute(
-        "select table_name, file, load_id, status from ledger.files where source = ?", [source]
+        "select table_name, file, load_id, origin_name, status, rows_loaded, rows_rejected, "
+        "reason, reading from ledger.files where source = ? order by status desc, load_id",
+        [source],
     ).fetchall()
-    return KnownFiles(
-        frozenset((table, file, load_id) for table, file, load_id, _ in found),
-        frozenset((table, file) for table, file, _, status in found if status == "loaded"),
-    )
+    return {(row[0], row[1]): KnownFile(*row) for row in found}
+
+
+def forget_files(
+    connection: duckdb.DuckDBPyConnection, source: str, table: str, files: Sequence[str] | None
+) -> None:
+    """Removes what the ledger has of files; belongs inside the transaction that enters them anew.
+
+    Args:
+        connection: The warehouse.
+        source: Name of the source.
+        table: Name of its table.
+        files: The files; None for all of the table, with the changes of its columns.
+    """
+    names = ["files", "rejected_records", *(["schema_changes"] if files is None else [])]
+    for name in names:
+        statement = f"delete from ledger.{name} where source = ? and table_name = ?"
+        if files is None:
+            connection.execute(statement, [source, table])
+        else:
+            connection.execute(
+                f"{statement} and list_contains(?, file)", [source, table, list(files)]
+            )
 
 
 def write_ledger(
@@ -239,32 +346,32 @@ def write_ledger(
     files: Sequence[FileEntry],
     rejected: Sequence[RejectedEntry],
     changes: Sequence[ChangeEntry],
+    replays: Sequence[ReplayEntry] = (),
 ) -> None:
     """Adds entries; belongs inside the transaction that loads the rows they tell of."""
     now = datetime.now(UTC).replace(tzinfo=None)
-    _insert(connection, "files", [(*_values(entry), now) for entry in files])
-    _insert(connection, "rejected_records", [_values(entry) for entry in rejected])
-    _insert(connection, "schema_changes", [_values(entry) for entry in changes])
+    _insert(connection, "files", files, loaded_at=now)
+    _insert(connection, "rejected_records", rejected)
+    _insert(connection, "schema_changes", changes)
+    _insert(connection, "replays", replays, replayed_at=now)
 
 
-def _values(entry: Any) -> tuple[Any, ...]:
-    return tuple(getattr(entry, field.name) for field in fields(entry))
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[tuple[Any, ...]]) -> None:
-    if not rows:
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: str, entries: Sequence[Any], **same: datetime
+) -> None:
+    if not entries:
         return
     import pyarrow as pa
 
+    rows = [{**vars(entry), **same} for entry in entries]
     # One statement whatever the number of rows; the table's types decide, not Arrow's guess.
     described = connection.execute(f"describe ledger.{table}").fetchall()
     kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "TIMESTAMP": pa.timestamp("us")}
     columns = {
-        name: pa.array([row[i] for row in rows], kinds[kind])
-        for i, (name, kind, *_) in enumerate(described)
+        name: pa.array([row[name] for row in rows], kinds[kind]) for name, kind, *_ in described
     }
     connection.register("wellspring_entries", pa.table(columns))
     try:
-        connection.execute(f"insert into ledger.{table} select * from wellspring_entries")
+        connection.execute(f"insert into ledger.{table} by name select * from wellspring_entries")
     finally:
         connection.unregister("wellspring_entries")

@@ -5,8 +5,9 @@ landing (completed loads) - ledger (what it has) -> due files -> all arrived? (`
 
 Killed at any instruction, the warehouse holds all of a load or nothing of it; the next load goes on
 with what the ledger lacks. A file that cannot be read is entered as refused and does not hinder the
-others; a load of which landing does not hold what was extracted is refused whole. Raw is
-append-only. Left out: which version of a key holds, which staging decides.
+others; it is read again once its declaration has changed. A load of which landing does not hold
+what was extracted is refused whole. Raw is append-only, but for files that `replay` has read again.
+Left out: which version of a key holds, which staging decides.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -27,7 +29,7 @@ from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
 from ingestion.files import prepared_folder
-from ingestion.formats.preparing import prepare, reading_of
+from ingestion.formats.preparing import Unit, prepare, reading_of
 from ingestion.landing import (
     LandedCount,
     RegisterRow,
@@ -36,18 +38,22 @@ from ingestion.landing import (
     register_rows,
 )
 from ingestion.ledger import (
+    Cause,
     ChangeEntry,
     FileEntry,
+    KnownFile,
     LoadEntry,
     LoadStatus,
     RejectedEntry,
+    ReplayEntry,
     ensure_ledger,
+    forget_files,
     known_files,
     noted_loads,
     write_ledger,
     write_loads,
 )
-from ingestion.progress import OnProgress, Reporter
+from ingestion.progress import OnProgress, Reporter, counted
 from ingestion.settings import Settings
 from ingestion.stage import Counted, DueFile, Relation, Staged, Stager
 from ingestion.warehouse import connect
@@ -118,18 +124,31 @@ class LoadResult:
         tables: What was loaded, by table, also where it is nothing.
         refused: Files that were newly refused.
         changes: How raw tables changed, for people.
+        outdated: Loaded files that today's declaration reads otherwise, by `source.table`.
+        replays: Files that had been entered before and were read again.
         seconds: Time taken.
     """
 
     tables: list[TableLoad] = field(default_factory=list)
     refused: list[RefusedFile] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    outdated: dict[str, int] = field(default_factory=dict)
+    replays: list[ReplayEntry] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def rows(self) -> int:
         """Rows added to raw."""
         return sum(table.rows for table in self.tables)
+
+    @property
+    def told_outdated(self) -> list[str]:
+        """What is in raw as a former declaration read it, for people."""
+        return [
+            f"{table}: {counted(files, 'file')} of an earlier declaration in raw; `wellspring "
+            f"quarantine replay --select source:{table}` reads them again"
+            for table, files in self.outdated.items()
+        ]
 
     @property
     def error(self) -> BadInput | None:
@@ -149,6 +168,27 @@ class LoadResult:
                 "Have the files mended and sent again, or declare `on_refused: warn` for the table."
             ),
         )
+
+
+@dataclass(frozen=True)
+class Again:
+    """Why a file that the ledger has is read again.
+
+    Attributes:
+        known: What the ledger has of it.
+        cause: Why; None if it is read again only because all of its table is.
+    """
+
+    known: KnownFile
+    cause: Cause | None
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """A dlt load, and what it was to land."""
+
+    load_id: str
+    counts: Sequence[LandedCount]
 
 
 @dataclass
@@ -179,18 +219,33 @@ def load(
         BadInput: Landing or the warehouse is damaged.
         DiskFull: There is no room; what was committed stays, the rest is as before.
     """
-    import duckdb
-
     started = time.monotonic()
     result = LoadResult()
+    with loading(settings) as connection:
+        for declaration in declarations:
+            SourceLoader(connection, settings, declaration, result, on_progress).run()
+    result.seconds = time.monotonic() - started
+    return result
+
+
+@contextmanager
+def loading(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse, open for loading; what DuckDB and the disk report becomes one of our errors.
+
+    Raises:
+        LockHeld: Another process has the warehouse open.
+        BadInput: Landing or the warehouse is damaged.
+        DiskFull: There is no room; what was committed stays, the rest is as before.
+    """
+    import duckdb
+
     connection = connect(settings)
     # What a killed load left; whoever has the warehouse open is the only one who loads.
     shutil.rmtree(_spool(settings), ignore_errors=True)
     try:
         with _transaction(connection):
             ensure_ledger(connection)
-        for declaration in declarations:
-            _SourceLoader(connection, settings, declaration, result, on_progress).run()
+        yield connection
     except (duckdb.Error, OSError) as error:
         if disk_full(error):
             raise disk_full_error(settings.data_dir, error) from error
@@ -201,8 +256,6 @@ def load(
         ) from error
     finally:
         connection.close()
-    result.seconds = time.monotonic() - started
-    return result
 
 
 def _spool(settings: Settings) -> Path:
@@ -232,8 +285,16 @@ class _transaction:
             log.debug("nothing to roll back")
 
 
-class _SourceLoader:
-    """Loads one source, load by load."""
+class SourceLoader:
+    """Loads one source, load by load.
+
+    Args:
+        connection: The warehouse, from `loading`.
+        settings: The project's settings.
+        declaration: The source, with the tables to load.
+        result: Is told what was loaded.
+        on_progress: Told of each table.
+    """
 
     def __init__(
         self,
@@ -249,27 +310,67 @@ class _SourceLoader:
         self._result = result
         self._reporter = Reporter("load", declaration.name, on_progress)
         self._tallies = {table.name: _Tally() for table in declaration.tables}
+        self._units: tuple[Path | None, list[Unit]] = (None, [])
 
     def run(self) -> None:
         """Loads what is due, oldest load first."""
         self._reporter.tell("started")
-        with _transaction(self._connection):
-            self._make_tables()
+        self._make_tables()
         known = known_files(self._connection, self._source.name)
         counts = self._counts()
-        due: dict[str, dict[str, list[DueFile]]] = {}
+        due: dict[str, list[DueFile]] = {}
+        again: dict[tuple[str, str], Again] = {}
         for table in self._source.tables:
-            for file in self._landed(table):
-                if known.is_new(table.name, file.file, file.load_id):
-                    due.setdefault(file.load_id, {}).setdefault(table.name, []).append(file)
+            for file in self.landed(table):
+                entered = known.get((table.name, file.file))
+                if entered is not None and not self.reads_otherwise(table, file, entered):
+                    continue
+                if entered is not None and entered.status == "loaded":
+                    self._note_outdated(table)
+                    continue
+                if entered is not None:
+                    again[(table.name, file.file)] = Again(entered, "declaration")
+                due.setdefault(file.load_id, []).append(file)
         arrivals = Arrivals(self._settings, self._source.name)
         for load_id in sorted({*due, *counts}):
             own = counts.get(load_id, [])
             faults = arrivals.faults(count for count in own if count.table in self._tallies)
             if faults:
                 self._refuse(load_id, own, faults)
-            else:
-                self._load(load_id, due.get(load_id, {}), own)
+                continue
+            files = due.get(load_id, [])
+            of_load = {(file.table, file.file) for file in files}
+            own_again = {key: again[key] for key in again.keys() & of_load}
+            self._load(files, own_again, arrived=_Arrived(load_id, own))
+        self._finish()
+
+    def _note_outdated(self, table: TableDeclaration) -> None:
+        """Rows that are in raw stay there until a replay is asked for."""
+        name = f"{self._source.name}.{table.name}"
+        self._result.outdated[name] = self._result.outdated.get(name, 0) + 1
+
+    def replay(self, again: Mapping[tuple[str, str], Again], whole: Collection[str]) -> None:
+        """Reads files again from landing, in one transaction for all of the source.
+
+        Args:
+            again: The files, by table and file.
+            whole: Tables of which all files are among them: they are made anew.
+
+        Raises:
+            BadInput: A file that is loaded could not be read any more; nothing is changed.
+        """
+        self._reporter.tell("started")
+        self._make_tables()
+        due = [
+            file
+            for table in self._source.tables
+            for file in self.landed(table)
+            if (table.name, file.file) in again
+        ]
+        self._load(due, again, whole)
+        self._finish()
+
+    def _finish(self) -> None:
         for name, tally in self._tallies.items():
             self._result.tables.append(
                 TableLoad(self._source.name, name, tally.files, tally.rows, tally.rejected)
@@ -288,15 +389,19 @@ class _SourceLoader:
             counts.setdefault(count.load_id, []).append(count)
         return counts
 
-    def _landed(self, table: TableDeclaration) -> Iterator[DueFile]:
+    def landed(self, table: TableDeclaration) -> Iterator[DueFile]:
+        """Every landed file of a table, each as its first delivery, in load order."""
         if self._source.kind == "files":
-            rows = register_rows(self._settings, self._source.name, table.name)
-            newest = {row.file: row.load_id for row in rows}
-            for row in rows:
-                yield self._registered(row, newest[row.file] != row.load_id)
+            seen = set()
+            for row in register_rows(self._settings, self._source.name, table.name):
+                # Older landings hold a refused file twice, once for each declaration that met it.
+                if row.file not in seen:
+                    yield self._registered(table, row)
+                seen.add(row.file)
             return
         for landed in landed_files(self._settings, self._source.name, table.name):
             yield DueFile(
+                table=table.name,
                 file=landed.file,
                 path=landed.path,
                 load_id=landed.load_id,
@@ -307,10 +412,18 @@ class _SourceLoader:
                 sha256="",
             )
 
-    def _registered(self, row: RegisterRow, superseded: bool) -> DueFile:
+    def reads_otherwise(self, table: TableDeclaration, due: DueFile, entered: KnownFile) -> bool:
+        """Whether today's declaration reads a file otherwise than when it was entered."""
+        if self._source.kind != "files":
+            return False
+        # Ledgers of earlier versions do not say; the register knows what landing thought.
+        return (entered.reading or due.options["reading"]) != reading_of(table.files)
+
+    def _registered(self, table: TableDeclaration, row: RegisterRow) -> DueFile:
         own = "prepared" if row.reader == "parquet" and row.options["prepared"] else "original"
         columns = row.column_names
         return DueFile(
+            table=table.name,
             file=row.file,
             path=self._settings.landing_dir / row.read_path,
             load_id=row.load_id,
@@ -323,15 +436,14 @@ class _SourceLoader:
             columns=None if columns is None else tuple(columns),
             rows=row.rows,
             refused=row.reason if row.status == "refused" else "",
-            superseded=superseded and row.status == "refused",
         )
 
-    def _current(self, table: TableDeclaration, due: DueFile) -> DueFile:
+    def _current(self, table: TableDeclaration, due: DueFile, again: bool) -> DueFile:
         """The file as today's declaration reads it: prepared again if that has changed."""
         if self._source.kind != "files":
             return replace(due, size=due.path.stat().st_size, sha256=_sha256(due.path))
         same = due.options["reading"] == reading_of(table.files)
-        if due.superseded or (same and (due.refused or _is_whole(due))):
+        if same and (not again if due.refused else _is_whole(due)):
             return due
         landing = self._settings.landing_dir
         original = landing / due.options["original"]
@@ -340,12 +452,21 @@ class _SourceLoader:
         if _sha256(original) != due.sha256:
             reason = "there are other bytes in landing than arrived. Restore it from a backup."
             return replace(due, refused=reason)
-        member = due.file.removeprefix(due.options["original"]).removeprefix("!")
-        name = (due.origin_name or "").removesuffix(f"!{member}" if member else "")
-        folder = prepared_folder(landing / self._source.name / table.name, original)
         if same and due.path != original:
             due.path.unlink(missing_ok=True)
-        for unit in prepare(original, name, table.files, folder):
+            self._units = (None, [])
+        return self._prepared(table, due, original)
+
+    def _prepared(self, table: TableDeclaration, due: DueFile, original: Path) -> DueFile:
+        """The file, prepared from its original."""
+        member = due.file.removeprefix(due.options["original"]).removeprefix("!")
+        name = (due.origin_name or "").removesuffix(f"!{member}" if member else "")
+        landing = self._settings.landing_dir
+        folder = prepared_folder(landing / self._source.name / table.name, original)
+        # The members of an archive come one after the other: it is unpacked once.
+        if self._units[0] != original or not member:
+            self._units = (original, prepare(original, name, table.files, folder))
+        for unit in self._units[1]:
             if unit.member == member:
                 return replace(
                     due,
@@ -366,14 +487,15 @@ class _SourceLoader:
 
     def _make_tables(self) -> None:
         """Every declared table exists with its declared columns, even before any data."""
-        self._connection.execute(f"create schema if not exists {quoted(self._source.schema)}")
-        for table in self._source.tables:
-            declared = self._declared(table)
-            relation = self._relation(table.name)
-            self._connection.execute(_create(relation, declared, replace=False))
-            for change in self._evolution(table.name).plan(declared):
-                if change.change == "added":
-                    self._connection.execute(change.statement)
+        with _transaction(self._connection):
+            self._connection.execute(f"create schema if not exists {quoted(self._source.schema)}")
+            for table in self._source.tables:
+                declared = self._declared(table)
+                relation = self._relation(table.name)
+                self._connection.execute(_create(relation, declared, replace=False))
+                for change in self._evolution(table.name).plan(declared):
+                    if change.change == "added":
+                        self._connection.execute(change.statement)
 
     def _declared(self, table: TableDeclaration) -> dict[str, str]:
         return {
@@ -405,19 +527,23 @@ class _SourceLoader:
     # One load
 
     def _load(
-        self, load_id: str, due: dict[str, list[DueFile]], counts: Sequence[LandedCount]
+        self,
+        due: Sequence[DueFile],
+        again: Mapping[tuple[str, str], Again],
+        whole: Collection[str] = (),
+        arrived: _Arrived | None = None,
     ) -> None:
-        """Stages and commits one dlt load; a file that fails while being read is left out."""
+        """Stages files and commits them; one that fails while being read is left out."""
         import duckdb
 
         stager = Stager(self._connection, _spool(self._settings))
         unreadable: dict[str, str] = {}
-        attempts = 1 + sum(len(files) for files in due.values())
         try:
-            for _ in range(attempts):
-                staged = self._stage(stager, due, unreadable)
+            for _ in range(1 + len(due)):
+                staged = self._stage(stager, due, again, unreadable)
                 try:
-                    self._commit(load_id, staged, counts)
+                    changed = self._without_unchanged(staged, again, whole)
+                    self._commit(staged, changed, whole, arrived)
                     return
                 except duckdb.Error as error:
                     if disk_full(error):
@@ -431,45 +557,84 @@ class _SourceLoader:
         raise AssertionError("every attempt leaves at least one file out")
 
     def _stage(
-        self, stager: Stager, due: dict[str, list[DueFile]], unreadable: dict[str, str]
-    ) -> dict[str, Staged]:
-        staged = {}
-        for name, files in due.items():
-            table = self._source.table(name)
-            current = []
-            for file in files:
-                now = self._current(table, file)
+        self,
+        stager: Stager,
+        due: Sequence[DueFile],
+        again: Mapping[tuple[str, str], Again],
+        unreadable: dict[str, str],
+    ) -> dict[tuple[str, str], Staged]:
+        """What can be inserted, by load and table: oldest load first, tables as declared."""
+        current: dict[tuple[str, str], list[DueFile]] = {}
+        for table in self._source.tables:
+            for file in due:
+                if file.table != table.name:
+                    continue
+                now = self._current(table, file, (table.name, file.file) in again)
                 if file.file in unreadable:
                     now = replace(now, refused=unreadable[file.file])
-                current.append(now)
+                current.setdefault((file.load_id, table.name), []).append(now)
+        staged = {}
+        for load_id, name in sorted(current, key=lambda key: key[0]):
+            table = self._source.table(name)
             declared = table.files if self._source.kind == "files" else None
-            staged[name] = stager.stage(current, declared)
+            staged[(load_id, name)] = stager.stage(current[(load_id, name)], declared)
         return staged
 
     @staticmethod
-    def _unreadable(stager: Stager, staged: dict[str, Staged]) -> dict[str, str]:
+    def _unreadable(stager: Stager, staged: dict[tuple[str, str], Staged]) -> dict[str, str]:
         """Parquet files whose data breaks off or is damaged behind a whole footer."""
         found = {}
         for table in staged.values():
             for relation in table.relations:
-                for counted in relation.files:
-                    if counted.due.reader == "parquet" and relation.sql:
-                        reason = stager.check_readable(counted.due)
+                for file in relation.files:
+                    if file.due.reader == "parquet" and relation.sql:
+                        reason = stager.check_readable(file.due)
                         if reason:
-                            found[counted.due.file] = reason
+                            found[file.due.file] = reason
         return found
 
+    def _without_unchanged(
+        self,
+        staged: dict[tuple[str, str], Staged],
+        again: Mapping[tuple[str, str], Again],
+        whole: Collection[str],
+    ) -> Mapping[tuple[str, str], Again]:
+        """Leaves alone what is refused as before: it is told, but nothing is written of it."""
+        kept = dict(again)
+        for (_, name), table in staged.items():
+            if name in whole:
+                continue
+            changed = []
+            for due, reason in table.refused:
+                known = again[(name, due.file)].known if (name, due.file) in again else None
+                if known is None or (known.status, known.reason, known.reading) != (
+                    "refused",
+                    reason,
+                    self._reading(name),
+                ):
+                    changed.append((due, reason))
+                    continue
+                self._result.refused.append(self._refused(name, due, reason))
+                del kept[(name, due.file)]
+            table.refused = changed
+        return kept
+
     def _commit(
-        self, load_id: str, staged: dict[str, Staged], counts: Sequence[LandedCount]
+        self,
+        staged: dict[tuple[str, str], Staged],
+        again: Mapping[tuple[str, str], Again],
+        whole: Collection[str],
+        arrived: _Arrived | None,
     ) -> None:
-        """Rows and ledger of one load, in one transaction."""
+        """Rows and ledger of what was staged, in one transaction."""
         files: list[FileEntry] = []
         rejected: list[RejectedEntry] = []
         changes: list[ChangeEntry] = []
         refused: list[RefusedFile] = []
         held: dict[str, str] = {}
         with _transaction(self._connection):
-            for name, table in staged.items():
+            self._take_out(again, whole)
+            for (load_id, name), table in staged.items():
                 evolution = self._evolution(name)
                 taken, brought, frozen = self._evolve(name, evolution, table.relations)
                 changes += brought
@@ -477,15 +642,79 @@ class _SourceLoader:
                 held.update((name, file.reason) for file in frozen)
                 for relation in taken:
                     self._insert(name, evolution, relation, load_id)
-                    files += [self._loaded(name, counted) for counted in relation.files]
+                    files += [self._loaded(name, file) for file in relation.files]
                     rejected += self._rejected(name, relation.files)
                 for due, reason in table.refused:
                     files.append(self._refused_entry(name, due, reason))
-                    if not due.superseded:
-                        refused.append(self._refused(name, due, reason))
-            write_ledger(self._connection, files, rejected, changes)
-            write_loads(self._connection, self._load_entries(load_id, staged, counts, held))
-        self._tell(load_id, files, changes, refused)
+                    refused.append(self._refused(name, due, reason))
+            replays = self._replays(files, refused, again)
+            write_ledger(self._connection, files, rejected, changes, replays)
+            if arrived is not None:
+                tables = [name for _, name in staged]
+                write_loads(self._connection, self._load_entries(arrived, tables, held))
+        self._result.replays += replays
+        self._tell(files, changes, refused)
+
+    def _take_out(self, again: Mapping[tuple[str, str], Again], whole: Collection[str]) -> None:
+        """Removes rows and entries of files that are read again."""
+        for table in self._source.tables:
+            taken = {file: entry for (name, file), entry in again.items() if name == table.name}
+            if not taken:
+                continue
+            if table.name in whole:
+                # Columns that only a wrong reading brought go with its rows.
+                statement = _create(self._relation(table.name), self._declared(table), replace=True)
+                self._connection.execute(statement)
+            elif any(entry.known.rows_loaded for entry in taken.values()):
+                self._remove_rows(table.name, list(taken))
+            listed = None if table.name in whole else list(taken)
+            forget_files(self._connection, self._source.name, table.name, listed)
+
+    def _remove_rows(self, table: str, files: list[str]) -> None:
+        """Removes rows of files; by a copy, for DuckDB alters no table that it deletes from."""
+        relation, columns = self._relation(table), self._evolution(table).columns
+        execute = self._connection.execute
+        execute(
+            f"create or replace temporary table wellspring_kept as select * from {relation} "
+            "where not list_contains(?, _file)",
+            [files],
+        )
+        execute(_create(relation, columns, replace=True))
+        execute(f"insert into {relation} by name select * from temp.wellspring_kept")
+        execute("drop table temp.wellspring_kept")
+
+    def _replays(
+        self,
+        files: Sequence[FileEntry],
+        refused: Sequence[RefusedFile],
+        again: Mapping[tuple[str, str], Again],
+    ) -> list[ReplayEntry]:
+        """What reading files again has changed.
+
+        Raises:
+            BadInput: A file that was loaded is not any more.
+        """
+        now = {(entry.table_name, entry.file): entry for entry in files}
+        loaded = {key for key, entry in now.items() if entry.status == "loaded"}
+        reasons = {(file.table, file.file): file.reason for file in refused}
+        lost = [
+            f"  {self._source.name}.{table}: {entry.known.origin_name or file}: "
+            f"{reasons.get((table, file), 'it is missing from landing')}"
+            for (table, file), entry in again.items()
+            if entry.known.status == "loaded" and (table, file) not in loaded
+        ]
+        if lost:
+            raise BadInput(
+                f"{counted(len(lost), 'loaded file')} could not be read any more, so nothing is "
+                "changed:\n" + "\n".join(lost),
+                source=self._source.name,
+                hint="Mend the declaration so that it reads these too, or restore them.",
+            )
+        return [
+            _replay(entry.known, now[key], entry.cause)
+            for key, entry in again.items()
+            if entry.cause is not None and key in now
+        ]
 
     def _evolve(
         self, table: str, evolution: Evolution, relations: list[Relation]
@@ -560,7 +789,7 @@ class _SourceLoader:
             f"insert into {evolution.relation} ({', '.join([*names, *METADATA])}) "
             f"select {', '.join(values)} from ({relation.sql}) as data"
         ).fetchall()[0]
-        expected = sum(counted.loaded for counted in relation.files)
+        expected = sum(file.loaded for file in relation.files)
         if added != expected:
             raise IngestionError(
                 f"{added} rows were added where {expected} were read",
@@ -588,15 +817,14 @@ class _SourceLoader:
 
     def _load_entries(
         self,
-        load_id: str,
+        arrived: _Arrived,
         staged: Collection[str],
-        counts: Sequence[LandedCount],
         held: dict[str, str],
     ) -> list[LoadEntry]:
         """What is to be noted of a load's tables."""
-        counted = {count.table: count for count in counts}
+        counted = {count.table: count for count in arrived.counts}
         for table in staged:
-            counted.setdefault(table, LandedCount(table, load_id=load_id))
+            counted.setdefault(table, LandedCount(table, load_id=arrived.load_id))
         entries = []
         for table, count in counted.items():
             selected = table in self._tallies
@@ -644,7 +872,14 @@ class _SourceLoader:
             rows_rejected=rejected,
             status="loaded",
             reason=None,
+            reading=self._reading(table),
         )
+
+    def _reading(self, table: str) -> str | None:
+        """Fingerprint of the declaration, where it decides how bytes become rows."""
+        if self._source.kind != "files":
+            return None
+        return reading_of(self._source.table(table).files)
 
     def _refused_entry(self, table: str, due: DueFile, reason: str) -> FileEntry:
         return FileEntry(
@@ -661,6 +896,7 @@ class _SourceLoader:
             rows_rejected=0,
             status="refused",
             reason=reason,
+            reading=self._reading(table),
         )
 
     def _rejected(self, table: str, files: Sequence[Counted]) -> list[RejectedEntry]:
@@ -710,12 +946,11 @@ class _SourceLoader:
 
     def _tell(
         self,
-        load_id: str,
         files: list[FileEntry],
         changes: list[ChangeEntry],
         refused: list[RefusedFile],
     ) -> None:
-        """Adds a committed load to the result."""
+        """Adds what was committed to the result."""
         for entry in files:
             tally = self._tallies[entry.table_name]
             if entry.status == "loaded":
@@ -729,6 +964,24 @@ class _SourceLoader:
         for name in {entry.table_name for entry in files}:
             tally = self._tallies[name]
             self._reporter.tell("advanced", name, rows=tally.rows, files=tally.files)
+
+
+def _replay(known: KnownFile, now: FileEntry, cause: Cause) -> ReplayEntry:
+    return ReplayEntry(
+        source=now.source,
+        table_name=now.table_name,
+        file=now.file,
+        load_id=now.load_id,
+        cause=cause,
+        status_before=known.status,
+        rows_loaded_before=known.rows_loaded,
+        rows_rejected_before=known.rows_rejected,
+        status_after=now.status,
+        rows_loaded_after=now.rows_loaded,
+        rows_rejected_after=now.rows_rejected,
+        reading_before=known.reading,
+        reading_after=now.reading,
+    )
 
 
 def _is_whole(due: DueFile) -> bool:

@@ -26,6 +26,7 @@ from ingestion.formats import csvfile, jsonfile, parquetfile
 from ingestion.formats.streams import Content, Encoding
 from ingestion.formats.tables import ROW, rejected_path
 from ingestion.landing import column_mapping
+from ingestion.progress import counted
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,6 +44,7 @@ class DueFile:
     """A landed file that the ledger does not have yet.
 
     Attributes:
+        table: Name of its table.
         file: What raw rows will state in `_file`.
         path: What is read.
         load_id: dlt's load id.
@@ -55,9 +57,9 @@ class DueFile:
         columns: Normalised columns, if the register knows them.
         rows: Records in it, if known.
         refused: Why landing refused it; empty if it did not.
-        superseded: Whether the same bytes were registered again later, read otherwise.
     """
 
+    table: str
     file: str
     path: Path
     load_id: str
@@ -70,7 +72,6 @@ class DueFile:
     columns: tuple[str, ...] | None = None
     rows: int | None = None
     refused: str = ""
-    superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,11 +253,11 @@ class Stager:
             f"select {', '.join(selected)} from {reader} as data "
             f"inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
         )
-        counted = tuple(
+        found = tuple(
             Counted(due, footer.rows, self._rejected_beside(due))
             for due, footer in zip(files, footers, strict=True)
         )
-        return Relation(counted, columns, sql, has_deleted)
+        return Relation(found, columns, sql, has_deleted)
 
     def _rejected_beside(self, due: DueFile) -> tuple[tuple[int, str, str], ...]:
         """Records that were rejected when a file was prepared."""
@@ -332,8 +333,8 @@ class Stager:
             f"select {', '.join(named)} from temp.{table} as data "
             f"inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
         )
-        counted = tuple(Counted(f, places.get(str(f.path), (0, 0, 0))[2]) for f in files)
-        return Relation(counted, columns, sql)
+        counts = tuple(Counted(f, places.get(str(f.path), (0, 0, 0))[2]) for f in files)
+        return Relation(counts, columns, sql)
 
     # NDJSON
 
@@ -397,7 +398,8 @@ class Stager:
         else:
             taken = jsonfile.salvage(content, encoding, target)
         if taken.rejected:
-            log.warning("%s: %d records are rejected", due.file, len(taken.rejected))
+            told = counted(len(taken.rejected), "record")
+            log.warning("%s: %s rejected", due.origin_name or due.file, told)
         relation = self._parquet([replace(due, path=target, own="prepared", options={})])
         rejected = tuple((r.number, r.reason, r.raw) for r in taken.rejected)
         return replace(relation, files=(Counted(due, taken.rows, rejected),))

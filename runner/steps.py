@@ -265,8 +265,8 @@ def load_step(run: Run) -> StepResult:
         for t in result.tables
     ]
     items += [*_refused_items(result), *_totals(run)]
-    for change in result.changes:
-        run.reporter.warn(change)
+    for line in (*result.changes, *result.told_outdated):
+        run.reporter.warn(line)
     text = f"{count(rows, 'row')} from {count(files, 'file')}" if files else "nothing new"
     if rejected:
         text += f", {count(rejected, 'record')} rejected"

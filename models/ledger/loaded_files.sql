@@ -6,24 +6,48 @@ files as (
 
 ),
 
-listed as (
+replays as (
+
+    select * from {{ source('ledger', 'replays') }}
+
+),
+
+replays_counted as (
 
     select
         source,
         table_name,
-        file as _file,
-        load_id as _load_id,
-        origin_name,
-        reader,
-        sha256,
-        status as file_status,
-        reason as refusal_reason,
-        bytes as file_bytes,
-        rows_read,
-        rows_loaded,
-        rows_rejected,
-        loaded_at
+        file,
+        count(*) as replay_count
+    from replays
+    group by source, table_name, file
+
+),
+
+listed as (
+
+    select
+        files.source,
+        files.table_name,
+        files.file as _file,
+        files.load_id as _load_id,
+        files.origin_name,
+        files.reader,
+        files.sha256,
+        files.status as file_status,
+        files.reason as refusal_reason,
+        files.bytes as file_bytes,
+        files.rows_read,
+        files.rows_loaded,
+        files.rows_rejected,
+        files.loaded_at,
+        coalesce(replays_counted.replay_count, 0) as replay_count
     from files
+    left join replays_counted
+        on
+            files.source = replays_counted.source
+            and files.table_name = replays_counted.table_name
+            and files.file = replays_counted.file
 
 )
 

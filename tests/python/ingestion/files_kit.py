@@ -126,14 +126,19 @@ class Lab:
         return landing.register_rows(self.settings, "src", table)
 
     def state(self) -> list[tuple[Any, ...]]:
-        """Everything in raw and ledger except the moment of loading, for comparisons."""
+        """Everything in raw and ledger but when it was loaded and what was replayed."""
         with duckdb.connect(str(self.settings.warehouse_path), read_only=True) as connection:
             tables = connection.execute(
                 "select schema_name, table_name from duckdb_tables() "
-                "where schema_name in ('raw_src', 'ledger') order by all"
+                "where schema_name in ('raw_src', 'ledger') and table_name <> 'replays' "
+                "order by all"
             ).fetchall()
             found: list[tuple[Any, ...]] = []
             for schema, table in tables:
+                columns = [
+                    row[0] for row in connection.execute(f"describe {schema}.{table}").fetchall()
+                ]
+                found.append((schema, table, *columns))
                 left_out = " exclude (loaded_at)" if (schema, table) == ("ledger", "files") else ""
                 query = f"select *{left_out} from {schema}.{table} order by all"
                 found += [(schema, table, *row) for row in connection.execute(query).fetchall()]

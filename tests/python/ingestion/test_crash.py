@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from files_kit import Lab
 
-# Runs extract or load in a process of its own, which kills itself at the n-th call of a function.
+# Runs a step in a process of its own, which kills itself at the n-th call of a function.
 CHILD = """
 import json, os, signal, sys
 sys.path.insert(0, {kit!r})
 from pathlib import Path
 from files_kit import Lab
-lab = Lab(Path({folder!r}), json.loads({tables!r}))
+lab = Lab(Path({folder!r}), json.loads({tables!r}), json.loads({columns!r}))
 step, point, number, after = {step!r}, {point!r}, {number}, {after}
 calls = 0
 
@@ -55,7 +55,11 @@ else:
     module, _, owner = place.partition("/")
     target = getattr(importlib.import_module(module), owner)
     setattr(target, name, armed(getattr(target, name)))
-result = lab.extract() if step == "extract" else lab.load()
+if step == "replay":
+    from ingestion.replay import replay
+    result = replay([lab.declaration], lab.settings)
+else:
+    result = lab.extract() if step == "extract" else lab.load()
 assert not getattr(result, "error", None), result.error
 print("calls", calls)
 """
@@ -67,6 +71,7 @@ def child(lab: Lab, step: str, point: str, number: int, *, after: bool = False) 
         kit=str(Path(__file__).parent),
         folder=str(lab.folder),
         tables=json.dumps(lab.tables),
+        columns=json.dumps(lab.columns),
         step=step,
         point=point,
         number=number,

@@ -99,14 +99,15 @@ def test_a_refused_file_hinders_no_other_and_is_read_again_once_it_can_be(lab: L
     assert {row["n"] for row in lab.raw("t")} == {"1", "é"}
     assert lab.extract().status == "nothing_new"
     assert sorted(entry[1:] for entry in lab.ledger()) == [
-        ("bad.csv", 0, 0, 0, "refused"),
         ("bad.csv", 1, 1, 0, "loaded"),
         ("good.csv", 1, 1, 0, "loaded"),
     ]
-    state = lab.query("select n from raw_src.t order by n")
+    (replay,) = lab.query("select cause, status_before, status_after from ledger.replays")
+    assert replay == ("declaration", "refused", "loaded")
+    state = lab.query("select n, _load_id from raw_src.t order by n")
     lab.settings.warehouse_path.unlink()
     assert lab.load().refused == []
-    assert lab.query("select n from raw_src.t order by n") == state
+    assert lab.query("select n, _load_id from raw_src.t order by n") == state
 
 
 def test_members_of_archives_are_named_in_file(lab: Lab) -> None:
