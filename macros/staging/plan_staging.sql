@@ -1,9 +1,11 @@
 {% macro plan_staging(node, model_sql) %}
     {%- set meta = node.config.meta.get("staging", {}) -%}
-    {%- set known = ["key", "version_order", "filters", "rules", "history"] -%}
+    {%- set known = ["key", "version_order", "filters", "rules", "history", "limits"] -%}
     {%- for name in meta if name not in known -%}
         {%- do staging_error(node, "meta.staging." ~ name, "is not known", "one of " ~ known | join(", ")) -%}
     {%- endfor -%}
+
+    {%- do limits_of(node) -%}
 
     {%- set columns = get_columns_in_query(model_sql) | map("lower") | list -%}
     {%- for name in ["_file", "_row", "_load_id", "_deleted", "_record"] if name not in columns -%}
