@@ -106,6 +106,29 @@ def sources_above(manifest: Manifest, unique_ids: Iterable[str]) -> set[str]:
     return found
 
 
+def screened_tables(manifest: Manifest, unique_ids: Iterable[str]) -> list[str]:
+    """Names (`shop.orders`) of the source tables whose rows go into nodes, sorted.
+
+    A staging model takes rows of one table; the models that its rows refer to lend it none.
+    """
+    found: set[str] = set()
+    seen: set[str] = set()
+    ahead = list(unique_ids)
+    while ahead:
+        key = ahead.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        if key in manifest.sources:
+            found.add(key)
+        elif key in manifest.nodes:
+            parents = _parents(manifest, key)
+            own = [parent for parent in parents if parent in manifest.sources]
+            is_screened = manifest.nodes[key].config.materialized == "staging"
+            ahead += own if is_screened and own else parents
+    return source_names(manifest, found)
+
+
 def source_names(manifest: Manifest, unique_ids: Iterable[str]) -> list[str]:
     """Short names (`shop.orders`) of source tables, sorted."""
     known = (manifest.sources[key] for key in unique_ids if key in manifest.sources)
