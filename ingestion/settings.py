@@ -80,12 +80,27 @@ class PublishSettings:
     keep: int = 5
 
 
+@dataclass(frozen=True)
+class MeasuresSettings:
+    """Section `[measures]`.
+
+    Attributes:
+        keep_days: How many days measures and scores are kept in the run history, at least 1.
+        as_of: The moment that a run stands for, such as `2026-06-30T06:00Z`, for a simulation or
+            a run that catches up; empty for the time of the run.
+    """
+
+    keep_days: int = 400
+    as_of: str = ""
+
+
 _SECTIONS: dict[str, type[Any]] = {
     "paths": PathSettings,
     "companion": CompanionSettings,
     "extract": ExtractSettings,
     "load": LoadSettings,
     "publish": PublishSettings,
+    "measures": MeasuresSettings,
 }
 
 
@@ -100,6 +115,7 @@ class Settings:
         extract: Section `[extract]`.
         load: Section `[load]`.
         publish: Section `[publish]`.
+        measures: Section `[measures]`.
     """
 
     project_dir: Path
@@ -108,6 +124,7 @@ class Settings:
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     load: LoadSettings = field(default_factory=LoadSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
+    measures: MeasuresSettings = field(default_factory=MeasuresSettings)
 
     @property
     def landing_dir(self) -> Path:
@@ -201,6 +218,7 @@ def load_settings(project_dir: Path | None = None) -> Settings:
         extract=sections["extract"],
         load=sections["load"],
         publish=sections["publish"],
+        measures=sections["measures"],
     )
 
 

@@ -3,7 +3,7 @@
 pipeline -> `History` -> `state/history.sqlite` (WAL) -> `status`, audits that publish relies on
 
 SQLite, because it can be read while DuckDB's file is locked by a run. Every call commits, so a
-killed run leaves its last finished step behind. Left out: measures over time and their marts.
+killed run leaves its last finished step behind. Left out: what measures mean; `measures` knows.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ingestion.errors import IngestionError
 from ingestion.settings import Settings
 from runner.lock import user_name
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 create table if not exists runs (
     run_id text primary key,
@@ -87,6 +87,34 @@ create table if not exists published_versions (
     bytes integer not null,
     git_revision text
 );
+create table if not exists measured_runs (
+    number integer primary key,
+    run_id text not null references runs,
+    measured_at text not null,
+    content integer not null
+);
+create table if not exists measured_series (
+    series integer primary key,
+    relation text not null,
+    column_name text not null,
+    measure text not null,
+    unique (relation, column_name, measure)
+);
+create table if not exists measures (
+    content integer not null,
+    series integer not null references measured_series,
+    value real not null,
+    primary key (content, series)
+) without rowid;
+create table if not exists veracity (
+    run_id text not null references runs,
+    measured_at text not null,
+    subject_kind text not null,
+    subject text not null,
+    part text not null,
+    score real not null,
+    primary key (run_id, subject_kind, subject, part)
+) without rowid;
 """
 
 
@@ -106,7 +134,7 @@ class Item:
 
     Attributes:
         kind: source, table, model, seed, test, freshness, landing, comparison,
-            relation, total or outcome.
+            relation, total, outcome or anomaly.
         name: Its name, such as `shop.orders` or `fct_orders`.
         status: ok, nothing_new, failed, warned, skipped.
         rows: Rows that came of it, or that failed a test.
@@ -368,3 +396,132 @@ class History:
         self._write(
             "update published_versions set removed_at = ? where version = ?", (now(), version)
         )
+
+    # -- measures ------------------------------------------------------------------------------
+
+    def add_measures(
+        self, run_id: str, moment: datetime, values: Iterable[tuple[str, str, str, float]]
+    ) -> None:
+        """Keeps what a run measured.
+
+        Args:
+            run_id: The run.
+            moment: The moment that the values stand for, UTC.
+            values: Relation, column (empty for the relation itself), measure, value.
+        """
+        known = {tuple(row[1:]): row[0] for row in self._tuples("select * from measured_series")}
+        given = list(values)
+        with self._together():
+            number = self._add_measured_run(run_id, moment, None)
+            for relation, column, measure, _ in given:
+                if (relation, column, measure) not in known:
+                    cursor = self._connection.execute(
+                        "insert into measured_series (relation, column_name, measure) "
+                        "values (?, ?, ?)",
+                        (relation, column, measure),
+                    )
+                    known[relation, column, measure] = cursor.lastrowid
+            self._connection.executemany(
+                "insert into measures values (?, ?, ?)",
+                [(number, known[relation, column, m], v) for relation, column, m, v in given],
+            )
+
+    def repeat_measures(self, run_id: str, moment: datetime) -> None:
+        """Notes that all is as it was measured last; nothing where it never was."""
+        last = self.rows("select content from measured_runs order by number desc limit 1")
+        if last:
+            with self._together():
+                self._add_measured_run(run_id, moment, int(last[0]["content"]))
+
+    def _add_measured_run(self, run_id: str, moment: datetime, content: int | None) -> int:
+        cursor = self._connection.execute(
+            "insert into measured_runs (run_id, measured_at, content) values (?, ?, 0)",
+            (run_id, moment.isoformat(timespec="seconds")),
+        )
+        number = int(cursor.lastrowid or 0)
+        self._connection.execute(
+            "update measured_runs set content = ? where number = ?", (content or number, number)
+        )
+        return number
+
+    def measured_runs(self) -> list[dict[str, Any]]:
+        """Runs that measured: number, run_id, measured_at and content, in order of their moment."""
+        return self.rows("select * from measured_runs order by measured_at, number")
+
+    def measured_values(
+        self, contents: Collection[int]
+    ) -> tuple[tuple[tuple[str, str, str], ...], dict[int, tuple[list[int], list[float]]]]:
+        """What was measured.
+
+        Args:
+            contents: Which contents, as `measured_runs` names them.
+
+        Returns:
+            (relation, column, measure) of each series, and by content the places of series therein
+            with their values.
+        """
+        series = self._tuples(
+            "select series, relation, column_name, measure from measured_series order by series"
+        )
+        place = {row[0]: number for number, row in enumerate(series)}
+        found: dict[int, tuple[list[int], list[float]]] = {}
+        for content in contents:
+            rows = self._tuples("select series, value from measures where content = ?", (content,))
+            found[content] = ([place[row[0]] for row in rows], [row[1] for row in rows])
+        return tuple(tuple(row[1:]) for row in series), found
+
+    def prune_measures(self, moment: datetime, keep_days: int) -> None:
+        """Keeps all runs of the last two days, the last run of each earlier day, none older.
+
+        Args:
+            moment: The present.
+            keep_days: How many days are kept.
+        """
+        oldest = (moment - timedelta(days=keep_days)).isoformat(timespec="seconds")
+        recent = (moment - timedelta(days=2)).isoformat(timespec="seconds")
+        with self._together():
+            self._connection.execute(
+                "delete from measured_runs where measured_at < ? or (measured_at < ? and number "
+                "not in (select max(number) from measured_runs group by substr(measured_at, 1, "
+                "10)))",
+                (oldest, recent),
+            )
+            self._connection.execute(
+                "delete from measures where content not in (select content from measured_runs)"
+            )
+            self._connection.execute("delete from veracity where measured_at < ?", (oldest,))
+
+    def add_veracity(
+        self, run_id: str, moment: datetime, scores: Sequence[tuple[str, str, str, float]]
+    ) -> None:
+        """Keeps a run's veracity scores.
+
+        Args:
+            run_id: The run.
+            moment: The moment that they stand for, UTC.
+            scores: Kind of subject, subject, part, score from 0 to 1.
+        """
+        text = moment.isoformat(timespec="seconds")
+        with self._together():
+            self._connection.executemany(
+                "insert or replace into veracity values (?, ?, ?, ?, ?, ?)",
+                [(run_id, text, *score) for score in scores],
+            )
+
+    def _tuples(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._explained():
+            cursor = self._connection.cursor()
+            cursor.row_factory = None
+            return cursor.execute(sql, tuple(values)).fetchall()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """One transaction."""
+        with self._explained():
+            self._connection.execute("begin")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")

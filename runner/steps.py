@@ -21,6 +21,7 @@ from runner.beside import Companion
 from runner.errors import AuditFailed, BuildFailed, SourceStale
 from runner.fingerprint import fingerprint
 from runner.history import History, Item
+from runner.observe import Observed, observe, observe_time
 from runner.project import code_hash, published_relations, source_names, sources_above
 from runner.publish import Published, publish
 from runner.report import Reporter, count
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _SAMPLE_ROWS = 3
 _SAMPLED_TESTS = 20
+_TOLD_ANOMALIES = 20
 _OUTCOMES_MODEL = "row_outcomes"
 
 
@@ -92,6 +94,7 @@ class Run:
         reporter: Who tells people.
         published: What was published, once it was.
         failed_tests: Tests that did not pass.
+        observed: What was unusual.
         docs_page: The page of the documentation, once it is written.
     """
 
@@ -104,6 +107,7 @@ class Run:
     reporter: Reporter
     published: Published | None = None
     failed_tests: list[FailedTest] = field(default_factory=list)
+    observed: Observed = field(default_factory=Observed)
     docs_page: str | None = None
     step: str = ""
 
@@ -182,7 +186,10 @@ class Step:
 
 def prepare(run: Run) -> StepResult:
     """Reads the project and checks every declaration before anything is done."""
+    from runner.watches import watches
+
     declarations = run.declarations
+    watches(run.dbt.manifest)
     tables = sum(len(declaration.tables) for declaration in declarations)
     return StepResult(
         "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
@@ -368,33 +375,69 @@ def audit_step(run: Run) -> StepResult:
     for test in run.failed_tests:
         status = test.result.status
         run.reporter.item("audit", test.result.name, status, tell_test(test), kind="test")
-    stamp = fingerprint(path)
+    chosen = None if run.selection.everything else run.model_ids
+    where = (run.settings, run.history, run.run_id, run.dbt.manifest)
+    run.observed = observe(*where, chosen, [*results, *fresh])
+    return _audited(run, results, fresh, landing)
+
+
+def _audited(
+    run: Run,
+    results: Sequence[NodeResult],
+    fresh: Sequence[NodeResult],
+    landing: Sequence[LandingFault],
+) -> StepResult:
+    """Notes the verdict on the warehouse and tells it."""
+    failed = [result for result in results if result.status == "failed"]
+    warned = [result for result in results if result.status == "warned"]
+    is_refused = bool(failed or landing or run.observed.errors)
+    stamp = fingerprint(run.settings.warehouse_path)
     if stamp is not None:
         code = run.code if run.selection.everything else None
-        passed = not failed and not landing
-        run.history.add_audit(stamp, run.run_id, passed, run.model_ids, code)
+        run.history.add_audit(stamp, run.run_id, not is_refused, run.model_ids, code)
     stale, aging = _stale(run, fresh)
     items = (
         *_node_items(results),
         *(_freshness_item(result) for result in fresh),
         *(Item("landing", fault.file, "failed", message=str(fault)) for fault in landing),
+        *run.observed.items(),
     )
     good = sum(result.status == "ok" for result in results)
     text = f"{count(good, 'test')} passed, {len(warned)} warned, {len(failed)} failed"
     text += f"; {count(len(landing), 'fault')} in landing" if landing else ""
     text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
-    if failed or landing:
-        return StepResult("failed", text, items, stale, _audit_failure(failed, landing))
-    return StepResult("warned" if warned or aging or stale else "ok", text, items, stale)
+    text += _tell_unusual(run)
+    if is_refused:
+        fault = _audit_failure(failed, landing, run.observed)
+        return StepResult("failed", text, items, stale, fault)
+    is_calm = not (warned or aging or stale or run.observed.anomalies)
+    return StepResult("ok" if is_calm else "warned", text, items, stale)
+
+
+def _tell_unusual(run: Run) -> str:
+    """Reports what is unusual and was not met before; returns the count of all as half a line."""
+    found = run.observed
+    for item in Observed(found.new[:_TOLD_ANOMALIES]).items():
+        run.reporter.item("audit", item.name, item.status, item.message, kind="anomaly")
+    if not found.anomalies:
+        return ""
+    number = len(found.anomalies)
+    word = "1 anomaly" if number == 1 else f"{number:,} anomalies"
+    return f"; {word}, {len(found.new)} new"
 
 
 def _still_audited(run: Run, fresh: Sequence[NodeResult]) -> StepResult:
     """The tests passed on these rows with this code; how fresh the rows are changes by itself."""
+    run.observed = observe_time(run.settings, run.history, run.run_id, run.dbt.manifest)
     stale, aging = _stale(run, fresh)
     text = f"passed in run {run.settled_by}, of the same code and rows"
     text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
-    items = tuple(_freshness_item(result) for result in fresh)
-    return StepResult("warned" if stale or aging else "nothing_new", text, items, stale)
+    text += _tell_unusual(run)
+    items = (*(_freshness_item(result) for result in fresh), *run.observed.items())
+    if run.observed.errors:
+        return StepResult("failed", text, items, stale, _audit_failure([], [], run.observed))
+    is_calm = not (stale or aging or run.observed.anomalies)
+    return StepResult("nothing_new" if is_calm else "warned", text, items, stale)
 
 
 def _landing_faults(run: Run) -> list[LandingFault]:
@@ -408,13 +451,18 @@ def _landing_faults(run: Run) -> list[LandingFault]:
     return faults
 
 
-def _audit_failure(failed: Sequence[NodeResult], landing: Sequence[LandingFault]) -> AuditFailed:
+def _audit_failure(
+    failed: Sequence[NodeResult], landing: Sequence[LandingFault], observed: Observed
+) -> AuditFailed:
     told = []
     if failed:
-        names = ", ".join(result.name for result in failed[:5])
-        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
-        told.append(f"{count(len(failed), 'test')} failed: {names}{more}")
+        told.append(f"{count(len(failed), 'test')} failed: {_first([r.name for r in failed])}")
     hint = "Mend the model, its rules or the source, then `wellspring build audit publish docs`."
+    if observed.errors:
+        names = _first([anomaly.name for anomaly in observed.errors])
+        told.append(f"{count(len(observed.errors), 'value')} unusual: {names}")
+        if not failed:
+            hint = "Look at the rows; if they are right, declare `severity: warn` for this value."
     if landing:
         shown = "".join(f"\n  {fault}" for fault in landing[:_SAMPLED_TESTS])
         told.append(f"landing is not what was loaded, {count(len(landing), 'fault')}:{shown}")
@@ -424,6 +472,11 @@ def _audit_failure(failed: Sequence[NodeResult], landing: Sequence[LandingFault]
     return AuditFailed(
         f"{text}{end}nothing is published, readers keep the former version", hint=hint
     )
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
 
 
 def tell_test(test: FailedTest) -> str:

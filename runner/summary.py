@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.redaction import redact
 from runner.history import Item
 from runner.logs import log_path
+from runner.observe import Observed
 from runner.pipeline import RunResult
 from runner.report import count, error_fields
 from runner.steps import tell_test
@@ -33,6 +34,7 @@ _COLUMNS = {
     "rows in all": "total",
     "quarantined": "quarantined",
 }
+_SHOWN_ANOMALIES = 10
 _SIGNS = {
     "succeeded": ("✓", "green"),
     "partly": ("!", "yellow"),
@@ -142,6 +144,11 @@ def summary_fields(result: RunResult) -> dict[str, Any]:
             {"test": test.result.name, "model": test.model, "rows": test.result.failures}
             | {"status": test.result.status, "sources": list(test.sources)}
             for test in result.run.failed_tests
+        ],
+        "anomalies": [
+            {"anomaly": a.name, "severity": a.severity, "is_new": a in result.run.observed.new}
+            | {"value": a.value, "expected": [a.low, a.high], "message": a.text}
+            for a in result.run.observed.anomalies
         ],
         "published": published.version.name if published else None,
         "database": str(published.version.database) if published else None,
@@ -253,9 +260,26 @@ def _print_faults(console: Console, result: RunResult) -> None:
         sign, style = ("!", "yellow") if test.result.status == "warned" else ("✗", "red")
         console.print(f"\n[{style}]{sign}[/{style}] [bold]{test.result.name}[/bold]")
         console.print(f"  {redact(tell_test(test))}", markup=False, soft_wrap=True)
+    _print_anomalies(console, result.run.observed)
     for error in _faults(result):
         console.print()
         print_error(error, console)
+
+
+def _print_anomalies(console: Console, observed: Observed) -> None:
+    """New anomalies in full, those that were told before as a count."""
+    from rich.markup import escape
+
+    for anomaly in observed.new[:_SHOWN_ANOMALIES]:
+        sign, style = ("!", "yellow") if anomaly.severity == "warn" else ("✗", "red")
+        console.print(f"\n[{style}]{sign}[/{style}] ", end="")
+        console.print(f"[bold]{escape(anomaly.name)}[/bold]\n  {escape(redact(anomaly.text))}")
+    hidden = len(observed.new) - _SHOWN_ANOMALIES
+    known = len(observed.anomalies) - len(observed.new)
+    rest = [f"{hidden} more that are new"] if hidden > 0 else []
+    rest += [f"{known} known from the run before"] if known else []
+    if rest:
+        console.print(f"\n! anomalies: {', '.join(rest)} (`wellspring veracity`)")
 
 
 def _print_verdict(console: Console, result: RunResult) -> None:
