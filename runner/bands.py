@@ -3,11 +3,13 @@
 regular series (slots x series) -> level, seasonal offset, spread of what they leave -> `Bands`
 
 Each slot is judged by earlier slots alone, so the same code serves a run (its newest slot counts)
-and a series with a past. The level is the median of the last season, the offset the median of what
-was left at this place of the last seasons; the half-width comes of median deviation and of a high
-quantile, so that neither a single bad day nor a heavy tail moves it. What lies outside enters the
-past at the band's edge: an outlier does not widen the band, a new habit does. Cold start is quiet.
-Left out: what the values are, and when a slot is; `anomalies` knows.
+and a series with a past. Two bands are laid, and a value outside of either is outside: a near one
+around the median of the last season, moved by what is usual at this place of a season if that makes
+it tighter; and a far one around the median of many seasons, for what is slow. Half-widths come of
+median deviation and of a high quantile, so that neither a single bad day nor a heavy tail moves
+them. What lies outside enters the past at the band's edge: an outlier does not widen the band, a
+new habit does. Cold start is quiet. Left out: what the values are, and when a slot is; `anomalies`
+knows.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ _MIN_SEASONAL = 14
 _SEASONS_OF_OFFSET, _MIN_PLACES = 6, 3
 _SEASONS_OF_SPREAD, _MIN_SPREAD = 6, 90
 _UNSEASONAL_LEVEL = 7
+_SEASONS_OF_FAR, _MIN_FAR, _MIN_SEASONS_OF_FAR = 60, 60, 4
+# A season must take away a tenth of the spread; else its offsets only add noise.
+_WORTH = 0.9
 # Median absolute deviation of a normal distribution, as a share of its standard deviation.
 _DEVIATION = 1.4826
 _TAIL, _TAIL_FACTOR = 0.98, 0.5
@@ -72,18 +77,17 @@ def expected_bands(
     import numpy as np
 
     memory = _Memory(np.asarray(values, dtype=float), season)
-    slots = memory.values.shape[0]
-    floors = np.broadcast_to(np.asarray(floor, dtype=float), memory.values.shape)
-    edges = np.full((3, *memory.values.shape), np.nan)
-    outside = np.zeros(memory.values.shape, dtype=bool)
-    for slot in range(slots):
-        middle, half = memory.expect(slot, width)
-        half = np.maximum(half, floors[slot])
-        far = np.abs(memory.values[slot] - middle) > half
+    shape = memory.values.shape
+    floors = np.broadcast_to(np.asarray(floor, dtype=float), shape)
+    edges = np.full((3, *shape), np.nan)
+    outside = np.zeros(shape, dtype=bool)
+    for slot in range(shape[0]):
+        low, middle, high = memory.expect(slot, width, floors[slot])
+        far = (memory.values[slot] < low) | (memory.values[slot] > high)
         if slot >= judge_from:
-            edges[:, slot] = middle - half, middle, middle + half
+            edges[:, slot] = low, middle, high
             outside[slot] = far
-        memory.learn(slot, middle, half, far)
+        memory.learn(slot, low, high)
     return Bands(edges[0], edges[1], edges[2], outside)
 
 
@@ -96,13 +100,39 @@ class _Memory:
         self.values = values
         self.season = season
         self.reach = max(season, _UNSEASONAL_LEVEL)
+        self.clipped = np.full(values.shape, np.nan)
         self.plain = np.full(values.shape, np.nan)
         self.left = np.full(values.shape, np.nan)
         self._level: Any = None
         self._offset: Any = None
 
-    def expect(self, slot: int, width: float) -> tuple[Floats, Floats]:
-        """The value to be expected, and how far from it is still usual."""
+    def expect(self, slot: int, width: float, floor: Floats) -> tuple[Floats, Floats, Floats]:
+        """Lower edge, middle and upper edge of what is usual."""
+        import numpy as np
+
+        middle, half = self._near(slot, width)
+        half = np.maximum(half, floor)
+        low, high = middle - half, middle + half
+        far_middle, far_half = self._far(slot, width)
+        far_low = far_middle - np.maximum(far_half, floor)
+        far_high = far_middle + np.maximum(far_half, floor)
+        # Where both exclude each other the level has moved, and the near one tells more.
+        both = np.fmax(low, far_low) <= np.fmin(high, far_high)
+        low = np.where(both, np.fmax(low, far_low), low)
+        return low, middle, np.where(both, np.fmin(high, far_high), high)
+
+    def learn(self, slot: int, low: Floats, high: Floats) -> None:
+        """Takes the slot's value into the past, at the edge of its band if it lies outside."""
+        import numpy as np
+
+        value = np.fmin(np.fmax(self.values[slot], low), high)
+        value[np.isnan(self.values[slot])] = np.nan
+        self.clipped[slot] = value
+        self.plain[slot] = value - self._level
+        self.left[slot] = self.plain[slot] - self._offset
+
+    def _near(self, slot: int, width: float) -> tuple[Floats, Floats]:
+        """The value to be expected by the last seasons, and how far from it is still usual."""
         import numpy as np
 
         self._level = _median(self.values[max(0, slot - self.reach) : slot], 3)
@@ -113,37 +143,33 @@ class _Memory:
             if several
             else np.full(self.values.shape[1], np.nan)
         )
-        spread = max(_SEASONS_OF_SPREAD * self.season, _MIN_SPREAD)
-        since = max(0, slot - spread)
-        seasonal = _half_width(self.left[since:slot], width, _MIN_SEASONAL)
-        known = ~np.isnan(self._offset) & ~np.isnan(seasonal)
-        plain = _half_width(self.plain[since:slot], width, MIN_PAST)
+        since = max(0, slot - max(_SEASONS_OF_SPREAD * self.season, _MIN_SPREAD))
+        plain, usual = _half_width(self.plain[since:slot], width, MIN_PAST)
+        seasonal, left = _half_width(self.left[since:slot], width, _MIN_SEASONAL)
+        worth = ~np.isnan(self._offset) & (left <= _WORTH * usual)
         return (
-            np.where(known, self._level + self._offset, self._level),
-            np.where(known, seasonal, plain),
+            np.where(worth, self._level + self._offset, self._level),
+            np.where(worth, seasonal, plain),
         )
 
-    def learn(self, slot: int, middle: Floats, half: Floats, far: NDArray[np.bool_]) -> None:
-        """Takes the slot's value into the past, at the edge of its band if it lies outside."""
-        import numpy as np
+    def _far(self, slot: int, width: float) -> tuple[Floats, Floats]:
+        """The value to be expected by many seasons, and how far from it is still usual."""
+        since = max(0, slot - max(_SEASONS_OF_FAR * self.season, 4 * _MIN_FAR))
+        past = self.clipped[since:slot]
+        at_least = max(_MIN_FAR, _MIN_SEASONS_OF_FAR * self.season)
+        middle = _median(past, at_least)
+        return middle, _half_width(past - middle, width, at_least)[0]
 
-        edge = middle + np.sign(self.values[slot] - middle) * half
-        value = np.where(far, edge, self.values[slot])
-        self.plain[slot] = value - self._level
-        self.left[slot] = self.plain[slot] - self._offset
 
-
-def _half_width(left: Floats, width: float, at_least: int) -> Floats:
-    """Half-width of the band around what is left; NaN where too little is known."""
+def _half_width(left: Floats, width: float, at_least: int) -> tuple[Floats, Floats]:
+    """Half-width of a band around what is left, and its median; NaN where too little is known."""
     import numpy as np
 
-    if left.shape[0] < at_least:
-        return np.full(left.shape[1], np.nan)
     distance = np.abs(left)
-    spread = width * _DEVIATION * _median(distance, at_least)
+    usual = _median(distance, at_least)
     # Heavy tails: as far again as all but the farthest have come.
     tail = width * _TAIL_FACTOR * _quantile(distance, _TAIL, at_least)
-    return np.maximum(spread, tail)
+    return np.maximum(width * _DEVIATION * usual, tail), usual
 
 
 def _median(rows: Floats, at_least: int) -> Floats:

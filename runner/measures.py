@@ -13,7 +13,7 @@ import math
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ SLOTS = 120
 _NUMBER = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL|DOUBLE|FLOAT|REAL)\b")
 _TIME = re.compile(r"^(DATE|TIMESTAMP)")
 _NESTED = re.compile(r"\[|^(STRUCT|MAP|UNION|BLOB|JSON)")
+# Estimates err by a tenth: of more distinct values they tell nothing that is worth their time.
+_MOST_DISTINCT = 5_000
 # The sum of such a column means nothing.
 _NAME = re.compile(r"(^|_)(id|key|no|number|code|row|year|month|day)$")
 
@@ -57,14 +59,36 @@ class Measured:
     value: float
 
 
-def measure(connection: duckdb.DuckDBPyConnection, tables: Sequence[Watch]) -> list[Measured]:
-    """Measures tables, with one query each; those that do not exist are passed over."""
+def measure(
+    connection: duckdb.DuckDBPyConnection,
+    tables: Sequence[Watch],
+    former: Mapping[tuple[str, str, str], float] | None = None,
+) -> list[Measured]:
+    """Measures tables, with one query each; those that do not exist are passed over.
+
+    Args:
+        connection: The warehouse.
+        tables: What to measure.
+        former: Values of the last run by relation, column and measure: where a column had very many
+            distinct values they are not counted again.
+
+    Returns:
+        Values in order of tables and columns.
+    """
+    former = former or {}
     found: list[Measured] = []
     columns = _columns(connection)
     for table in tables:
         described = columns.get((table.schema, table.name))
         if described:
-            found += _measure_table(connection, table, described)
+            asked = [
+                (column, name, sql)
+                for column, kind in described
+                for name, sql in _asked(column, kind)
+                if name != "distinct"
+                or former.get((table.relation, column, name), 0) <= _MOST_DISTINCT
+            ]
+            found += _measure_table(connection, table, asked)
     return found
 
 
@@ -80,9 +104,8 @@ def _columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], lis
 
 
 def _measure_table(
-    connection: duckdb.DuckDBPyConnection, table: Watch, columns: Sequence[tuple[str, str]]
+    connection: duckdb.DuckDBPyConnection, table: Watch, asked: Sequence[tuple[str, str, str]]
 ) -> list[Measured]:
-    asked = [(column, name, sql) for column, kind in columns for name, sql in _asked(column, kind)]
     wanted = ", ".join(["count(*)", *(sql for _, _, sql in asked)])
     row = connection.execute(f'select {wanted} from "{table.schema}"."{table.name}"').fetchone()
     assert row is not None
@@ -106,6 +129,15 @@ def _asked(column: str, kind: str) -> list[tuple[str, str]]:
     if _NUMBER.match(kind) and not _NAME.search(column):
         asked.append(("sum", f"sum({name}::double)"))
     return asked
+
+
+def last_distinct(history: History) -> dict[tuple[str, str, str], float]:
+    """The newest count of distinct values of each column, whenever it was taken."""
+    found = history.rows(
+        "select relation, column_name, measure, value from measured_series "
+        "inner join measures using (series) where measure = 'distinct' order by content"
+    )
+    return {(row["relation"], row["column_name"], row["measure"]): row["value"] for row in found}
 
 
 def moment_of(settings: Settings, otherwise: datetime | None = None) -> datetime:

@@ -20,7 +20,7 @@ from ingestion.settings import Settings
 from runner.anomalies import Anomaly, unusual_changes, unusual_slots
 from runner.gaps import gaps_in, missing_files
 from runner.history import History, Item
-from runner.measures import changes, measure, moment_of
+from runner.measures import changes, last_distinct, measure, moment_of
 from runner.transform import NodeResult
 from runner.watches import watches
 
@@ -132,7 +132,7 @@ def observe(
     tables, files = watches(manifest)
     built = [table for table in tables if models is None or table.unique_id in models]
     with closing(connect(settings)) as connection:
-        values = measure(connection, built)
+        values = measure(connection, built, last_distinct(history))
         history.add_measures(
             run_id, moment, [(v.relation, v.column, v.measure, v.value) for v in values]
         )
