@@ -285,6 +285,18 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def veracity(as_json: AsJson = False) -> None:
+    """Show how far sources, tables and marts can be trusted, and what was unusual."""
+    from runner.veracity import print_veracity, veracity_fields
+
+    fields = veracity_fields(load_settings())
+    if as_json:
+        _print_json(fields)
+    else:
+        print_veracity(fields, _console())
+
+
+@app.command()
 def sql(
     query: Annotated[
         str | None, typer.Argument(help="The SQL; `-` or nothing reads it from stdin.")

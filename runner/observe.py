@@ -5,7 +5,7 @@ results of tests and freshness checks ──────────────
 
 It belongs to the audit: what it writes is part of what the audit vouches for, and is published with
 the rest. Where nothing was built again the warehouse is left as it is, and only the passing of time
-is judged. Left out: scores, which a model draws from all this; `veracity` reads them.
+is judged. Left out: how scores are made; a model draws them from all this, `veracity` keeps them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from runner.gaps import gaps_in, missing_files
 from runner.history import History, Item
 from runner.measures import changes, last_distinct, measure, moment_of
 from runner.transform import NodeResult
+from runner.veracity import keep_scores
 from runner.watches import watches
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def observe(
             found += missing_files(connection, files)
         observed = Observed(tuple(found), _known(history, run_id))
         _write(connection, history, run_id, observed, manifest, results)
+        _write_scores(connection, history, run_id, moment, manifest)
     return observed
 
 
@@ -210,6 +212,25 @@ def _write(
     checks += [row for row in kept if row[1] not in known and row[1] in present]
     replace_rows(connection, "checks", checks)
     connection.execute("commit")
+
+
+def _write_scores(
+    connection: duckdb.DuckDBPyConnection,
+    history: History,
+    run_id: str,
+    moment: datetime,
+    manifest: Manifest,
+) -> None:
+    """Keeps the scores, where the project has the model and it could be built."""
+    schemas = {node.schema for node in manifest.nodes.values() if node.name == "veracity_scores"}
+    for schema in schemas:
+        found = connection.execute(
+            "select 1 from duckdb_views() where schema_name = ? and view_name = 'veracity_scores'",
+            [schema],
+        ).fetchone()
+        if found is not None:
+            rows = keep_scores(connection, history, run_id, moment, schema)
+            replace_rows(connection, "veracity_history", rows)
 
 
 def replace_rows(

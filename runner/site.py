@@ -1,7 +1,7 @@
-"""The documentation: dbt's static page, kept with the version it describes, served on loopback.
+"""The documentation: dbt's page and the scores, kept with the version it describes, and served.
 
-dbt docs -> one HTML page without outside parts -> `published/<version>/docs/`, or `docs/` in the
-data folder before anything is published -> a small web server
+dbt docs, veracity scores -> HTML pages without outside parts -> `published/<version>/docs/`, or
+`docs/` in the data folder before anything is published -> a small web server
 
 Left out: guides, which are Markdown in the repository, and a server for others: any web server can
 serve the folder.
@@ -20,6 +20,9 @@ from typing import Any
 from ingestion.errors import BadInput
 from ingestion.settings import Settings
 from runner.transform import Dbt
+from runner.veracity import has_scores, veracity_fields
+from runner.veracity_page import FILE as SCORES_PAGE
+from runner.veracity_page import veracity_page
 from runner.versions import UNFINISHED, Version
 
 PAGE = "index.html"
@@ -30,12 +33,13 @@ def docs_folder(settings: Settings, version: Version | None = None) -> Path:
     return (version.path if version else settings.data_dir) / "docs"
 
 
-def build_docs(dbt: Dbt, folder: Path) -> Path:
+def build_docs(dbt: Dbt, folder: Path, version: Version | None = None) -> Path:
     """Writes the documentation to a folder, which is replaced as a whole.
 
     Args:
         dbt: The project.
         folder: Where to; its parent exists or is made.
+        version: The version that it describes; with scores, these get a page of their own.
 
     Returns:
         Path of the page.
@@ -48,10 +52,25 @@ def build_docs(dbt: Dbt, folder: Path) -> Path:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     shutil.copyfile(page, fresh / PAGE)
+    if version is not None and has_scores(dbt.settings, version):
+        text = veracity_page(veracity_fields(dbt.settings, version))
+        (fresh / SCORES_PAGE).write_text(text, encoding="utf-8")
+        _link_scores(fresh / PAGE)
     if folder.exists():
         shutil.rmtree(folder)
     os.rename(fresh, folder)  # noqa: PTH104  # a rename of a folder, not of a file
     return folder / PAGE
+
+
+def _link_scores(page: Path) -> None:
+    """Puts a link to the scores onto dbt's page, which has no place for one."""
+    style = (
+        "position:fixed;right:16px;top:12px;z-index:9999;padding:4px 12px;border-radius:4px;"
+        "background:#23785a;color:#fff;font:14px system-ui,sans-serif"
+    )
+    link = f'<a href="{SCORES_PAGE}" style="{style}">Veracity scores</a>'
+    head, end, tail = page.read_text(encoding="utf-8").rpartition("</body>")
+    page.write_text(f"{head}{link}{end}{tail}", encoding="utf-8")
 
 
 def serve(folder: Path, port: int, on_ready: Callable[[str], Any]) -> None:

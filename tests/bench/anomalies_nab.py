@@ -1,8 +1,8 @@
-"""Labelled anomalies of the Numenta Anomaly Benchmark, found by the code that judges our own series.
+"""Labelled anomalies of the Numenta Anomaly Benchmark, found by the code that judges runs.
 
 data/<group>/<series>.csv, labels/combined_windows.json -> regular slots -> bands -> alarms -> table
 
-    .venv/bin/python tests/bench/anomalies_nab.py PATH [--sensitivity low|normal|high]
+    .venv/bin/python tests/bench/anomalies_nab.py PATH
 
 A window counts as found if an alarm lies in it. Alarms of one series that are less than a day apart
 are one alarm to a person; those outside of every window are false. Each value is judged by earlier
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import sys
 import time
@@ -82,11 +83,11 @@ def moment(text: str) -> datetime:
 
 
 def regular(name: str, path: Path, windows: list[tuple[datetime, datetime]]) -> Series:
-    """Brings a file's values to slots as long as the usual step; the mean where several share one."""
+    """Brings a file's values to slots as long as the usual step, the mean of those that share one."""
     with path.open(newline="") as handle:
         rows = [(moment(row["timestamp"]), float(row["value"])) for row in csv.DictReader(handle)]
     rows.sort()
-    steps = sorted(after - before for (before, _), (after, _) in zip(rows, rows[1:], strict=False))
+    steps = sorted(after - before for (before, _), (after, _) in itertools.pairwise(rows))
     step = steps[len(steps) // 2]
     start = rows[0][0]
     sums = np.zeros(round((rows[-1][0] - start) / step) + 1)
@@ -143,10 +144,9 @@ def main() -> None:
     """Prints a Markdown table, one line a series and way of judging."""
     parser = argparse.ArgumentParser(description="Find the labelled anomalies of NAB.")
     parser.add_argument("path", type=Path, help="folder with data/ and labels/")
-    parser.add_argument("--sensitivity", choices=sorted(WIDTHS), default="normal")
     options = parser.parse_args()
     ways: dict[str, Judge] = {
-        f"bands, {options.sensitivity}": banded(WIDTHS[options.sensitivity]),
+        **{f"bands, {name} sensitivity": banded(width) for name, width in WIDTHS.items()},
         "3 sigma of all before": three_sigma,
         "3 sigma of moves": jump,
     }
