@@ -212,18 +212,20 @@ def _judged(
     import numpy as np
 
     slots, names, values = read_series(connection, table, series)
-    width = WIDTHS[series.sensitivity or table.anomalies.sensitivity]
-    for column, name in enumerate(names):
-        there = np.flatnonzero(~np.isnan(values[:, column]))
-        own = values[there[0] : there[-1], column]
+    ends = []
+    for column in values.T:
+        there = np.flatnonzero(~np.isnan(column))
         if series.aggregate == "sum":
-            own = np.nan_to_num(own)
-        first = max(0, len(own) - series.report)
-        bands = expected_bands(own[:, None], SEASONS[series.grain], width, judge_from=first)
-        for slot in np.flatnonzero(bands.outside[:, 0]):
-            edges = float(bands.low[slot, 0]), float(bands.high[slot, 0])
-            at = slots[there[0] + int(slot)]
-            yield _unusual_slot(table, series, name, at, float(own[slot]), edges, severity)
+            column[there[0] : there[-1]] = np.nan_to_num(column[there[0] : there[-1]])
+        column[there[-1]] = np.nan
+        ends.append(there[-1])
+    width = WIDTHS[series.sensitivity or table.anomalies.sensitivity]
+    bands = expected_bands(values, SEASONS[series.grain], width)
+    for slot, column in np.argwhere(bands.outside):
+        if slot >= ends[column] - series.report:
+            edges = float(bands.low[slot, column]), float(bands.high[slot, column])
+            value = float(values[slot, column])
+            yield _unusual_slot(table, series, names[column], slots[slot], value, edges, severity)
 
 
 def read_series(

@@ -101,6 +101,7 @@ class _Memory:
         self.season = season
         self.reach = max(season, _UNSEASONAL_LEVEL)
         self.clipped = np.full(values.shape, np.nan)
+        self.bare = np.full(values.shape, np.nan)
         self.plain = np.full(values.shape, np.nan)
         self.left = np.full(values.shape, np.nan)
         self._level: Any = None
@@ -128,6 +129,7 @@ class _Memory:
         value = np.fmin(np.fmax(self.values[slot], low), high)
         value[np.isnan(self.values[slot])] = np.nan
         self.clipped[slot] = value
+        self.bare[slot] = self.values[slot] - self._offset
         self.plain[slot] = value - self._level
         self.left[slot] = self.plain[slot] - self._offset
 
@@ -135,7 +137,11 @@ class _Memory:
         """The value to be expected by the last seasons, and how far from it is still usual."""
         import numpy as np
 
-        self._level = _median(self.values[max(0, slot - self.reach) : slot], 3)
+        season = slice(max(0, slot - self.reach), slot)
+        level = _median(self.values[season], 3)
+        # Without their season the values lie close together: one outlier hardly moves the median.
+        bare = _median(self.bare[season], self.reach // 2 + 1)
+        self._level = np.where(np.isnan(bare), level, bare)
         places = range(slot - self.season, -1, -self.season)[:_SEASONS_OF_OFFSET]
         several = self.season > 1 and len(places) >= _MIN_PLACES
         self._offset = (

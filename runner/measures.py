@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 # Slots that are looked back on; the spread is taken of the last 90.
 SLOTS = 120
-_NUMBER = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL|DOUBLE|FLOAT|REAL)\b")
-_TIME = re.compile(r"^(DATE|TIMESTAMP)")
+_NUMBER = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL\([^)]*\)|DOUBLE|FLOAT|REAL)$")
+_TIME = re.compile(r"^(DATE|TIMESTAMP[A-Z_ ]*)$")
 _NESTED = re.compile(r"\[|^(STRUCT|MAP|UNION|BLOB|JSON)")
 # Estimates err by a tenth: of more distinct values they tell nothing that is worth their time.
 _MOST_DISTINCT = 5_000

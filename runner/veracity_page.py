@@ -20,7 +20,7 @@ _STYLE = """
   --line: #dcdfe4; --good: #23785a; --fair: #a86b00; --bad: #b3342d; --band: #cfe3da; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6e9ee; --soft: #9aa5b4; --page: #14181e;
   --line: #303743; --good: #5cc29a; --fair: #e0a944; --bad: #f0837b; --band: #24473b; } }
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; background: var(--page);
+body { margin: 2rem auto; max-width: 84rem; padding: 0 1rem; background: var(--page);
   color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
 p { max-width: 48rem; } .soft { color: var(--soft); } a { color: inherit; }
@@ -31,7 +31,8 @@ th { font-weight: 600; } td.number { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 .good { color: var(--good); } .fair { color: var(--fair); } .bad { color: var(--bad); }
 svg { display: block; } .overall { font-weight: 600; } .why { color: var(--soft); font-size: .9em;
-  min-width: 20rem; } li { margin-bottom: .2rem; } ul { margin: 0; padding-left: 1.1rem; }
+  min-width: 22rem; } summary { cursor: pointer; } li { margin-bottom: .2rem; }
+ul { margin: 0; padding-left: 1.1rem; }
 """
 _INTRODUCTION = """
 A score is the share of rows that nothing speaks against, from 0 to 100 %. <b>Fresh</b>: arrived in
@@ -67,8 +68,8 @@ def veracity_page(fields: dict[str, Any]) -> str:
         f"<title>Veracity scores</title><style>{_STYLE}</style></head><body><header>"
         f'<h1>Veracity</h1><p class="soft">Version {escape(fields["version"])}, made '
         f'{escape(str(fields["created_at"]))}. <a href="index.html">Documentation of all '
-        f"tables</a></p></header><main><p>{_INTRODUCTION}</p>{''.join(tables)}"
-        f"<h2>Anomalies</h2>{_anomaly_table(fields['anomalies'])}</main></body></html>\n"
+        f"tables</a></p></header><main><p>{_INTRODUCTION}</p><h2>Anomalies</h2>"
+        f"{_anomaly_table(fields['anomalies'])}{''.join(tables)}</main></body></html>\n"
     )
 
 
@@ -116,9 +117,13 @@ def _grade(score: float) -> str:
 
 
 def _reasons(parts: dict[str, dict[str, Any]]) -> str:
+    """The first thing to mend in plain sight, the rest on demand."""
     told = [(part, parts[part]["to_raise"]) for part in PARTS if part in parts]
     items = [f"<li>{part}: {escape(text)}</li>" for part, text in told if text]
-    return f"<ul>{''.join(items)}</ul>" if items else "nothing known"
+    if not items:
+        return "nothing known"
+    first = escape(parts["overall"]["to_raise"].split(";")[0])
+    return f"<details><summary>{first}</summary><ul>{''.join(items)}</ul></details>"
 
 
 def _trend(scores: list[float]) -> str:

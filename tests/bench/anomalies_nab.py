@@ -83,7 +83,7 @@ def moment(text: str) -> datetime:
 
 
 def regular(name: str, path: Path, windows: list[tuple[datetime, datetime]]) -> Series:
-    """Brings a file's values to slots as long as the usual step, the mean of those that share one."""
+    """Brings a file's values to slots as long as the usual step; several in one are averaged."""
     with path.open(newline="") as handle:
         rows = [(moment(row["timestamp"]), float(row["value"])) for row in csv.DictReader(handle)]
     rows.sort()

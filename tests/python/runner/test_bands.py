@@ -91,7 +91,7 @@ def test_cold_start_is_quiet() -> None:
 
 def test_a_narrow_band_finds_what_a_wide_one_passes() -> None:
     values = weekly(9)
-    values[200] += 17
+    values[200] += 20
     assert bands(values, width="high").outside[200, 0]
     assert not bands(values, width="low").outside[200, 0]
     assert bands(values, width="low").high[200, 0] > bands(values, width="high").high[200, 0]
@@ -113,3 +113,11 @@ def test_series_side_by_side_are_judged_as_alone() -> None:
         alone = bands(together[:, [column]])
         np.testing.assert_allclose(both.low[:, [column]], alone.low)
         np.testing.assert_array_equal(both.outside[:, [column]], alone.outside)
+
+
+def test_an_outlier_leaves_the_days_after_it_alone_however_strong_the_season() -> None:
+    random = np.random.default_rng(12)
+    values = (1_000 + 500 * (np.arange(SLOTS) % 7) + random.normal(0, 12, SLOTS))[:, None]
+    values[200] = 0
+    values[301] = 9_000
+    assert set(np.flatnonzero(bands(values).outside)) == {200, 301}
