@@ -3,7 +3,7 @@
         when {{ defect }} in ('outdated', 'late') then 'fresh'
         when {{ defect }} in ('missing', 'truncated') then 'complete'
         when {{ defect }} = 'duplicated' then 'unique'
-        when {{ defect }} in ('inconsistent', 'orphaned', 'drifted_schema') then 'consistent'
+        when {{ defect }} in ('inconsistent', 'orphaned', 'unresolvable', 'drifted_schema') then 'consistent'
         else 'valid'
     end
 {%- endmacro %}
@@ -47,17 +47,13 @@ union all
             {%- endfor -%}
         {%- endfor -%}
     {%- endif -%}
-    {%- if pairs %}
-select
-    mart,
-    source,
-    table_name
-from (
-    values
-    {%- for mart, source, table in pairs | sort %}
-    ('{{ mart }}', '{{ source }}', '{{ table }}'){{ "," if not loop.last }}
-    {%- endfor %}
-) as pairs (mart, source, table_name)
+    {%- if pairs -%}
+        {%- for mart, source, table in pairs | sort %}
+select '{{ mart }}' as mart, '{{ source }}' as source, '{{ table }}' as table_name
+            {%- if not loop.last %}
+union all
+            {%- endif -%}
+        {%- endfor -%}
     {%- else %}
 select
     cast(null as string) as mart,
@@ -83,3 +79,9 @@ where false
     {%- endfor -%}
     {{ return(found) }}
 {% endmacro %}
+
+
+{% macro place_of_finding() -%}
+    {#- what a comparison finds may be known by its key alone -#}
+    coalesce(_file, record_key, '') || ' ' || coalesce(cast(_row as string), '')
+{%- endmacro %}

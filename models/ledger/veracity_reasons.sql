@@ -19,10 +19,7 @@ by_rule as (
         source || '.' || table_name as relation,
         {{ veracity_part_of_defect('defect') }} as part,
         coalesce(rule, defect) as reason,
-        -- what a comparison finds may be known by its key alone
-        count(distinct concat(
-            coalesce(_file, record_key, ''), ' ', coalesce(cast(_row as string), '')
-        )) as row_count
+        count(distinct {{ place_of_finding() }}) as row_count
     from findings
     group by all
 
