@@ -36,13 +36,29 @@ source_tables as (
 
 -- each subject with what it is made from; a mart also with itself, for its tests
 subjects as (
-    select 'table' as subject_kind, relation as subject, relation from source_tables
+    select
+        'table' as subject_kind,
+        relation as subject,
+        relation
+    from source_tables
     union all
-    select 'source' as subject_kind, source as subject, relation from source_tables
+    select
+        'source' as subject_kind,
+        source as subject,
+        relation
+    from source_tables
     union all
-    select 'mart' as subject_kind, mart as subject, source || '.' || table_name as relation from lineage
+    select
+        'mart' as subject_kind,
+        mart as subject,
+        source || '.' || table_name as relation
+    from lineage
     union all
-    select distinct 'mart' as subject_kind, mart as subject, mart as relation from lineage
+    select distinct
+        'mart' as subject_kind,
+        mart as subject,
+        mart as relation
+    from lineage
 ),
 
 defective_rows as (
@@ -57,7 +73,9 @@ defective_rows as (
 freshness as (
     select
         relation,
-        case status when 'ok' then 1.0 when 'warned' then 0.5 else 0.0 end as share
+        case status
+            when 'ok' then 1.0 when 'warned' then 0.5 else 0.0
+        end as share
     from checks
     where check_kind = 'freshness'
 ),
@@ -69,7 +87,9 @@ table_parts as (
         weights.weight,
         source_tables.row_count,
         case when weights.part = 'fresh' then freshness.share else 1.0 end
-        * greatest(source_tables.row_count - coalesce(defective_rows.row_count, 0), 0) as sound_row_count
+        * greatest(
+            source_tables.row_count - coalesce(defective_rows.row_count, 0), 0
+        ) as sound_row_count
     from source_tables
     cross join weights
     left join defective_rows
@@ -109,11 +129,17 @@ ranked as (
         subjects.subject_kind,
         subjects.subject,
         reasons.part,
-        case when reasons.row_count = 1 then '1 row: ' else coalesce(cast(reasons.row_count as string) || ' rows: ', '') end
-        || reasons.reason || ' (' || reasons.relation || ')' as told,
+        case
+            when reasons.row_count = 1 then '1 row: '
+            else coalesce(cast(reasons.row_count as string) || ' rows: ', '')
+        end || reasons.reason || ' (' || reasons.relation || ')' as told,
         row_number() over (
-            partition by subjects.subject_kind, subjects.subject, reasons.part
-            order by reasons.row_count desc nulls first, reasons.reason nulls last, reasons.relation nulls last
+            partition by
+                subjects.subject_kind, subjects.subject, reasons.part
+            order by
+                reasons.row_count desc nulls first,
+                reasons.reason asc nulls last,
+                reasons.relation asc nulls last
         ) as place
     from subjects
     inner join reasons
@@ -130,7 +156,10 @@ told as (
             max(case when place = 1 then told end),
             max(case when place = 2 then told end),
             max(case when place = 3 then told end),
-            case when max(place) > 3 then cast(max(place) - 3 as string) || ' more' end
+            case
+                when max(place) > 3
+                    then cast(max(place) - 3 as string) || ' more'
+            end
         ) as to_raise
     from ranked
     group by all
@@ -143,7 +172,7 @@ scored as (
         derived.part,
         round(
             derived.sound_row_count / nullif(derived.row_count, 0)
-            * case when derived.subject_kind = 'mart' then coalesce(tested.share, 1.0) else 1.0 end,
+            * coalesce(tested.share, 1.0),
             6
         ) as score,
         derived.weight,
@@ -152,7 +181,8 @@ scored as (
         coalesce(told.to_raise, '') as to_raise
     from derived
     left join tested
-        on derived.subject = tested.relation
+        on derived.subject_kind = 'mart'
+        and derived.subject = tested.relation
         and derived.part = tested.part
     left join told
         on derived.subject_kind = told.subject_kind
@@ -166,7 +196,8 @@ overall as (
         subject,
         round(sum(score * weight) / nullif(sum(weight), 0), 6) as score,
         sum(weight) as weight,
-        sum(sound_row_count * weight) / nullif(sum(weight), 0) as sound_row_count,
+        sum(sound_row_count * weight)
+        / nullif(sum(weight), 0) as sound_row_count,
         max(row_count) as row_count,
         max_by(part || ': ' || to_raise, weight * (1 - score)) as to_raise
     from scored
@@ -174,7 +205,15 @@ overall as (
 ),
 
 listed as (
-    select subject_kind, subject, part, score, weight, sound_row_count, row_count, to_raise
+    select
+        subject_kind,
+        subject,
+        part,
+        score,
+        weight,
+        sound_row_count,
+        row_count,
+        to_raise
     from scored
     union all
     select
