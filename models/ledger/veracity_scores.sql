@@ -4,8 +4,8 @@ findings as (
     select * from {{ ref('findings') }}
 ),
 
-loaded_files as (
-    select * from {{ ref('loaded_files') }}
+subjects as (
+    select * from {{ ref('veracity_subjects') }}
 ),
 
 reasons as (
@@ -20,45 +20,12 @@ weights as (
     {{ veracity_weights() | indent(4) }}
 ),
 
-lineage as (
-    {{ marts_and_their_sources() | indent(4) }}
-),
-
 source_tables as (
     select
-        source,
-        source || '.' || table_name as relation,
-        cast(sum(rows_read) as double) as row_count
-    from loaded_files
-    group by source, table_name
-    having sum(rows_read) > 0
-),
-
--- each subject with what it is made from; a mart also with itself, for its tests
-subjects as (
-    select
-        'table' as subject_kind,
-        relation as subject,
-        relation
-    from source_tables
-    union all
-    select
-        'source' as subject_kind,
-        source as subject,
-        relation
-    from source_tables
-    union all
-    select
-        'mart' as subject_kind,
-        mart as subject,
-        source || '.' || table_name as relation
-    from lineage
-    union all
-    select distinct
-        'mart' as subject_kind,
-        mart as subject,
-        mart as relation
-    from lineage
+        relation,
+        cast(row_count as double) as row_count
+    from subjects
+    where subject_kind = 'table'
 ),
 
 defective_rows as (
