@@ -403,6 +403,72 @@ def reconcile(
 
 
 @app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="A mart or any other model, such as fct_orders.")],
+    key: Annotated[
+        str, typer.Argument(help="Its row: a value of the key, or column=value,column=value.")
+    ],
+    column: Annotated[
+        str | None, typer.Argument(help="The value to explain; without it, the whole row.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, help="Contributing rows shown of each relation.")
+    ] = 3,
+    depth: Annotated[
+        int | None, typer.Option("--depth", min=1, help="Levels to go; all by default.")
+    ] = None,
+    with_sql: Annotated[bool, typer.Option("--sql", help="Show the compiled SQL too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a row was made from, down to the rows of the files and the loads they came with."""
+    from runner.explain import explain_row
+    from runner.explain_report import explanation_fields, print_explanation
+
+    found = explain_row(
+        load_settings(), model, key, column, _command_line(), rows=rows, depth=depth
+    )
+    if as_json:
+        _print_json(explanation_fields(found))
+    else:
+        print_explanation(found, _console(), with_sql)
+
+
+@app.command()
+def mutate(
+    select: Select = None,
+    exclude: Exclude = None,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, help="Rows that get each defect in each column.")
+    ] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed takes other rows.")] = 1,
+    min_score: Annotated[
+        float | None,
+        typer.Option("--min-score", min=0, max=1, help="End with code 2 if a model has less."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put defects into clean rows of a scratch copy and show which ones rules and tests notice."""
+    from runner.mutate import mutate as put_defects
+    from runner.mutate_report import print_scores, progress, require_score, score_fields
+
+    with progress() as on_model:
+        scores = put_defects(
+            load_settings(),
+            _selection(select, exclude),
+            _command_line(),
+            rows=rows,
+            seed=seed,
+            on_model=on_model,
+        )
+    if as_json:
+        _print_json(score_fields(scores))
+    else:
+        print_scores(scores, _console())
+    if min_score is not None:
+        require_score(scores, min_score)
+
+
+@app.command()
 def docs(
     then: Then = None,
     port: Annotated[

@@ -81,7 +81,7 @@ def published_relations(manifest: Manifest) -> list[Relation]:
 def in_order(manifest: Manifest, unique_ids: Collection[str]) -> list[Any]:
     """Nodes in an order in which they can be built; alphabetical where that leaves a choice."""
     chosen = set(unique_ids)
-    graph = {key: _parents(manifest, key) for key in sorted(manifest.nodes)}
+    graph = {key: parents(manifest, key) for key in sorted(manifest.nodes)}
     order = TopologicalSorter(graph).static_order()
     return [manifest.nodes[key] for key in order if key in chosen]
 
@@ -102,7 +102,7 @@ def sources_above(manifest: Manifest, unique_ids: Iterable[str]) -> set[str]:
         if key.startswith("source."):
             found.add(key)
         elif key in manifest.nodes:
-            ahead += _parents(manifest, key)
+            ahead += parents(manifest, key)
     return found
 
 
@@ -145,10 +145,61 @@ def tests_by_model(manifest: Manifest, unique_ids: Iterable[str]) -> dict[str, l
     return found
 
 
-def _parents(manifest: Manifest, key: str) -> list[str]:
+def parents(manifest: Manifest, key: str) -> list[str]:
+    """Unique ids of what a node is made from."""
     node = manifest.nodes[key]
     depends_on = getattr(node, "depends_on", None)
     return list(getattr(depends_on, "nodes", ()))
+
+
+def descendants(manifest: Manifest, unique_id: str) -> set[str]:
+    """Unique ids of models, seeds and snapshots that are made from a node, however far below."""
+    found: set[str] = set()
+    for key in TopologicalSorter({k: parents(manifest, k) for k in manifest.nodes}).static_order():
+        if key in manifest.nodes and str(manifest.nodes[key].resource_type) != "test":
+            above = set(parents(manifest, key))
+            if unique_id in above or above & found:
+                found.add(key)
+    return found
+
+
+def unique_keys(manifest: Manifest, unique_id: str) -> list[tuple[str, ...]]:
+    """Keys of a node that the project declares: by tests, for staging, or for an increment.
+
+    Returns:
+        Columns in lower case, of each key; those of data tests first.
+    """
+    found: list[tuple[str, ...]] = []
+    for test in attached_tests(manifest, unique_id):
+        metadata = getattr(test, "test_metadata", None)
+        if metadata is None or "unique" not in metadata.name:
+            continue
+        columns = metadata.kwargs.get("columns") or metadata.kwargs.get("combination_of_columns")
+        listed = columns if isinstance(columns, list) else [metadata.kwargs.get("column_name")]
+        found.append(tuple(str(name).strip('"').lower() for name in listed if name))
+    config = manifest.nodes[unique_id].config
+    staging = (config.meta or {}).get("staging") or {}
+    for declared in (staging.get("key"), getattr(config, "unique_key", None)):
+        listed = [declared] if isinstance(declared, str) else declared or []
+        found.append(tuple(str(name).lower() for name in listed))
+    return [key for key in dict.fromkeys(found) if key]
+
+
+def attached_tests(manifest: Manifest, unique_id: str) -> list[Any]:
+    """Data tests of a model: those attached to it, and singular ones that read it; by name."""
+    found = [
+        node
+        for node in manifest.nodes.values()
+        if str(node.resource_type) == "test"
+        and (
+            getattr(node, "attached_node", None) == unique_id
+            or (
+                getattr(node, "attached_node", None) is None
+                and unique_id in parents(manifest, node.unique_id)
+            )
+        )
+    ]
+    return sorted(found, key=lambda node: str(node.name))
 
 
 def code_hash(manifest: Mapping[str, Any], project_dir: Path) -> str | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,14 +104,20 @@ class Dbt:
     Args:
         settings: The project's settings.
         on_node: Called as `on_node(done, total, name)` when a node is finished.
+        parsed: The project as parsed before, to spare the parsing.
     """
 
     settings: Settings
     on_node: OnNode | None = None
+    parsed: InitVar[Manifest | None] = None
     _manifest: Manifest | None = field(default=None, init=False, repr=False)
     _compiled: set[str] = field(default_factory=set, init=False, repr=False)
+    _compiled_models: set[str] = field(default_factory=set, init=False, repr=False)
     _done: int = field(default=0, init=False)
     _total: int = field(default=0, init=False)
+
+    def __post_init__(self, parsed: Manifest | None) -> None:
+        self._manifest = parsed
 
     @property
     def manifest(self) -> Manifest:
@@ -180,6 +186,29 @@ class Dbt:
         results = self._results(arguments)
         self._compiled |= {"test"} if selection.everything else set()
         return results
+
+    def compile(self, models: Collection[str], around: str = "+{}") -> None:
+        """Compiles models and what lies around them; their nodes then hold `compiled_code`.
+
+        Incremental models are compiled as a full refresh would build them.
+
+        Args:
+            models: Unique ids.
+            around: dbt's graph operators: by default what lies above, `{}+2` takes children, their
+                tests and children.
+
+        Raises:
+            BuildFailed: dbt cannot compile them.
+        """
+        names = [around.format(".".join(self.manifest.nodes[key].fqn)) for key in sorted(models)]
+        ahead = [name for name in names if name not in self._compiled_models]
+        if not ahead:
+            return
+        selection = [part for name in ahead for part in ("--select", name)]
+        done = self._invoke(["compile", "--full-refresh", *selection], self.manifest)
+        if done.exception is not None or not done.success:
+            raise self._failure(done.exception, "the models could not be compiled")
+        self._compiled_models.update(ahead)
 
     def freshness(self, sources: Collection[str]) -> list[NodeResult]:
         """Compares the newest row of each source table with what its declaration allows.
