@@ -79,6 +79,7 @@ class Level:
         unique_id: dbt's name of it; empty if dbt does not know it.
         name: Its short name; `source.table` for a source.
         kind: model, staging, seed, snapshot, source or table.
+        is_beside: Whether it is a table that staging keeps beside the staged one.
         file: Where it is written, below the project's root.
         row_count: Contributing rows.
         key: Columns that identify a row; empty if none are declared.
@@ -100,6 +101,7 @@ class Level:
     unique_id: str
     name: str
     kind: str
+    is_beside: bool = False
     file: str = ""
     row_count: int = 0
     key: tuple[str, ...] = ()
@@ -195,7 +197,7 @@ def explain(
         explanation = walk.explain(node, key, column)
     for level in explanation.levels.values():
         if level.unique_id in dbt.manifest.nodes:
-            level.built = last_build(history, level.name)
+            level.built = last_build(history, dbt.manifest.nodes[level.unique_id].name)
             level.tests = last_tests(history, dbt.manifest, level.unique_id)
     built = explanation.root.built
     versions = published_versions(history, built["run_id"] if built else None)
@@ -330,6 +332,9 @@ class Walk:
         self._steps[relation] = 0
         for unique_id in self._order(node):
             self._expand(full_name(*_place(self.manifest, unique_id)))
+        # What staging keeps beside its tables (history, say) is no node of dbt's graph.
+        for beside in [level.relation for level in self.levels.values() if level.is_beside]:
+            self._expand(beside)
         for found in self.levels.values():
             self._take_sample(found)
             self._take_facts(found)
@@ -405,7 +410,7 @@ class Walk:
             return
         level = self._level(relation)
         step = self._steps[relation]
-        node = self._nodes.get(relation)
+        node = self._node_of(level)
         if level.kind not in ("model", "staging", "snapshot"):
             return
         if self.depth is not None and step >= self.depth:
@@ -583,6 +588,9 @@ class Walk:
             self.levels[relation] = _level_of(self.manifest, relation, node, self._columns)
         return self.levels[relation]
 
+    def _node_of(self, level: Level) -> Any:
+        return self.manifest.nodes.get(level.unique_id)
+
     def _add_rows(self, relation: str, query: str) -> int:
         """Adds the rows whose rowids a query gives to a relation's contributing ones.
 
@@ -614,7 +622,7 @@ class Walk:
 
     def _take_facts(self, level: Level) -> None:
         """What the warehouse and the project say of the contributing rows."""
-        node = self._nodes.get(level.relation)
+        node = self._node_of(level)
         contributing = (
             f"from {self._scan(level.relation)} "
             f"where rowid in (select row_id from {self._tables[level.relation]})"
@@ -635,7 +643,7 @@ class Walk:
 
     def _take_versions(self, level: Level) -> None:
         types = self._columns[level.relation]
-        if not level.key or not level.sql:
+        if not level.key or not level.sql or level.is_beside:
             return
         keys = [tuple(_or_none(row[name]) for name in level.key) for row in level.sample]
         own = level.relation.partition(".")[2]
@@ -711,7 +719,11 @@ def _level_of(
     known = columns[relation]
     loaded = tuple(name for name in ("_file", "_row") if name in known)
     if node is None:
-        return Level(relation, "", relation, "table", key=loaded if len(loaded) == 2 else ())
+        beside = _staging_beside(manifest, relation) if len(loaded) == 2 else None
+        if beside is None:
+            return Level(relation, "", relation, "table", key=loaded if len(loaded) == 2 else ())
+        file = beside.original_file_path
+        return Level(relation, beside.unique_id, relation, "staging", True, file, key=loaded)
     kind = str(node.resource_type)
     name = node.name
     if kind == "source":
@@ -722,7 +734,17 @@ def _level_of(
     if kind == "model" and node.config.materialized == "staging" and len(loaded) == 2:
         kind = "staging"
     key = min(keys, key=len, default=())
-    return Level(relation, node.unique_id, name, kind, node.original_file_path, key=tuple(key))
+    file = node.original_file_path
+    return Level(relation, node.unique_id, name, kind, file=file, key=tuple(key))
+
+
+def _staging_beside(manifest: Manifest, relation: str) -> Any:
+    """The staging model that keeps a table of its own name in another schema; None if none does."""
+    for node in manifest.nodes.values():
+        if str(node.resource_type) == "model" and node.config.materialized == "staging":
+            if node.alias.lower() == relation.partition(".")[2]:
+                return node
+    return None
 
 
 def _origin_or_none(lineage: ColumnLineage, column: str) -> ColumnOrigin | None:
