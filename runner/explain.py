@@ -740,11 +740,13 @@ def _level_of(
 
 def _staging_beside(manifest: Manifest, relation: str) -> Any:
     """The staging model that keeps a table of its own name in another schema; None if none does."""
-    for node in manifest.nodes.values():
-        if str(node.resource_type) == "model" and node.config.materialized == "staging":
-            if node.alias.lower() == relation.partition(".")[2]:
-                return node
-    return None
+    staging = (
+        node
+        for node in manifest.nodes.values()
+        if str(node.resource_type) == "model" and node.config.materialized == "staging"
+    )
+    own = relation.partition(".")[2]
+    return next((node for node in staging if node.alias.lower() == own), None)
 
 
 def _origin_or_none(lineage: ColumnLineage, column: str) -> ColumnOrigin | None:
