@@ -9,6 +9,8 @@ import pytest
 from conftest import Call
 from toyshop import ToyShop
 
+from ingestion.errors import BadInput
+from runner.explain import parse_key
 from runner.lock import RunLock
 
 LOCKED = 5
@@ -104,9 +106,7 @@ def test_code_that_has_changed_since_is_noticed(shop: ToyShop, call: Call) -> No
         (["fct_sales", "1", "amonut"], "Columns: sale_id, toy_id, amount"),
         (["fct_sales", "4711"], "Near: sale_id="),
         (["fct_sales", "toy_id=1"], "sale_id=1 or sale_id=3"),
-        (["fct_sales", "colour=red"], "there is no column colour"),
         (["fct_sales", "one"], "sale_id is of type BIGINT"),
-        (["sales_by_toy", "1"], "Write the key as column=value"),
     ],
 )
 def test_a_wrong_question_gets_a_helpful_answer(
@@ -116,6 +116,31 @@ def test_a_wrong_question_gets_a_helpful_answer(
     assert answer.code == BAD_INPUT
     assert said in answer.err
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("text", "single", "expected"),
+    [
+        ("7", ["sale_id"], {"sale_id": "7"}),
+        ("name=red, large,sale_id=7", [], {"name": "red, large", "sale_id": "7"}),
+        ("name=", ["sale_id"], {"name": ""}),
+        ("a=b", ["name"], {"name": "a=b"}),
+    ],
+)
+def test_keys_are_read(text: str, single: list[str], expected: dict[str, str]) -> None:
+    assert parse_key(text, single, {"sale_id": "BIGINT", "name": "VARCHAR"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "single", "said"),
+    [
+        ("colour=red", ["sale_id"], "there is no column colour"),
+        ("red", [], "does not say which column"),
+    ],
+)
+def test_a_key_that_names_no_column_is_refused(text: str, single: list[str], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        parse_key(text, single, {"sale_id": "BIGINT", "name": "VARCHAR"})
 
 
 def test_a_run_under_way_is_not_disturbed(shop: ToyShop, call: Call) -> None:
