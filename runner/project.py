@@ -122,10 +122,10 @@ def screened_tables(manifest: Manifest, unique_ids: Iterable[str]) -> list[str]:
         if key in manifest.sources:
             found.add(key)
         elif key in manifest.nodes:
-            parents = _parents(manifest, key)
-            own = [parent for parent in parents if parent in manifest.sources]
+            above = parents(manifest, key)
+            own = [parent for parent in above if parent in manifest.sources]
             is_screened = manifest.nodes[key].config.materialized == "staging"
-            ahead += own if is_screened and own else parents
+            ahead += own if is_screened and own else above
     return source_names(manifest, found)
 
 
