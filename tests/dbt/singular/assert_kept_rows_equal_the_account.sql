@@ -2,7 +2,8 @@
 What: every table that staging or the ledger fills still holds as many rows as
 were put there: staged tables, their quarantines and absent keys against the
 account that was drawn while they were filled; rejected records against the
-count in the ledger; findings and the other tables of the books against what they were made from.
+count in the ledger; findings and the other tables of the books against what
+they were made from.
 Why: a row that goes missing, or comes twice, after it was counted would leave
 the account balanced and the marts wrong.
 A returned row: one table, and file where rows have one, with both counts.

@@ -62,13 +62,13 @@ messages as (
 ),
 
 replies as (
-    select comments.comment_id as reply_id
-    from {{ ref("stg_helpdesk__comments") }} as comments
-    inner join {{ ref("stg_helpdesk__users") }} as users
-        on comments.author_id = users.user_id
+    select desk_comments.comment_id as reply_id
+    from {{ ref("stg_helpdesk__comments") }} as desk_comments
+    inner join {{ ref("stg_helpdesk__users") }} as desk_users
+        on desk_comments.author_id = desk_users.user_id
     where
-        comments.is_public
-        and users.role in ('agent', 'admin')
+        desk_comments.is_public
+        and desk_users.role in ('agent', 'admin')
     union all
     select position as reply_id
     from messages
