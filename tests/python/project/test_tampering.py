@@ -38,6 +38,8 @@ LAYERS = {
 ALIKE = {"staging": 4, "quarantine": 3, "rejected": 5, "findings": 5, "outcomes": 6}
 # No test of dbt sees these: they are compared with landing, in `test_verify`.
 BY_VERIFY = {"ledger.loads"}
+# These say something about rows or keep a log; a build or a run makes them anew, none holds a row.
+TELLING = ("books.veracity_", "books.measures", "books.anomalies", "ledger.replays")
 DELETE = "delete from {0} where rowid = (select rowid from {0} offset {1} limit 1)"
 DOUBLE = "insert into {0} select * from {0} offset {1} limit 1"
 
@@ -95,7 +97,8 @@ def test_one_row_lost_or_doubled_anywhere_turns_the_audit_red(
     for schema, table in tables[:: ALIKE.get(layer, 1)]:
         relation = f'"{schema}"."{table}"'
         [(rows,)] = connection.execute(f"select count(*) from {relation}").fetchall()
-        if not rows or f"{schema}.{table}" in BY_VERIFY:
+        name = f"{schema}.{table}"
+        if not rows or name in BY_VERIFY or name.startswith(TELLING):
             continue
         for change in (DELETE, DOUBLE):
             connection.execute("begin")
