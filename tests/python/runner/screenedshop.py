@@ -172,11 +172,12 @@ def rows(shop: ToyShop, sql: str) -> list[tuple[Any, ...]]:
 
 
 def checksums(shop: ToyShop) -> dict[str, Any]:
-    """Columns, count and checksum of each table but the ledger, which tells what was done when."""
+    """Columns, count and checksum of each table but those that tell what was done when."""
     found: dict[str, Any] = {}
     tables = rows(
         shop,
-        "select schema_name, table_name from duckdb_tables() where schema_name <> 'ledger'",
+        "select schema_name, table_name from duckdb_tables() "
+        "where schema_name not in ('ledger', 'runs')",
     )
     for schema, table in tables:
         columns = [row[0] for row in rows(shop, f"describe {schema}.{table}")]
