@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
-from runner.bands import WIDTHS, expected_bands
+from runner.bands import MIN_PAST, WIDTHS, expected_bands
 from runner.measures import Changes, hours_as_time
 from runner.watches import SeriesWatch, Watch
 
@@ -88,8 +88,12 @@ def unusual_changes(changes: Changes, tables: Sequence[Watch], moment: datetime)
     Returns:
         Anomalies in order of table, column and measure.
     """
-    if not changes.series or not len(changes.values):
+    import numpy as np
+
+    known = np.flatnonzero((~np.isnan(changes.values)).any(axis=1))
+    if len(known) <= MIN_PAST:
         return []
+    changes = replace(changes, values=changes.values[known[0] :])
     season = WEEK // gcd(WEEK, changes.days)
     watched = {table.relation: table for table in tables}
     floors = _floors(changes)

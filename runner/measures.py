@@ -36,7 +36,9 @@ _NUMBER = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL\([^)]*\)|DOU
 _TIME = re.compile(r"^(DATE|TIMESTAMP[A-Z_ ]*)$")
 _NESTED = re.compile(r"\[|^(STRUCT|MAP|UNION|BLOB|JSON)")
 # Estimates err by a tenth: of more distinct values they tell nothing that is worth their time.
-_MOST_DISTINCT = 5_000
+_MOST_DISTINCT = 1_000
+# Tests of uniqueness tell more about a key, for less.
+_KEY = re.compile(r"(^|_)(id|key)$")
 # The sum of such a column means nothing.
 _NAME = re.compile(r"(^|_)(id|key|no|number|code|row|year|month|day)$")
 
@@ -124,7 +126,7 @@ def _asked(column: str, kind: str) -> list[tuple[str, str]]:
     if column.startswith("_"):
         return newest
     asked = [("null_share", f"1 - count({name}) / nullif(count(*), 0)"), *newest]
-    if not _NESTED.search(kind):
+    if not _NESTED.search(kind) and not _KEY.search(column):
         asked.append(("distinct", f"approx_count_distinct({name})"))
     if _NUMBER.match(kind) and not _NAME.search(column):
         asked.append(("sum", f"sum({name}::double)"))
