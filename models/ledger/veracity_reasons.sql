@@ -45,9 +45,19 @@ by_check as (
 
 listed as (
 
-    select relation, part, reason, row_count from by_rule
+    select
+        relation,
+        part,
+        reason,
+        row_count
+    from by_rule
     union all
-    select relation, part, reason, row_count from by_check
+    select
+        relation,
+        part,
+        reason,
+        row_count
+    from by_check
 
 )
 

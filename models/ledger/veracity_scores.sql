@@ -42,7 +42,7 @@ freshness as (
         relation,
         case status
             when 'ok' then 1.0 when 'warned' then 0.5 else 0.0
-        end as share
+        end as fresh_share
     from checks
     where check_kind = 'freshness'
 ),
@@ -53,15 +53,16 @@ table_parts as (
         weights.part,
         weights.weight,
         source_tables.row_count,
-        case when weights.part = 'fresh' then freshness.share else 1.0 end
-        * greatest(
+        greatest(
             source_tables.row_count - coalesce(defective_rows.row_count, 0), 0
-        ) as sound_row_count
+        ) * case
+            when weights.part = 'fresh' then freshness.fresh_share else 1.0
+        end as sound_row_count
     from source_tables
     cross join weights
     left join defective_rows
         on source_tables.relation = defective_rows.relation
-        and weights.part = defective_rows.part
+            and weights.part = defective_rows.part
     left join freshness
         on source_tables.relation = freshness.relation
     where weights.part <> 'fresh' or freshness.relation is not null
@@ -71,7 +72,7 @@ tested as (
     select
         relation,
         {{ veracity_part_of_test('test_type') }} as part,
-        avg(case when status = 'ok' then 1.0 else 0.0 end) as share
+        avg(case when status = 'ok' then 1.0 else 0.0 end) as passed_share
     from checks
     where check_kind = 'test'
     group by all
@@ -139,7 +140,7 @@ scored as (
         derived.part,
         round(
             derived.sound_row_count / nullif(derived.row_count, 0)
-            * coalesce(tested.share, 1.0),
+            * coalesce(tested.passed_share, 1.0),
             6
         ) as score,
         derived.weight,
@@ -149,12 +150,12 @@ scored as (
     from derived
     left join tested
         on derived.subject_kind = 'mart'
-        and derived.subject = tested.relation
-        and derived.part = tested.part
+            and derived.subject = tested.relation
+            and derived.part = tested.part
     left join told
         on derived.subject_kind = told.subject_kind
-        and derived.subject = told.subject
-        and derived.part = told.part
+            and derived.subject = told.subject
+            and derived.part = told.part
 ),
 
 overall as (
