@@ -43,6 +43,15 @@ MARTS = [
     "rpt_customer_360",
     "rpt_regional_sales",
 ]
+# Between them, these are made of every other model.
+TAKEN_APART = [
+    "dim_currencies",
+    "dim_customers",
+    "dim_products_history",
+    "fct_orders",
+    "fct_tickets",
+    "rpt_regional_sales",
+]
 # Made of dates, not of rows.
 ROWLESS = {"dim_dates"}
 
@@ -115,7 +124,7 @@ def test_a_row_is_followed_by_row_to_what_was_loaded(model: str, example: Exampl
             assert sum(file["row_count"] for file in level.files) == level.row_count
 
 
-@pytest.mark.parametrize("model", [name for name in MARTS if name not in ROWLESS])
+@pytest.mark.parametrize("model", TAKEN_APART)
 def test_the_rows_suffice_and_none_may_be_missing(
     model: str, example: Example, tmp_path: Path
 ) -> None:
@@ -149,9 +158,10 @@ def remade(walk: Walk, level: Any, sql: str, which: str) -> set[tuple[Any, ...]]
 def test_a_sum_is_the_sum_of_the_staged_rows(example: Example) -> None:
     totals = example.connection.execute(
         "select regional_sales_key, net_local, line_count from sales.rpt_regional_sales "
-        "where sales_region in ('NA', 'EMEA') order by line_count desc, regional_sales_key limit 2"
+        "where sales_region in ('NA', 'EMEA') and line_count between 4 and 12 "
+        "order by line_count desc, regional_sales_key limit 2"
     ).fetchall()
-    assert totals[0][2] > 1
+    assert len(totals) == 2
     for key, total, lines in totals:
         _, found = example.explain("rpt_regional_sales", key, "net_local")
         staged = [
