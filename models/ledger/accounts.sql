@@ -32,7 +32,7 @@ numbered as (
         case when status = 'loaded' then file end as sorted_file,
         row_number() over (
             partition by source, table_name, load_id
-            order by file
+            order by file asc nulls last
         ) as file_number,
         sum(rows_read) over (
             partition by source, table_name, load_id
