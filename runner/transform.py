@@ -29,6 +29,8 @@ from runner.errors import BuildFailed
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
+    from runner.batch import Verdict
+
 _STATUS = {
     "success": "ok",
     "pass": "ok",
@@ -181,11 +183,40 @@ class Dbt:
         return results
 
     def test(self, selection: Selection) -> list[NodeResult]:
-        """Runs the data tests. Unit tests are left out: they test code, not data."""
-        arguments = ["test", "--exclude-resource-type", "unit_test", *selection.arguments()]
-        results = self._results(arguments)
-        self._compiled |= {"test"} if selection.everything else set()
-        return results
+        """Runs the data tests. Unit tests are left out: they test code, not data.
+
+        All of them are asked in few queries; a selection's, and those that keep their failures in
+        a table, are run by dbt. The verdicts are the same.
+
+        Raises:
+            BuildFailed: dbt could not even begin.
+        """
+        if not selection.everything:
+            return self._tested(selection.arguments())
+        done = self._invoke(["compile", "--select", "test_type:data"], self.manifest)
+        if done.exception is not None:
+            raise self._failure(done.exception, "dbt test could not be done")
+        self._compiled.add("test")
+        from runner.batch import can_batch, judge
+
+        compiled = [result.node for result in done.result.results]
+        batched = [node for node in compiled if can_batch(node)]
+        self._done, self._total = 0, len(compiled)
+        results = [_judged(verdict) for verdict in judge(batched, self.settings, self._on_test)]
+        rest = [node.unique_id for node in compiled if not can_batch(node)]
+        return results + (self._tested_by_dbt(rest) if rest else [])
+
+    def _tested(self, arguments: Sequence[str]) -> list[NodeResult]:
+        return self._results(["test", "--exclude-resource-type", "unit_test", *arguments])
+
+    def _tested_by_dbt(self, tests: Sequence[str]) -> list[NodeResult]:
+        names = [".".join(self.manifest.nodes[key].fqn) for key in tests]
+        return self._tested([part for name in names for part in ("--select", name)])
+
+    def _on_test(self, node: Any) -> None:
+        self._done += 1
+        if self.on_node is not None:
+            self.on_node(self._done, self._total, node.name)
 
     def compile(self, models: Collection[str], around: str = "+{}") -> None:
         """Compiles models and what lies around them; their nodes then hold `compiled_code`.
@@ -332,6 +363,23 @@ def _node_result(result: Any) -> NodeResult:
         file=node.original_file_path,
         compiled_path=getattr(node, "compiled_path", None),
         compiled_sql=getattr(node, "compiled_code", None),
+        attached_to=getattr(node, "attached_node", None),
+    )
+
+
+def _judged(verdict: Verdict) -> NodeResult:
+    node = verdict.node
+    return NodeResult(
+        unique_id=node.unique_id,
+        name=_node_name(node),
+        kind=str(node.resource_type),
+        status=_STATUS.get(verdict.status, "failed"),
+        seconds=round(verdict.seconds, 3),
+        message=verdict.message,
+        failures=verdict.failures,
+        file=node.original_file_path,
+        compiled_path=getattr(node, "compiled_path", None),
+        compiled_sql=node.compiled_code,
         attached_to=getattr(node, "attached_node", None),
     )
 

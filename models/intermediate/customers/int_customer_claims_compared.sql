@@ -12,7 +12,7 @@ disagreeing as (
         records.customer_key,
         records.source,
         records.source_customer_id,
-        'birth_date' as attribute,
+        'birth_date' as column_name,
         cast(records.birth_date as string) as stated_value,
         cast(merged.birth_date as string) as trusted_value
     from records

@@ -54,7 +54,7 @@ disagreeing as (
         product_key,
         source,
         source_product_id,
-        'product_name' as attribute,
+        'product_name' as column_name,
         product_name as stated_value,
         trusted_name as trusted_value
     from compared
@@ -64,7 +64,7 @@ disagreeing as (
         product_key,
         source,
         source_product_id,
-        'list_price' as attribute,
+        'list_price' as column_name,
         cast(list_price as string) as stated_value,
         cast(trusted_price as string) as trusted_value
     from compared

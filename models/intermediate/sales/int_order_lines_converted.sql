@@ -14,6 +14,10 @@ fx_rates as (
     select * from {{ ref("int_fx_rates_filled") }}
 ),
 
+versions as (
+    select * from {{ ref("int_products_versioned") }}
+),
+
 converted as (
     select
         order_lines.order_line_key,
@@ -31,6 +35,8 @@ converted as (
         fx_rates.usd_per_unit,
         {{ to_usd("order_lines.net_local", "fx_rates.usd_per_unit") }}
             as net_usd,
+        {{ to_usd("versions.list_price", "list_rates.usd_per_unit") }}
+            as list_price_usd,
         not orders.is_cancelled as is_sale,
         orders.order_date
     from order_lines
@@ -42,6 +48,19 @@ converted as (
         on
             orders.currency_code = fx_rates.currency_code
             and orders.order_date = fx_rates.rate_date
+    -- what was listed when the day of the order ended
+    left join versions
+        on
+            order_lines.product_code_key = versions.product_code_key
+            and cast(versions.valid_from as date) <= orders.order_date
+            and (
+                versions.valid_to is null
+                or cast(versions.valid_to as date) > orders.order_date
+            )
+    left join fx_rates as list_rates
+        on
+            versions.list_price_currency_code = list_rates.currency_code
+            and orders.order_date = list_rates.rate_date
 )
 
 select * from converted

@@ -84,7 +84,9 @@ stray_lines as (
         lines.net_amount
     from lines
     left join told_once
-        on lines.source = told_once.source and lines.order_id = told_once.order_id
+        on
+            lines.source = told_once.source
+            and lines.order_id = told_once.order_id
     where told_once.order_id is null
     group by lines.source, lines.net_amount
 ),

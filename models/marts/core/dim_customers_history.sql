@@ -8,8 +8,9 @@ records as (
 
 described as (
     select
-        {{ surrogate_key(["versions.customer_record_key", "versions.valid_from"]) }}
-            as customer_version_key,
+        {{ surrogate_key([
+            "versions.customer_record_key", "versions.valid_from"
+        ]) }} as customer_version_key,
         records.customer_key,
         versions.customer_record_key,
         versions.source,

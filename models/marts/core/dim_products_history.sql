@@ -8,8 +8,9 @@ matched as (
 
 described as (
     select
-        {{ surrogate_key(["versions.product_code_key", "versions.valid_from"]) }}
-            as product_version_key,
+        {{ surrogate_key([
+            "versions.product_code_key", "versions.valid_from"
+        ]) }} as product_version_key,
         matched.product_key,
         versions.source,
         versions.source_product_id,

@@ -105,11 +105,6 @@ grains as (
         'int_ticket_replies_unioned' as relation,
         count(*) as expected_count
     from replies
-    union all
-    select
-        'int_order_lines_priced' as relation,
-        count(list_price_usd) as expected_count
-    from {{ ref("fct_order_lines") }}
 ),
 
 grained as (
@@ -137,11 +132,6 @@ grained as (
         'int_ticket_replies_unioned' as relation,
         count(*) as row_count
     from {{ ref("int_ticket_replies_unioned") }}
-    union all
-    select
-        'int_order_lines_priced' as relation,
-        count(list_price_usd) as row_count
-    from {{ ref("int_order_lines_priced") }}
 ),
 
 counts as (
