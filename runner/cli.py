@@ -287,7 +287,7 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def veracity(as_json: AsJson = False) -> None:
     """Show how far sources, tables and marts can be trusted, and what was unusual."""
-    from runner.veracity import print_veracity, veracity_fields
+    from runner.veracity.scores import print_veracity, veracity_fields
 
     fields = veracity_fields(load_settings())
     if as_json:
@@ -421,8 +421,8 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what a row was made from, down to the rows of the files and the loads they came with."""
-    from runner.explain import explain_row
-    from runner.explain_report import explanation_fields, print_explanation
+    from runner.explain.report import explanation_fields, print_explanation
+    from runner.explain.walk import explain_row
 
     found = explain_row(
         load_settings(), model, key, column, _command_line(), rows=rows, depth=depth
@@ -448,8 +448,8 @@ def mutate(
     as_json: AsJson = False,
 ) -> None:
     """Put defects into clean rows of a scratch copy and show which ones rules and tests notice."""
-    from runner.mutate import mutate as put_defects
-    from runner.mutate_report import print_scores, progress, require_score, score_fields
+    from runner.mutate.report import print_scores, progress, require_score, score_fields
+    from runner.mutate.trials import mutate as put_defects
 
     with progress() as on_model:
         scores = put_defects(
@@ -589,7 +589,7 @@ def quarantine_list(
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
 ) -> None:
     """Count quarantined rows, rejected records, refused files. Works while a run is under way."""
-    from runner.quarantine import (
+    from runner.quarantine.counts import (
         moment,
         open_books,
         print_counts,
@@ -628,8 +628,8 @@ def quarantine_show(
     as_json: AsJson = False,
 ) -> None:
     """Show samples with their reasons, file, row and raw record, the fields at fault marked."""
-    from runner.quarantine import moment, named_table, open_books
-    from runner.quarantine_rows import Culprits, Wanted, bad_rows, count_rows, print_rows
+    from runner.quarantine.counts import moment, named_table, open_books
+    from runner.quarantine.rows import Culprits, Wanted, bad_rows, count_rows, print_rows
 
     settings = load_settings()
     after = moment(since) if since else None
@@ -656,9 +656,9 @@ def quarantine_export(
     warehouse: Warehouse = False,
 ) -> None:
     """Write bad rows to a file for the source's owner: reasons, file, row and record."""
-    from runner.quarantine import moment, open_books, selected_tables
-    from runner.quarantine_rows import Wanted
-    from runner.quarantine_rows import export as write
+    from runner.quarantine.counts import moment, open_books, selected_tables
+    from runner.quarantine.rows import Wanted
+    from runner.quarantine.rows import export as write
 
     settings = load_settings()
     after = moment(since) if since else None
@@ -687,7 +687,7 @@ def quarantine_replay(
     landing; then what is made from them is built, audited and published.
     """
     from runner.pipeline import execute
-    from runner.replay import STEPS_AFTER, Replay, print_replay, replay_fields
+    from runner.quarantine.replay import STEPS_AFTER, Replay, print_replay, replay_fields
     from runner.report import reporting
     from runner.summary import print_summary
 
@@ -719,7 +719,7 @@ def quarantine_replay(
 def _show_replay_plan(selection: Selection, files: Sequence[str], as_json: bool) -> None:
     from runner.history import History
     from runner.plan import plan_fields, print_plan
-    from runner.replay import STEPS_AFTER, plan_replay, print_due
+    from runner.quarantine.replay import STEPS_AFTER, plan_replay, print_due
     from runner.report import Reporter
     from runner.steps import Run
 

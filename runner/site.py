@@ -20,9 +20,9 @@ from typing import Any
 from ingestion.errors import BadInput
 from ingestion.settings import Settings
 from runner.transform import Dbt
-from runner.veracity import has_scores, veracity_fields
-from runner.veracity_page import FILE as SCORES_PAGE
-from runner.veracity_page import veracity_page
+from runner.veracity.page import FILE as SCORES_PAGE
+from runner.veracity.page import veracity_page
+from runner.veracity.scores import has_scores, veracity_fields
 from runner.versions import UNFINISHED, Version
 
 PAGE = "index.html"

@@ -21,12 +21,12 @@ from runner.beside import Companion
 from runner.errors import AuditFailed, BuildFailed, SourceStale
 from runner.fingerprint import fingerprint
 from runner.history import History, Item
-from runner.observe import Observed, observe, observe_time
 from runner.project import code_hash, published_relations, source_names, sources_above
 from runner.publish import Published, publish
 from runner.report import Reporter, count
 from runner.site import build_docs, docs_folder
 from runner.transform import Dbt, NodeResult, Selection
+from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Step:
 
 def prepare(run: Run) -> StepResult:
     """Reads the project and checks every declaration before anything is done."""
-    from runner.watches import watches
+    from runner.veracity.watches import watches
 
     declarations = run.declarations
     watches(run.dbt.manifest)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from ingestion.redaction import redact
 from runner.history import Item
 from runner.logs import log_path
-from runner.observe import Observed
 from runner.pipeline import RunResult
 from runner.report import count, error_fields
 from runner.steps import tell_test
+from runner.veracity.observe import Observed
 
 if TYPE_CHECKING:
     from rich.console import Console

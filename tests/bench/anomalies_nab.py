@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.bands import WIDTHS, expected_bands
+from runner.veracity.bands import WIDTHS, expected_bands
 
 DAY = timedelta(days=1)
 Judge = Callable[[np.ndarray, int], np.ndarray]

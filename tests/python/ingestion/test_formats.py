@@ -343,6 +343,7 @@ def test_our_reader_and_duckdbs_agree_wherever_duckdb_reads(tmp_path: Path, seed
             if not one.options["plain"]:
                 continue
             due = DueFile(
+                table="t",
                 file="f",
                 path=path,
                 load_id="1.0",

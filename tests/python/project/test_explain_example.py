@@ -21,7 +21,7 @@ from warehouses import PROJECT, ExampleWarehouse
 
 from ingestion.settings import load_settings
 from ingestion.warehouse import connect
-from runner.explain import Explanation, Walk, find_model, key_text
+from runner.explain.walk import Explanation, Walk, find_model, key_text
 from runner.project import published_relations
 from runner.transform import Dbt
 

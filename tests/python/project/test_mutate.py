@@ -14,8 +14,8 @@ from ingestion.settings import Settings
 from runner.cli import main
 from runner.errors import AuditFailed
 from runner.lock import RunLock
-from runner.mutate import ModelScore, MutationResult, mutate
-from runner.mutate_report import require_score, score_fields
+from runner.mutate.report import require_score, score_fields
+from runner.mutate.trials import ModelScore, MutationResult, mutate
 from runner.transform import Dbt, Selection
 
 ROWS = 2

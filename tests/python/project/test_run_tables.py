@@ -7,7 +7,7 @@ import re
 import duckdb
 from warehouses import BuiltProject
 
-from runner.observe import TABLES
+from runner.veracity.observe import TABLES
 
 
 def test_tables_of_runs_are_made_declared_and_filled_alike(built_project: BuiltProject) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runner.bands import WIDTHS, Bands, expected_bands
+from runner.veracity.bands import WIDTHS, Bands, expected_bands
 
 SLOTS = 365
 WEEK = np.array([100.0, 90.0, 95.0, 100.0, 130.0, 40.0, 20.0])

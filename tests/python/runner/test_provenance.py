@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from runner.provenance import ROW_LIMIT, NotTraceable, trace
+from runner.explain.provenance import ROW_LIMIT, NotTraceable, trace
 
 TABLES = """
     create schema shop;

@@ -14,11 +14,11 @@ import pytest
 from conftest import Call
 from toyshop import ToyShop
 
-from runner.anomalies import Anomaly, unusual_changes, unusual_slots
-from runner.gaps import date_in_name, gaps_in, missing_files
 from runner.history import History, Origin
-from runner.measures import changes, measure
-from runner.watches import (
+from runner.veracity.anomalies import Anomaly, unusual_changes, unusual_slots
+from runner.veracity.gaps import date_in_name, gaps_in, missing_files
+from runner.veracity.measures import changes, measure
+from runner.veracity.watches import (
     Anomalies,
     ExpectedFiles,
     FileWatch,

@@ -10,7 +10,7 @@ from conftest import Call
 from toyshop import ToyShop
 
 from ingestion.errors import BadInput
-from runner.explain import parse_key
+from runner.explain.walk import parse_key
 from runner.lock import RunLock
 
 LOCKED = 5

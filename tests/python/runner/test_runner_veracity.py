@@ -11,8 +11,8 @@ import duckdb
 from conftest import Call
 from toyshop import ToyShop
 
-from runner.veracity import percent
-from runner.veracity_page import veracity_page
+from runner.veracity.page import veracity_page
+from runner.veracity.scores import percent
 
 MODELS = {
     "macros/create_run_tables.sql": """

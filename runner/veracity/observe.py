@@ -17,13 +17,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ingestion.settings import Settings
-from runner.anomalies import Anomaly, unusual_changes, unusual_slots
-from runner.gaps import gaps_in, missing_files
 from runner.history import History, Item
-from runner.measures import changes, last_distinct, measure, moment_of
 from runner.transform import NodeResult
-from runner.veracity import keep_scores
-from runner.watches import watches
+from runner.veracity.anomalies import Anomaly, unusual_changes, unusual_slots
+from runner.veracity.gaps import gaps_in, missing_files
+from runner.veracity.measures import changes, last_distinct, measure, moment_of
+from runner.veracity.scores import keep_scores
+from runner.veracity.watches import watches
 
 if TYPE_CHECKING:
     import duckdb

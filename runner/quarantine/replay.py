@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.errors import IngestionError
 from ingestion.settings import Settings
 from runner.history import Item
-from runner.quarantine import KINDS, chosen_tables, open_books, quarantine_counts, told_total
+from runner.quarantine.counts import KINDS, chosen_tables, open_books, quarantine_counts, told_total
 from runner.report import count
 from runner.steps import Run, Step, StepResult
 from runner.transform import Selection

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput, disk_full, disk_full_error
 from ingestion.settings import Settings
-from runner.quarantine import KINDS, Books
+from runner.quarantine.counts import KINDS, Books
 
 if TYPE_CHECKING:
     from rich.console import Console

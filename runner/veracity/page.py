@@ -12,7 +12,7 @@ from collections import defaultdict
 from html import escape
 from typing import Any
 
-from runner.veracity import KINDS, PARTS, by_subject, percent
+from runner.veracity.scores import KINDS, PARTS, by_subject, percent
 
 FILE = "veracity.html"
 _STYLE = """

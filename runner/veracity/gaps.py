@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from runner.anomalies import Anomaly, next_slot
-from runner.watches import FileWatch, NoGaps, NumberSequence, Watch
+from runner.veracity.anomalies import Anomaly, next_slot
+from runner.veracity.watches import FileWatch, NoGaps, NumberSequence, Watch
 
 if TYPE_CHECKING:
     import duckdb

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 from ingestion.errors import BadInput, disk_full, disk_full_error, first_line
 from ingestion.settings import Settings
 from runner.errors import BuildFailed
+from runner.explain.lineage import ColumnLineage
+from runner.explain.provenance import full_name
 from runner.history import new_run_id
-from runner.lineage import ColumnLineage
 from runner.lock import RunLock
-from runner.mutants import (
+from runner.mutate.mutants import (
     CODE_VALUES,
     FREE_TEXT_LENGTH,
     NEW_LOAD,
@@ -38,7 +39,6 @@ from runner.mutants import (
     mutations,
 )
 from runner.project import attached_tests, descendants, parents
-from runner.provenance import full_name
 from runner.transform import Dbt, Selection
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput, first_line
 from ingestion.settings import Settings
-from runner.explain_facts import (
+from runner.explain.facts import (
     declared_rules,
     findings_place,
     kept_findings,
@@ -30,11 +30,11 @@ from runner.explain_facts import (
     other_versions,
     published_versions,
 )
+from runner.explain.lineage import ColumnLineage, ColumnOrigin
+from runner.explain.provenance import ROW_LIMIT, WHY, NotTraceable, Traced, full_name, trace
 from runner.history import History, new_run_id
-from runner.lineage import ColumnLineage, ColumnOrigin
 from runner.lock import RunLock
 from runner.project import in_order, parents, unique_keys
-from runner.provenance import ROW_LIMIT, WHY, NotTraceable, Traced, full_name, trace
 from runner.query import nearest
 
 if TYPE_CHECKING:

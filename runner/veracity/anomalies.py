@@ -17,9 +17,9 @@ from datetime import date, datetime, timedelta
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
-from runner.bands import MIN_PAST, WIDTHS, expected_bands
-from runner.measures import Changes, hours_as_time
-from runner.watches import SeriesWatch, Watch
+from runner.veracity.bands import MIN_PAST, WIDTHS, expected_bands
+from runner.veracity.measures import Changes, hours_as_time
+from runner.veracity.watches import SeriesWatch, Watch
 
 if TYPE_CHECKING:
     import duckdb

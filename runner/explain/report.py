@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from runner.explain import Edge, Explanation, Level, key_text
+from runner.explain.walk import Edge, Explanation, Level, key_text
 from runner.report import count
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.provenance import DIALECT, full_name
+from runner.explain.provenance import DIALECT, full_name
 
 if TYPE_CHECKING:
     from sqlglot.lineage import Node

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import AuditFailed
-from runner.mutate import ModelScore, MutationResult, OnModel
+from runner.mutate.trials import ModelScore, MutationResult, OnModel
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ingestion.settings import Settings
     from runner.history import History
-    from runner.watches import Watch
+    from runner.veracity.watches import Watch
 
 DAY = timedelta(days=1)
 # Slots that are looked back on; the spread is taken of the last 90.

@@ -1,0 +1,1 @@
+"""Rules that are tested: defects put into clean rows of a copy."""

@@ -1,0 +1,1 @@
+"""What is not in the marts: counted, shown, handed on, taken back in."""
