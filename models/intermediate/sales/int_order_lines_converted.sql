@@ -53,10 +53,9 @@ converted as (
         on
             order_lines.product_code_key = versions.product_code_key
             and cast(versions.valid_from as date) <= orders.order_date
-            and (
-                versions.valid_to is null
-                or cast(versions.valid_to as date) > orders.order_date
-            )
+            -- not `or`: a join on it would compare each line with each version
+            and coalesce(cast(versions.valid_to as date), date '9999-12-31')
+            > orders.order_date
     left join fx_rates as list_rates
         on
             versions.list_price_currency_code = list_rates.currency_code
