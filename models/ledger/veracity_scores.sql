@@ -164,8 +164,9 @@ overall as (
         subject,
         round(sum(score * weight) / nullif(sum(weight), 0), 6) as score,
         sum(weight) as weight,
-        sum(sound_row_count * weight)
-        / nullif(sum(weight), 0) as sound_row_count,
+        -- the last digits of a sum of fractions depend on its order
+        round(sum(sound_row_count * weight) / nullif(sum(weight), 0), 3)
+            as sound_row_count,
         max(row_count) as row_count,
         max_by(part || ': ' || to_raise, weight * (1 - score)) as to_raise
     from scored
@@ -179,7 +180,7 @@ listed as (
         part,
         score,
         weight,
-        sound_row_count,
+        round(sound_row_count, 3) as sound_row_count,
         row_count,
         to_raise
     from scored
