@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# The tests' small dbt project is a module beside them, not of a package: it is found by its folder.
 sys.path.insert(0, str(ROOT / "tests" / "python" / "project"))
 
 from lab import Lab  # noqa: E402
