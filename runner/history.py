@@ -25,7 +25,7 @@ from ingestion.errors import IngestionError
 from ingestion.settings import Settings
 from runner.lock import user_name
 
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = """
 create table if not exists runs (
     run_id text primary key,
@@ -116,6 +116,9 @@ create table if not exists veracity (
     primary key (run_id, subject_kind, subject, part)
 ) without rowid;
 """
+
+# What histories of earlier versions lack.
+_ADDED = {"audits": {"code_hash": "text"}}
 
 
 def now() -> str:
@@ -234,10 +237,16 @@ class History:
             if version < _VERSION:
                 self._connection.execute("pragma journal_mode = wal")
                 self._connection.executescript(_SCHEMA)
-                if version == 1:
-                    self._connection.execute("alter table audits add column code_hash text")
+                self._add_columns()
                 self._connection.execute(f"pragma user_version = {_VERSION}")
             self._connection.execute("pragma synchronous = normal")
+
+    def _add_columns(self) -> None:
+        for table, columns in _ADDED.items():
+            present = {row["name"] for row in self.rows(f"pragma table_info({table})")}
+            for name, kind in columns.items():
+                if name not in present:
+                    self._connection.execute(f"alter table {table} add column {name} {kind}")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

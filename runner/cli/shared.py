@@ -1,0 +1,187 @@
+"""What the commands share: the app, options that several of them have, ways to answer.
+
+Left out: the commands themselves, a module for each group of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ingestion.errors import BadInput
+from ingestion.settings import load_settings
+from runner.errors import EXIT_CODES
+
+if TYPE_CHECKING:
+    from runner.report import LogFormat
+    from runner.transform import Selection
+
+RUN_STEPS = ("extract", "load", "build", "audit", "publish", "docs")
+
+_CODES = "\n".join(f"{code:>3}  {text}" for code, text in EXIT_CODES.items())
+app = typer.Typer(
+    name="wellspring",
+    help="Extract, load, build, audit and publish a warehouse.",
+    epilog=f"\b\nExit codes:\n{_CODES}",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # drawing the help with rich would double its time
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """How a run tells what it does."""
+
+    auto = "auto"
+    plain = "plain"
+    json = "json"
+
+
+class StepName(StrEnum):
+    """Steps that can be named after another."""
+
+    extract = "extract"
+    load = "load"
+    build = "build"
+    audit = "audit"
+    publish = "publish"
+    docs = "docs"
+
+
+Then = Annotated[
+    list[StepName] | None,
+    typer.Argument(metavar="[STEP]...", help="Further steps to do after it, in this order."),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option("--select", "-s", help="What to work on, in dbt's selection language."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="What to leave out, in dbt's selection language."),
+]
+FullRefresh = Annotated[
+    bool, typer.Option("--full-refresh", help="Read sources and build models anew.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what each step would do, and do nothing.")
+]
+LogFormatOption = Annotated[
+    Format, typer.Option("--log-format", help="auto: a live display on a terminal, else plain.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def chain(first: str, then: Sequence[StepName] | None) -> tuple[str, ...]:
+    """The steps named on the command line, in their order.
+
+    Raises:
+        BadInput: One of them is named twice.
+    """
+    steps = (first, *(step.value for step in then or ()))
+    for step in steps:
+        if steps.count(step) > 1:
+            raise BadInput(f"the step {step} is named twice", hint="Name each step once.")
+    return steps
+
+
+def do_steps(
+    steps: Sequence[str],
+    select: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    full_refresh: bool,
+    dry_run: bool,
+    log_format: Format,
+    quiet: bool,
+) -> None:
+    """Does steps, or says what they would do, and ends the command with the run's exit code."""
+    from runner.report import reporting
+
+    selection = selection_of(select, exclude)
+    settings = load_settings()
+    if dry_run:
+        _show_plan(steps, selection, full_refresh, log_format is Format.json)
+        return
+    from runner.pipeline import execute
+    from runner.summary import print_summary
+
+    with reporting(log_format_of(log_format), quiet) as reporter:
+        result = execute(
+            settings,
+            steps,
+            selection,
+            full_refresh,
+            reporter,
+            command_line(),
+            lazy=tuple(steps) == RUN_STEPS,
+        )
+    print_summary(result, as_json=log_format is Format.json)
+    raise typer.Exit(result.exit_code)
+
+
+def selection_of(select: Sequence[str] | None, exclude: Sequence[str] | None) -> Selection:
+    """What `--select` and `--exclude` say."""
+    from runner.transform import Selection
+
+    return Selection(tuple(select or ()), tuple(exclude or ()))
+
+
+def log_format_of(value: Format) -> LogFormat:
+    """The option as `runner.report` knows it."""
+    formats: dict[Format, LogFormat] = {
+        Format.auto: "auto",
+        Format.plain: "plain",
+        Format.json: "json",
+    }
+    return formats[value]
+
+
+def _show_plan(
+    steps: Sequence[str], selection: Selection, full_refresh: bool, as_json: bool
+) -> None:
+    from runner.history import History
+    from runner.plan import plan_fields, print_plan
+    from runner.report import Reporter
+    from runner.steps import Run
+
+    settings = load_settings()
+    history = History(Path(":memory:"))
+    planned = Run(settings, selection, full_refresh, False, "dry-run", history, Reporter())
+    plan = plan_fields(planned, steps)
+    if as_json:
+        print_json(plan)
+    else:
+        print_plan(plan, console())
+
+
+def console() -> Any:
+    """Where answers are shown: the terminal, or text of 120 columns."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def print_json(content: Any) -> None:
+    """Writes an answer as JSON, redacted."""
+    import json
+
+    from ingestion.redaction import redact
+
+    sys.stdout.write(redact(json.dumps(content, indent=2, default=str)) + "\n")
+
+
+def command_line() -> str:
+    """The command line as it was given, for the history and for whoever meets the lock."""
+    return " ".join(["wellspring", *arguments_given])
+
+
+arguments_given: list[str] = []

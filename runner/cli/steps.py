@@ -1,0 +1,155 @@
+"""The steps of a run as commands: all of them, or one and those named after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingestion.settings import load_settings
+from runner.cli.shared import (
+    RUN_STEPS,
+    DryRun,
+    Exclude,
+    Format,
+    FullRefresh,
+    LogFormatOption,
+    Quiet,
+    Select,
+    Then,
+    chain,
+    command_line,
+    console,
+    do_steps,
+    log_format_of,
+    selection_of,
+)
+
+commands = typer.Typer()
+
+
+@commands.command()
+def run(
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Do all steps: extract, load, build, audit, publish, docs.
+
+    Where neither the code nor any row has changed since the last audit, nothing is built again;
+    `--full-refresh` does it all the same.
+    """
+    do_steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet)
+
+
+@commands.command()
+def extract(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Land what is new or changed in the sources above the selection."""
+    steps = chain("extract", then)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+
+
+@commands.command()
+def load(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Load landed files into raw tables, with the ledger, in one transaction."""
+    steps = chain("load", then)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+
+
+@commands.command()
+def build(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Build seeds and models with dbt."""
+    steps = chain("build", then)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+
+
+@commands.command()
+def audit(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Run data tests and freshness checks. Unit tests are left out: `make test` runs them."""
+    do_steps(chain("audit", then), select, exclude, False, dry_run, log_format, quiet)
+
+
+@commands.command()
+def publish(
+    then: Then = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    dry_run: DryRun = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Publish what passed its audit, in one atomic swap."""
+    do_steps(chain("publish", then), select, exclude, False, dry_run, log_format, quiet)
+
+
+@commands.command()
+def docs(
+    then: Then = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Where to serve; 0 takes a free one.")
+    ] = 8080,
+    build_only: Annotated[
+        bool, typer.Option("--build-only", help="Write the documentation, do not serve it.")
+    ] = False,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Serve what the last run wrote.")
+    ] = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Write the documentation and serve it on this machine."""
+    from runner.pipeline import execute
+    from runner.report import reporting
+    from runner.site import docs_folder, serve
+    from runner.versions import current_version
+
+    settings = load_settings()
+    folder = docs_folder(settings, current_version(settings))
+    if not no_build:
+        steps = chain("docs", then)
+        with reporting(log_format_of(log_format), quiet) as reporter:
+            result = execute(
+                settings, steps, selection_of(None, None), False, reporter, command_line()
+            )
+        if result.stopped_by is not None:
+            raise result.stopped_by
+        folder = Path(str(result.run.docs_page)).parent
+    if not build_only:
+        serve(folder, port, lambda url: console().print(f"{url}  (Ctrl-C ends it)"))
+    else:
+        console().print(str(folder / "index.html"), soft_wrap=True)
