@@ -221,9 +221,11 @@ def _explained(
 def _error(fault: Fault, source: str, table: str | None, connection: Connection) -> IngestionError:
     where: dict[str, Any] = {"source": source, "table": table, "hint": fault.hint}
     if fault.kind == "unreachable":
-        return SourceUnreachable(f"{connection.safe_url}: {fault.message}", **where)
+        told = f"{connection.safe_url}: {fault.message}"
+        return SourceUnreachable(told, may_pass=fault.may_pass, **where)
     if fault.kind == "lost":
-        return SourceFailed(f"the connection broke while reading: {fault.message}", **where)
+        told = f"the connection broke while reading: {fault.message}"
+        return SourceFailed(told, may_pass=True, **where)
     return SourceFailed(fault.message, **where)
 
 

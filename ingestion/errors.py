@@ -27,9 +27,11 @@ class IngestionError(Exception):
         table: Name of its table concerned.
         file: Path of the file concerned, as a person would look for it.
         key: The setting, declaration key or record concerned.
+        may_pass: Whether the same attempt may succeed a little later; by default as its class says.
     """
 
     exit_code = 1
+    may_pass = False
 
     def __init__(
         self,
@@ -40,7 +42,10 @@ class IngestionError(Exception):
         table: str | None = None,
         file: str | Path | None = None,
         key: str | None = None,
+        may_pass: bool | None = None,
     ) -> None:
+        if may_pass is not None:
+            self.may_pass = may_pass
         self.message = redact(message)
         self.hint = redact(hint)
         self.source = source
@@ -161,6 +166,7 @@ class LockHeld(IngestionError):
     """Another process holds the warehouse."""
 
     exit_code = 5
+    may_pass = True
 
 
 class BadInput(IngestionError):
@@ -195,6 +201,23 @@ def our_error(error: BaseException | None) -> IngestionError | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def network_fault(error: BaseException | None) -> bool:
+    """Whether an exception, or one that caused it, says that a peer did not answer or hung up.
+
+    Network libraries do not share Python's own classes, but name theirs alike.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        name = type(error).__name__
+        if isinstance(error, (ConnectionError, TimeoutError)) or (
+            isinstance(error, Exception) and ("Connection" in name or "Timeout" in name)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def disk_full(error: BaseException | None) -> bool:

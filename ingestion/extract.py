@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +34,7 @@ from ingestion.errors import (
     disk_full,
     disk_full_error,
     first_line,
+    network_fault,
     our_error,
 )
 from ingestion.progress import Interrupted, OnProgress, Reporter, counted, interruption
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 # Comparing needs memory, reading needs time: many tables are read at once, few are compared.
 _COMPARING = threading.BoundedSemaphore(2)
+Status = Literal["ok", "failed", "nothing_new"]
 
 
 @dataclass
@@ -88,7 +90,7 @@ class SourceResult:
     """
 
     source: str
-    status: Literal["ok", "failed", "nothing_new"]
+    status: Status
     tables: list[TableResult]
     seconds: float = 0.0
     error: IngestionError | None = None
@@ -128,17 +130,13 @@ def extract(
     Returns:
         One result per source, in the order of the declarations. Failures are in the results.
     """
-    landing.configure(settings)
-    if not declarations:
-        return []
-    # Threads that import the same module for the first time wait for each other; dlt is slow to.
-    import dlt  # noqa: F401
-    import pyarrow  # noqa: F401
+    prepare_extraction(settings)
 
     def work(declaration: SourceDeclaration) -> SourceResult:
-        return _SourceRun(declaration, settings, full_refresh, on_progress).run()
+        return extract_source(
+            declaration, settings, full_refresh=full_refresh, on_progress=on_progress
+        )
 
-    interruption.clear()
     with ThreadPoolExecutor(settings.extract.parallel_sources, "extract") as pool:
         try:
             return list(pool.map(work, declarations))
@@ -146,6 +144,51 @@ def extract(
             interruption.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def prepare_extraction(settings: Settings) -> None:
+    """Makes ready for extractions; call it before threads begin them."""
+    landing.configure(settings)
+    # Threads that import the same module for the first time wait for each other; dlt is slow to.
+    import dlt  # noqa: F401
+    import pyarrow  # noqa: F401
+
+    interruption.clear()
+
+
+def extract_source(
+    declaration: SourceDeclaration,
+    settings: Settings,
+    *,
+    full_refresh: bool = False,
+    on_progress: OnProgress | None = None,
+    former: SourceResult | None = None,
+) -> SourceResult:
+    """Lands what is new, changed or gone in one source.
+
+    Args:
+        declaration: The source, with the tables to extract.
+        settings: The project's settings.
+        full_refresh: Read everything again, whatever cursors and dates of files say.
+        on_progress: Told of every table.
+        former: Result of an attempt before this one: only the tables that failed are read again,
+            and what became of the others is taken over.
+
+    Returns:
+        What became of it; a failure is in the result.
+    """
+    failed = {t.table for t in former.tables if t.error} if former else set()
+    again = tuple(table for table in declaration.tables if table.name in failed)
+    chosen = replace(declaration, tables=again) if again else declaration
+    result = _SourceRun(chosen, settings, full_refresh, on_progress).run()
+    if former is None or not again:
+        return result
+    new = {table.table: table for table in result.tables}
+    tables = [new.get(table.table, table) for table in former.tables]
+    error = result.error
+    landed = any(table.rows or table.files for table in tables)
+    status: Status = "failed" if error else "ok" if landed else "nothing_new"
+    return SourceResult(result.source, status, tables, former.seconds + result.seconds, error)
 
 
 class _SourceRun:
@@ -350,6 +393,7 @@ class _SourceRun:
             f"{type(error).__name__}: {first_line(error)}",
             source=source,
             table=table,
+            may_pass=network_fault(error),
             hint="Nothing of this table was landed. The log holds the details.",
         )
 

@@ -32,6 +32,7 @@ from ingestion.errors import (
     disk_full,
     disk_full_error,
     first_line,
+    network_fault,
 )
 from ingestion.formats import streams
 from ingestion.formats.preparing import Unit, prepare, reading_of
@@ -268,6 +269,7 @@ class _TableFiles:
                 f"the files below {self._connection.safe_url} cannot be listed: "
                 f"{first_line(error)}",
                 f"Check the connection {self._connection.name!r} and its permissions.",
+                may_pass=network_fault(error),
             ) from error
         return filesystem, sorted(found, key=lambda f: f.name)
 
@@ -323,7 +325,11 @@ class _TableFiles:
             if disk_full(error):
                 raise disk_full_error(self._folder, error, source=self._source) from error
             raise self._failed(
-                SourceFailed, f"it cannot be landed: {first_line(error)}", "", found.name
+                SourceFailed,
+                f"it cannot be landed: {first_line(error)}",
+                "",
+                found.name,
+                may_pass=network_fault(error),
             ) from error
 
     def _fetched(
@@ -411,9 +417,15 @@ class _TableFiles:
         )
 
     def _failed(
-        self, kind: type[IngestionError], message: str, hint: str, file: str | None = None
+        self,
+        kind: type[IngestionError],
+        message: str,
+        hint: str,
+        file: str | None = None,
+        may_pass: bool = False,
     ) -> IngestionError:
-        return kind(message, hint=hint, source=self._source, table=self._table, file=file)
+        where = {"source": self._source, "table": self._table, "file": file}
+        return kind(message, hint=hint, may_pass=may_pass, **where)
 
 
 def prepared_folder(table_folder: Path, original: Path) -> Path:

@@ -29,6 +29,7 @@ from ingestion.errors import (
     IngestionError,
     SourceFailed,
     first_line,
+    network_fault,
 )
 from ingestion.landing import column_mapping
 from ingestion.progress import Interrupted, counted, interruption
@@ -96,6 +97,7 @@ def _read_table(
             f"{first_line(error)}",
             hint=f"Mend {declaration.python.callable if declaration.python else 'it'}; nothing of "
             "this table was landed.",
+            may_pass=network_fault(error),
             **where,
         ) from error
     missing = [name for name in mapping.values() if writer.rows and name not in writer.columns]
@@ -192,6 +194,7 @@ def _resources(declaration: SourceDeclaration, settings: Settings) -> dict[str, 
             f"{declaration.python.callable} failed: {first_line(error)}",
             source=declaration.name,
             hint="Call it by hand with the same arguments to see where.",
+            may_pass=network_fault(error),
         ) from error
     return _named(made)
 

@@ -128,7 +128,7 @@ class _TableReader:
         self._source: RestSource = declaration.rest
         self._table: RestTable = table.rest
         self._connection = connection
-        self._where = {"source": declaration.name, "table": table.name}
+        self._where: dict[str, Any] = {"source": declaration.name, "table": table.name}
         self._session: Any = None
 
     def read(self, delta: Delta, folder: Path, full_refresh: bool) -> Reading:

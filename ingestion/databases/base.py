@@ -153,11 +153,14 @@ class Fault:
             `lost` (the connection broke), `failed` (anything else).
         message: What was wrong, for people.
         hint: What to do next.
+        may_pass: Whether it may be well a little later: a server that does not answer, not a login
+            that is refused.
     """
 
     kind: Literal["unreachable", "missing", "lost", "failed"]
     message: str
     hint: str = ""
+    may_pass: bool = False
 
 
 class MissingRelation(Exception):

@@ -126,9 +126,8 @@ class MySQL(Database):
         if code in (1142, 1143):
             return Fault("failed", message, "Grant the user of the connection `select` on it.")
         if self._only is None or (code == 2003):
-            return Fault(
-                "unreachable", message, f"Check host and port {place} Check that the server runs."
-            )
+            hint = f"Check host and port {place} Check that the server runs."
+            return Fault("unreachable", message, hint, may_pass=True)
         if code in _LOST or (isinstance(error, pymysql.InterfaceError) and code == 0):
             return Fault(
                 "lost",

@@ -171,7 +171,7 @@ class Postgres(Database):
         lost = state.startswith(("57P", "08")) or isinstance(error, psycopg.OperationalError)
         if lost and self._first is None:
             hint = _check(name, "host and port") + " Check that the server runs."
-            return Fault("unreachable", message, hint)
+            return Fault("unreachable", message, hint, may_pass=True)
         if lost:
             return Fault("lost", message, "Nothing of this table was landed; run again.")
         return Fault("failed", message)
