@@ -41,7 +41,15 @@ create table if not exists runs (
     user text not null,
     host text not null,
     pid integer not null,
-    started_by text not null
+    started_by text not null,
+    number integer,
+    logical_date text,
+    resumes text,
+    landed_rows integer,
+    landed_bytes integer,
+    loaded_rows integer,
+    loaded_bytes integer,
+    peak_memory_bytes integer
 );
 create table if not exists steps (
     run_id text not null references runs,
@@ -51,7 +59,22 @@ create table if not exists steps (
     started_at text not null,
     seconds real,
     message text,
+    attempts integer,
+    row_count integer,
+    bytes integer,
+    peak_memory_bytes integer,
     primary key (run_id, position)
+);
+create table if not exists attempts (
+    run_id text not null references runs,
+    step text not null,
+    name text not null,
+    number integer not null,
+    started_at text not null,
+    seconds real,
+    status text not null,
+    message text,
+    primary key (run_id, step, name, number)
 );
 create table if not exists step_items (
     run_id text not null references runs,
@@ -64,8 +87,10 @@ create table if not exists step_items (
     rejected integer,
     seconds real,
     message text,
-    recorded_at text not null
+    recorded_at text not null,
+    bytes integer
 );
+create index if not exists step_items_by_run on step_items (run_id, step);
 create index if not exists step_items_by_kind on step_items (kind, name, recorded_at);
 create table if not exists audits (
     fingerprint text not null,
@@ -118,7 +143,33 @@ create table if not exists veracity (
 """
 
 # What histories of earlier versions lack.
-_ADDED = {"audits": {"code_hash": "text"}}
+_ADDED = {
+    "audits": {"code_hash": "text"},
+    "runs": {
+        "number": "integer",
+        "logical_date": "text",
+        "resumes": "text",
+        "landed_rows": "integer",
+        "landed_bytes": "integer",
+        "loaded_rows": "integer",
+        "loaded_bytes": "integer",
+        "peak_memory_bytes": "integer",
+    },
+    "steps": {
+        "attempts": "integer",
+        "row_count": "integer",
+        "bytes": "integer",
+        "peak_memory_bytes": "integer",
+    },
+    "step_items": {"bytes": "integer"},
+}
+# Runs of earlier versions get their numbers in the order in which they began.
+_NUMBERED = """
+update runs set number = (
+    select count(*) from runs as earlier
+    where (earlier.started_at, earlier.rowid) <= (runs.started_at, runs.rowid)
+) where number is null
+"""
 
 
 def now() -> str:
@@ -145,6 +196,7 @@ class Item:
         rejected: Rows or files that it refused.
         seconds: How long it took.
         message: What there is to say, for people.
+        bytes: Size of what came of it.
     """
 
     kind: str
@@ -154,6 +206,30 @@ class Item:
     files: int | None = None
     rejected: int | None = None
     seconds: float | None = None
+    message: str = ""
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at something that may be tried again.
+
+    Attributes:
+        step: Step that it belongs to.
+        name: What was tried: a source, a model, or the step itself.
+        number: 1 for the first try in the run.
+        started_at: When it began, as `now` tells it.
+        seconds: How long it took.
+        status: ok, failed, or interrupted.
+        message: Why it did not succeed.
+    """
+
+    step: str
+    name: str
+    number: int
+    started_at: str
+    seconds: float | None
+    status: str
     message: str = ""
 
 
@@ -233,13 +309,28 @@ class History:
                 self.path, timeout=30, isolation_level=None, check_same_thread=False
             )
             self._connection.row_factory = sqlite3.Row
-            version = self._connection.execute("pragma user_version").fetchone()[0]
-            if version < _VERSION:
+            if self._version() < _VERSION:
                 self._connection.execute("pragma journal_mode = wal")
-                self._connection.executescript(_SCHEMA)
-                self._add_columns()
-                self._connection.execute(f"pragma user_version = {_VERSION}")
+                self._upgrade()
             self._connection.execute("pragma synchronous = normal")
+
+    def _version(self) -> int:
+        return int(self._connection.execute("pragma user_version").fetchone()[0])
+
+    def _upgrade(self) -> None:
+        """Makes the tables, or gives older ones what they lack, in one transaction."""
+        self._connection.execute("begin immediate")
+        try:
+            if self._version() < _VERSION:
+                for statement in _SCHEMA.split(";"):
+                    self._connection.execute(statement)
+                self._add_columns()
+                self._connection.execute(_NUMBERED)
+                self._connection.execute(f"pragma user_version = {_VERSION}")
+        except BaseException:
+            self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
 
     def _add_columns(self) -> None:
         for table, columns in _ADDED.items():
@@ -275,8 +366,26 @@ class History:
 
     # -- runs and steps ------------------------------------------------------------------------
 
-    def start_run(self, run_id: str, command: str, selection: str, began: Origin) -> None:
-        """Notes that a run began. Called under the lock: whatever else runs was interrupted."""
+    def start_run(
+        self,
+        run_id: str,
+        command: str,
+        selection: str,
+        began: Origin,
+        *,
+        logical_date: str | None = None,
+        resumes: str | None = None,
+    ) -> None:
+        """Notes that a run began. Called under the lock: whatever else runs was interrupted.
+
+        Args:
+            run_id: Its name.
+            command: The command line.
+            selection: What it works on, in dbt's selection language.
+            began: What it was started from.
+            logical_date: The moment that it stands for, if that is not its start.
+            resumes: Run id of the run that it goes on with.
+        """
         self._write(
             "update runs set status = 'interrupted', finished_at = ? where status = 'running'",
             (now(),),
@@ -284,9 +393,10 @@ class History:
         self._write("update steps set status = 'interrupted' where status = 'running'", ())
         self._write(
             "insert into runs (run_id, command, selection, status, started_at, git_revision, "
-            "settings_hash, user, host, pid, started_by) "
-            "values (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
-            (run_id, command, selection, now(), *astuple(began)),
+            "settings_hash, user, host, pid, started_by, logical_date, resumes, number) "
+            "select ?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(max(number), 0) + 1 "
+            "from runs",
+            (run_id, command, selection, now(), *astuple(began), logical_date, resumes),
         )
 
     def finish_run(self, run_id: str, status: str, exit_code: int, message: str) -> None:
@@ -318,13 +428,56 @@ class History:
     def add_items(self, run_id: str, step: str, items: Iterable[Item]) -> None:
         """Notes what a step did to each thing, in one transaction."""
         moment = now()
-        values = [(run_id, step, *astuple(item), moment) for item in items]
-        with self._explained():
-            self._connection.execute("begin")
+        values = [(run_id, step, moment, *astuple(item)) for item in items]
+        with self._together():
             self._connection.executemany(
-                "insert into step_items values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values
+                "insert into step_items (run_id, step, recorded_at, kind, name, status, row_count, "
+                "file_count, rejected, seconds, message, bytes) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
             )
-            self._connection.execute("commit")
+
+    def add_attempt(self, run_id: str, attempt: Attempt) -> None:
+        """Notes one try at something; the same number of the same thing replaces what was noted."""
+        self._write(
+            "insert or replace into attempts (run_id, step, name, number, started_at, seconds, "
+            "status, message) values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (run_id, *astuple(attempt)),
+        )
+
+    def measure_step(
+        self, run_id: str, step: str, rows: int | None, size: int | None, peak_memory: int | None
+    ) -> None:
+        """Notes what a step handled and took.
+
+        Args:
+            run_id: The run.
+            step: Name of the step.
+            rows: Rows that came of it.
+            size: Bytes that came of it.
+            peak_memory: The most memory in bytes that was in use while it went on.
+        """
+        self._write(
+            "update steps set row_count = ?, bytes = ?, peak_memory_bytes = ?, attempts = ("
+            "select max(attempts.number) from attempts where attempts.run_id = steps.run_id "
+            "and attempts.step = steps.step) where run_id = ? and step = ?",
+            (rows, size, peak_memory, run_id, step),
+        )
+
+    def measure_run(self, run_id: str, peak_memory: int | None) -> None:
+        """Notes what a run took, and sums up what its steps landed and loaded."""
+        self._write(
+            "update runs set peak_memory_bytes = ?, "
+            "landed_rows = (select row_count from steps where steps.run_id = runs.run_id "
+            "and step = 'extract'), "
+            "landed_bytes = (select bytes from steps where steps.run_id = runs.run_id "
+            "and step = 'extract'), "
+            "loaded_rows = (select row_count from steps where steps.run_id = runs.run_id "
+            "and step = 'load'), "
+            "loaded_bytes = (select bytes from steps where steps.run_id = runs.run_id "
+            "and step = 'load') where run_id = ?",
+            (peak_memory, run_id),
+        )
 
     # -- audits --------------------------------------------------------------------------------
 

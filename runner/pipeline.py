@@ -23,6 +23,7 @@ from ingestion.settings import Settings
 from runner.history import History, new_run_id, origin
 from runner.lock import RunLock
 from runner.logs import log_path, run_log
+from runner.observers import Ending, Observers, observers
 from runner.report import Reporter
 from runner.steps import STEPS, Run, Step, StepResult, prepare
 from runner.transform import Selection
@@ -120,24 +121,39 @@ def execute(
         history.start_run(run_id, command, str(selection), origin(settings))
         reporter.begin(run_id, [step.name for step in work])
         run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
+        run.observers = Observers(observers(settings))
         return _noted(run, work)
 
 
 def _noted(run: Run, steps: Sequence[Step]) -> RunResult:
     """Does the steps and notes how it ended, however it ended."""
+    began = time.monotonic()
+    run.observers.begin(run)
     try:
         result = _do_steps(run, steps)
     except KeyboardInterrupt:
-        run.history.finish_run(run.run_id, "interrupted", INTERRUPTED, "interrupted")
+        _ended(run, "interrupted", INTERRUPTED, "interrupted", time.monotonic() - began)
         raise
     except Exception as error:
         log.exception("a fault in the program ended the run")
         what = f"a fault in the program: {type(error).__name__}: {first_line(error)}"
-        run.history.finish_run(run.run_id, "failed", 1, what)
+        _ended(run, "failed", 1, what, time.monotonic() - began)
         where = log_path(run.settings, run.run_id)
         raise IngestionError(what, hint=f"{where} tells where; please report it.") from error
-    run.history.finish_run(run.run_id, result.status, result.exit_code, _message(result))
+    _ended(run, result.status, result.exit_code, _message(result), result.seconds, result)
     return result
+
+
+def _ended(
+    run: Run,
+    status: str,
+    exit_code: int,
+    message: str,
+    seconds: float,
+    result: RunResult | None = None,
+) -> None:
+    run.history.finish_run(run.run_id, status, exit_code, message)
+    run.observers.end(run, Ending(status, exit_code, message, seconds, result))
 
 
 def _do_steps(run: Run, steps: Sequence[Step]) -> RunResult:
@@ -161,6 +177,7 @@ def _do_step(run: Run, position: int, step: Step) -> FinishedStep:
     run.step = step.name
     run.history.start_step(run.run_id, position, step.name)
     run.reporter.step_begins(step.name)
+    run.observers.step_begins(run, step.name)
     began = time.monotonic()
     try:
         result = step.work(run)
@@ -181,7 +198,9 @@ def _do_step(run: Run, position: int, step: Step) -> FinishedStep:
     run.history.add_items(run.run_id, step.name, result.items)
     run.history.finish_step(run.run_id, position, result.status, seconds, result.text)
     run.reporter.step_ends(step.name, result.status, seconds, result.text)
-    return FinishedStep(step.name, seconds, result)
+    finished = FinishedStep(step.name, seconds, result)
+    run.observers.step_ends(run, finished)
+    return finished
 
 
 def _known_fault(settings: Settings, error: Exception) -> IngestionError | None:

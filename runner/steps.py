@@ -21,6 +21,7 @@ from runner.beside import Companion
 from runner.errors import AuditFailed, BuildFailed, SourceStale
 from runner.fingerprint import fingerprint
 from runner.history import History, Item
+from runner.observers import Observers
 from runner.project import code_hash, published_relations, source_names, sources_above
 from runner.publish import Published, publish
 from runner.report import Reporter, count
@@ -96,6 +97,7 @@ class Run:
         failed_tests: Tests that did not pass.
         observed: What was unusual.
         docs_page: The page of the documentation, once it is written.
+        observers: Who is told of it while it goes on.
     """
 
     settings: Settings
@@ -109,6 +111,7 @@ class Run:
     failed_tests: list[FailedTest] = field(default_factory=list)
     observed: Observed = field(default_factory=Observed)
     docs_page: str | None = None
+    observers: Observers = field(default_factory=Observers)
     step: str = ""
 
     def __post_init__(self) -> None:
