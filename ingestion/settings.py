@@ -94,6 +94,43 @@ class MeasuresSettings:
     as_of: str = ""
 
 
+@dataclass(frozen=True)
+class RetrySettings:
+    """Section `[retry]`: faults that may pass, such as a server that does not answer.
+
+    Attributes:
+        attempts: How often a source or a step is tried in all, at least 1.
+        first_wait_seconds: Wait before the second attempt; each further one waits twice as long.
+        longest_wait_seconds: No wait is longer, but for up to a second of chance.
+    """
+
+    attempts: int = 3
+    first_wait_seconds: int = 2
+    longest_wait_seconds: int = 60
+
+
+@dataclass(frozen=True)
+class FailuresSettings:
+    """Section `[failures]`: what a failure does to what depends on it, and to the rest.
+
+    Attributes:
+        source: A source failed: `withhold` what is made from it, so that it keeps its last good
+            version; or `go_on` with the rows that it had.
+        build: A model failed: `withhold` what is made from it, or `stop` the run.
+        tests: A test of error severity failed: `stop` the run, so that nothing is published, or
+            `withhold` what is made from the tested model.
+    """
+
+    source: str = "withhold"
+    build: str = "withhold"
+    tests: str = "stop"
+
+
+_CHOICES = {
+    ("failures", "source"): ("withhold", "go_on"),
+    ("failures", "build"): ("withhold", "stop"),
+    ("failures", "tests"): ("stop", "withhold"),
+}
 _SECTIONS: dict[str, type[Any]] = {
     "paths": PathSettings,
     "companion": CompanionSettings,
@@ -101,6 +138,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "load": LoadSettings,
     "publish": PublishSettings,
     "measures": MeasuresSettings,
+    "retry": RetrySettings,
+    "failures": FailuresSettings,
 }
 
 
@@ -116,6 +155,8 @@ class Settings:
         load: Section `[load]`.
         publish: Section `[publish]`.
         measures: Section `[measures]`.
+        retry: Section `[retry]`.
+        failures: Section `[failures]`.
     """
 
     project_dir: Path
@@ -125,6 +166,8 @@ class Settings:
     load: LoadSettings = field(default_factory=LoadSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     measures: MeasuresSettings = field(default_factory=MeasuresSettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    failures: FailuresSettings = field(default_factory=FailuresSettings)
 
     @property
     def landing_dir(self) -> Path:
@@ -214,11 +257,7 @@ def load_settings(project_dir: Path | None = None) -> Settings:
     return Settings(
         project_dir=root,
         data_dir=(root / data).resolve(),
-        companion=sections["companion"],
-        extract=sections["extract"],
-        load=sections["load"],
-        publish=sections["publish"],
-        measures=sections["measures"],
+        **{name: section for name, section in sections.items() if name != "paths"},
     )
 
 
@@ -302,6 +341,9 @@ def _checked(value: Any, wanted: Any, shown: str, path: Path | None, section: st
     }[wanted]
     if right and (section, key) == ("load", "memory"):
         expected, right = 'a share or a size, such as "25%" or "4GB"', bool(_MEMORY.match(value))
+    choices = _CHOICES.get((section, key))
+    if right and choices is not None:
+        expected, right = f"one of: {', '.join(choices)}", value in choices
     if not right:
         raise SettingsError(f"found {value!r}, expected {expected}", file=path, key=shown)
     return value

@@ -12,7 +12,7 @@ from ingestion.errors import IngestionError
 EXIT_CODES = {
     0: "all is well",
     1: "the build failed, or a fault that no other code names",
-    2: "the audit failed: nothing was published",
+    2: "the audit failed: what it concerns was not published",
     3: "settings, a declaration or the dbt project are wrong",
     4: "a source failed or is older than it may be; what could be done is done",
     5: "another process holds the warehouse",

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,6 +139,7 @@ class Map(State):
         at_once: How many are done side by side.
         retries: Whether a thing is tried again after a fault that may pass.
         catch: The fault that it survives.
+        around: Held while things are done.
         interrupt: Called when the flow breaks off, so that what is under way ends soon.
     """
 
@@ -149,6 +151,7 @@ class Map(State):
     at_once: Callable[[Any], int]
     retries: bool = False
     catch: Catch | None = None
+    around: Callable[[Any], AbstractContextManager[Any]] | None = None
     interrupt: Callable[[], None] | None = None
 
 
@@ -172,7 +175,8 @@ class Wait(State):
     """Waits for something outside of the flow.
 
     Attributes:
-        ends: Whether the run ends here, and what is waited for makes it go on by a command.
+        ends: Whether a task that leads here ends the run, and a command goes on from here; else it
+            is waited for before the first state, by whoever carries the flow.
     """
 
     ends: bool = False
@@ -305,9 +309,10 @@ class Machine:
         """
         visits: list[Visit] = []
         ahead = list(self._flow.states)
+        target: str | None = None
         while ahead:
             state = ahead.pop(0)
-            if isinstance(state, Succeed | Fail):
+            if isinstance(state, Succeed | Fail) or (isinstance(state, Wait) and target):
                 break
             for visit in self._enter(state):
                 visits.append(visit)
@@ -316,8 +321,6 @@ class Machine:
                 target = state.after.get(visit.result.status) if isinstance(state, Task) else None
                 if target is not None:
                     ahead = ahead[[s.name for s in ahead].index(target) :]
-            if isinstance(state, Wait) and state.ends and visits and visits[-1].name == state.name:
-                break
             if isinstance(state, Choice) and not state.ask(self._context):
                 ahead = self._skip(state, ahead, visits)
         return visits, []
@@ -385,20 +388,24 @@ class Machine:
             return self._again(state, state.label(thing), attempt, state.fault)
 
         def gather(context: Any) -> StepResult:
-            at_once = max(1, min(state.at_once(context), len(things)))
-            with ThreadPoolExecutor(at_once, state.name) as pool:
-                try:
-                    results = list(pool.map(work, things))
-                except BaseException:
-                    self._stopped.set()
-                    if state.interrupt is not None:
-                        state.interrupt()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-            return state.gather(context, results)
+            around = state.around(context) if state.around else nullcontext()
+            with around:
+                return state.gather(context, self._each(state, things, work))
 
         result = self._tried(state, gather)
         return _caught(state.catch, self._context, result), max(1, tries[0])
+
+    def _each(self, state: Map, things: Sequence[Any], work: Callable[[Any], Any]) -> Sequence[Any]:
+        at_once = max(1, min(state.at_once(self._context), len(things)))
+        with ThreadPoolExecutor(at_once, state.name) as pool:
+            try:
+                return list(pool.map(work, things))
+            except BaseException:
+                self._stopped.set()
+                if state.interrupt is not None:
+                    state.interrupt()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _do_parallel(self, state: Parallel) -> Iterator[Visit]:
         wanted = [task for task in state.branches if task.when is None or task.when(self._context)]
@@ -463,7 +470,9 @@ class Machine:
 
         calls = Retrying(
             stop=stop_after_attempt(attempts),
-            wait=wait_exponential_jitter(self._retry.first_wait, self._retry.longest_wait),
+            wait=wait_exponential_jitter(
+                max=self._retry.longest_wait, multiplier=self._retry.first_wait
+            ),
             retry=retry_if_result(may_pass),
             before_sleep=tell,
             sleep=self._pause,

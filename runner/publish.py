@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import file_digest, sha256
@@ -115,6 +115,7 @@ def publish(
     relations: Sequence[Relation],
     selected: Collection[str] | None = None,
     on_table: OnTable | None = None,
+    withheld: Mapping[str, str] | None = None,
 ) -> Published:
     """Publishes the audited relations of the warehouse.
 
@@ -125,6 +126,7 @@ def publish(
         relations: What readers get.
         selected: Unique ids of the models to take from the warehouse; None for all.
         on_table: Called as `on_table(done, total, name)` for each table.
+        withheld: Why tables keep their last good version, by name; for the manifest.
 
     Raises:
         AuditFailed: No audit vouches for the warehouse as it is.
@@ -143,7 +145,7 @@ def publish(
         )
     if former is not None and _same(settings, former, copies):
         return _unchanged(settings, history, former, missing)
-    version, tables = _make(settings, history, run_id, copies, former, on_table)
+    version, tables = _make(settings, history, run_id, copies, former, on_table, withheld or {})
     make_current(settings, version)
     history.mark_published(run_id)
     removed = _remove_surplus(settings, history)
@@ -157,13 +159,14 @@ def _make(
     copies: Sequence[_Copy],
     former: Version | None,
     on_table: OnTable | None,
+    withheld: Mapping[str, str],
 ) -> tuple[Version, tuple[PublishedTable, ...]]:
     """Makes a complete version that is not current yet; leaves nothing behind if it cannot."""
     folder = settings.published_dir / f"{run_id}{UNFINISHED}"
     try:
         folder.mkdir(parents=True)
         tables = _write_database(settings, folder, copies, former, on_table)
-        _write_manifest(settings, folder, run_id, tables, copies)
+        _write_manifest(settings, folder, run_id, tables, copies, withheld)
         size = (folder / DATABASE).stat().st_size
         rows = sum(table.rows for table in tables)
         # Noted before the folder bears its name: `tidy` knows by it what never became current.
@@ -385,6 +388,7 @@ def _write_manifest(
     run_id: str,
     tables: Sequence[PublishedTable],
     copies: Sequence[_Copy],
+    withheld: Mapping[str, str],
 ) -> None:
     import duckdb
 
@@ -394,6 +398,7 @@ def _write_manifest(
         "created_at": now(),
         "git_revision": git_revision(settings.project_dir),
         "duckdb_version": duckdb.__version__,
+        "withheld": dict(withheld),
         "tables": [{**asdict(table), "parquet": parquet[table.name]} for table in tables],
         "files": [_file(folder, name) for name in (DATABASE, *parquet.values())],
     }
