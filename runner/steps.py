@@ -27,6 +27,7 @@ from runner.publish import Published, publish
 from runner.report import Reporter, count
 from runner.site import build_docs, docs_folder
 from runner.transform import Dbt, NodeResult, Selection
+from runner.usage import count_rows
 from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
 
@@ -72,6 +73,8 @@ class StepResult:
         items: What it did to each thing.
         later: Faults that do not stop the run but make it end non-zero.
         stop: The fault that ends the run; None if it goes on.
+        rows: Rows that came of it; None where that means nothing.
+        bytes: Size of what came of it, likewise.
     """
 
     status: str
@@ -79,6 +82,8 @@ class StepResult:
     items: tuple[Item, ...] = ()
     later: tuple[IngestionError, ...] = ()
     stop: IngestionError | None = None
+    rows: int | None = None
+    bytes: int | None = None
 
 
 @dataclass
@@ -224,13 +229,14 @@ def extract_step(run: Run) -> StepResult:
     faults = tuple(fault for result in failed for fault in _faults(result))
     rows = sum(table.rows for result in results for table in result.tables)
     files = sum(table.files for result in results for table in result.tables)
+    size = sum(table.bytes for result in results for table in result.tables)
     text = f"{count(rows, 'new row')} and {count(files, 'new file')} landed"
     if failed:
         text += f"; {len(failed)} of {count(len(results), 'source')} failed"
     everything_failed = len(failed) == len(results)
     status = "failed" if failed else "ok" if rows or files else "nothing_new"
     stop = faults[0] if everything_failed else None
-    return StepResult(status, text, tuple(items), faults, stop)
+    return StepResult(status, text, tuple(items), faults, stop, rows, size)
 
 
 def _faults(result: SourceResult) -> list[IngestionError]:
@@ -244,13 +250,15 @@ def _source_items(result: SourceResult) -> Iterator[Item]:
     rows = sum(table.rows for table in result.tables)
     files = sum(table.files for table in result.tables)
     refused = sum(table.refused for table in result.tables)
+    size = sum(table.bytes for table in result.tables)
     text = str(result.error) if result.error else _landed(rows, files, refused)
-    yield Item("source", result.source, result.status, rows, files, refused, result.seconds, text)
+    figures = (rows, files, refused, result.seconds)
+    yield Item("source", result.source, result.status, *figures, text, size)
     for table in result.tables:
         name = f"{result.source}.{table.table}"
         status, text = ("failed", str(table.error)) if table.error else ("ok", "")
         figures = (table.rows, table.files, table.refused, table.seconds)
-        yield Item("table", name, status, *figures, text)
+        yield Item("table", name, status, *figures, text, table.bytes)
 
 
 def _landed(rows: int, files: int, refused: int) -> str:
@@ -270,8 +278,9 @@ def load_step(run: Run) -> StepResult:
     rows = sum(table.rows for table in result.tables)
     files = sum(table.files for table in result.tables)
     rejected = sum(table.rejected for table in result.tables)
+    size = sum(table.bytes for table in result.tables)
     items = [
-        Item("table", f"{t.source}.{t.table}", "ok", t.rows, t.files, t.rejected)
+        Item("table", f"{t.source}.{t.table}", "ok", t.rows, t.files, t.rejected, bytes=t.bytes)
         for t in result.tables
     ]
     items += [*_refused_items(result), *_totals(run)]
@@ -283,9 +292,9 @@ def load_step(run: Run) -> StepResult:
     if result.refused:
         text += f", {count(len(result.refused), 'file')} refused"
     if result.error is not None:
-        return StepResult("failed", text, tuple(items), (result.error,))
+        return StepResult("failed", text, tuple(items), (result.error,), rows=rows, bytes=size)
     status = "warned" if rejected or result.refused else "ok" if files else "nothing_new"
-    return StepResult(status, text, tuple(items))
+    return StepResult(status, text, tuple(items), rows=rows, bytes=size)
 
 
 def _refused_items(result: LoadResult) -> Iterator[Item]:
@@ -316,7 +325,7 @@ def build_step(run: Run) -> StepResult:
     if not results:
         return StepResult("skipped", "the selection holds nothing to build")
     accounted = any(r.name == _OUTCOMES_MODEL and r.status == "ok" for r in results)
-    items = [*_node_items(results), *(_outcomes(run) if accounted else [])]
+    items = [*_built_items(run, results), *(_outcomes(run) if accounted else [])]
     failed = [result for result in results if result.status == "failed"]
     skipped = sum(result.status == "skipped" for result in results)
     models = sum(result.kind == "model" for result in results)
@@ -347,6 +356,20 @@ def _node_items(results: Sequence[NodeResult]) -> Iterator[Item]:
             seconds=result.seconds,
             message=text,
         )
+
+
+def _built_items(run: Run, results: Sequence[NodeResult]) -> Iterator[Item]:
+    """What was built, with the rows of what is a table."""
+    nodes = run.dbt.manifest.nodes
+    known = [result for result in results if result.unique_id in nodes]
+    places = {r.unique_id: (nodes[r.unique_id].schema, nodes[r.unique_id].alias) for r in known}
+    good = {places[r.unique_id] for r in known if r.status == "ok"}
+    rows: dict[tuple[str, str], int] = {}
+    if good:
+        with _opened(run) as connection:
+            rows = count_rows(connection, good)
+    for result, item in zip(results, _node_items(results), strict=True):
+        yield replace(item, rows=rows.get(places.get(result.unique_id, ("", ""))))
 
 
 def _outcomes(run: Run) -> list[Item]:
@@ -586,7 +609,7 @@ def publish_step(run: Run) -> StepResult:
         text += f"; {len(done.carried_over)} carried over from the former version"
     if done.missing:
         text += f"; not yet there: {', '.join(done.missing)}"
-    return StepResult("ok", text, items)
+    return StepResult("ok", text, items, rows=done.rows, bytes=done.bytes)
 
 
 def docs_step(run: Run) -> StepResult:
