@@ -58,6 +58,7 @@ class TableResult:
         table: Its name.
         rows: Rows that landed: new, changed and deleted ones; of files, as far as known.
         files: Files that landed.
+        bytes: Size of what landed.
         refused: Files that landed but cannot be read.
         seconds: Time taken.
         deleted: Of the rows, those that mark a key as deleted in the source.
@@ -69,6 +70,7 @@ class TableResult:
     table: str
     rows: int = 0
     files: int = 0
+    bytes: int = 0
     refused: int = 0
     seconds: float = 0.0
     deleted: int = 0
@@ -356,6 +358,7 @@ class _SourceRun:
         result.refused = len(outcome.refused)
         result.rows = outcome.rows
         result.files = outcome.files
+        result.bytes = outcome.bytes
         busy = f", {len(outcome.busy)} still being written" if outcome.busy else ""
         result.message = f"found {counted(outcome.found, 'file')}{busy}"
 
@@ -370,7 +373,7 @@ class _SourceRun:
             yield result
         except Exception as raised:
             result.error = self._ours(raised, name)
-            result.rows = result.files = 0
+            result.rows = result.files = result.bytes = 0
             self._report.tell("failed", name, message=str(result.error))
         result.seconds = time.monotonic() - started
         if tell and result.error is None:
@@ -417,12 +420,13 @@ class _SourceRun:
         if self._declaration.kind == "files" and new:
             return
         for result in self._results.values():
-            result.rows = result.files = 0
+            result.rows = result.files = result.bytes = 0
             if not new:
                 continue
             for file in landing.landed_files(self._settings, self._declaration.name, result.table):
                 if file.load_id in new:
                     result.files += 1
+                    result.bytes += file.path.stat().st_size
                     result.rows += pq.read_metadata(file.path).num_rows
 
 

@@ -62,6 +62,7 @@ class FilesOutcome:
         table: Name of the table.
         found: Files that match the table's path.
         files: Files that are new or changed and were landed.
+        bytes: Their size.
         rows: Rows in them, as far as known before loading.
         refused: Register rows of what cannot be read.
         busy: Files left for the next time because they were still being written.
@@ -71,6 +72,7 @@ class FilesOutcome:
     table: str
     found: int = 0
     files: int = 0
+    bytes: int = 0
     rows: int = 0
     refused: list[RegisterRow] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
@@ -372,6 +374,7 @@ class _TableFiles:
         units = prepare(original, found.name, self._declared, self._prepared_folder(original))
         made = [self._row(found, original, sha256, size, unit) for unit in units]
         self._outcome.files += 1
+        self._outcome.bytes += original.stat().st_size
         self._outcome.rows += sum(row.rows or 0 for row in made)
         self._outcome.refused += [row for row in made if row.status == "refused"]
         self._reporter.tell(

@@ -80,6 +80,7 @@ class TableLoad:
         files: Files loaded.
         rows: Rows added to raw.
         rejected: Records kept in `ledger.rejected_records` instead.
+        bytes: Size of the files; an archive counts once, whatever it holds.
     """
 
     source: str
@@ -87,6 +88,7 @@ class TableLoad:
     files: int
     rows: int
     rejected: int
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class _Tally:
     files: int = 0
     rows: int = 0
     rejected: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 def load(
@@ -373,7 +376,10 @@ class SourceLoader:
     def _finish(self) -> None:
         for name, tally in self._tallies.items():
             self._result.tables.append(
-                TableLoad(self._source.name, name, tally.files, tally.rows, tally.rejected)
+                TableLoad(
+                    *(self._source.name, name, tally.files, tally.rows, tally.rejected),
+                    sum(tally.sizes.values()),
+                )
             )
         self._reporter.tell("finished", rows=sum(t.rows for t in self._tallies.values()))
 
@@ -957,6 +963,7 @@ class SourceLoader:
                 tally.files += 1
                 tally.rows += entry.rows_loaded
                 tally.rejected += entry.rows_rejected
+                tally.sizes[entry.file.partition("!")[0]] = entry.bytes
         self._result.changes += _told(changes)
         for file in refused:
             log.warning("%s", file)

@@ -178,6 +178,27 @@ update runs set number = (
     where (earlier.started_at, earlier.rowid) <= (runs.started_at, runs.rowid)
 ) where number is null
 """
+# Of runs, those that are kept however old they are.
+_NEEDED = """
+    and status <> 'running'
+    and number < (select max(number) from runs)
+    and run_id not in (select run_id from published_versions where removed_at is null)
+    and run_id not in (
+        select run_id from audits where fingerprint = (
+            select fingerprint from audits order by rowid desc limit 1
+        )
+    )
+    and run_id not in (
+        select run_id from (
+            select run_id, row_number() over (
+                partition by step, kind, name, status = 'failed' order by recorded_at desc
+            ) as recency
+            from step_items
+            where kind in ('source', 'total', 'outcome')
+        )
+        where recency = 1
+    )
+"""
 
 
 def now() -> str:
@@ -488,6 +509,33 @@ class History:
             "and step = 'load') where run_id = ?",
             (peak_memory, run_id),
         )
+
+    def prune(self, keep_days: int, moment: datetime | None = None) -> int:
+        """Forgets runs that began longer ago, with their steps, items, attempts and audits.
+
+        What the present rests on is kept, however old: the last run, the runs whose versions are
+        still there, those that vouch for the warehouse as it was audited last, and those with the
+        last figures of each source. What measures keep has its own limit.
+
+        Args:
+            keep_days: How many days are kept.
+            moment: The present; by default the time of the call.
+
+        Returns:
+            How many runs were forgotten.
+        """
+        oldest = (moment or datetime.now(UTC)) - timedelta(days=keep_days)
+        text = oldest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        with self._together():
+            gone = self._tuples(f"select run_id from runs where started_at < ? {_NEEDED}", (text,))
+            for table in ("step_items", "attempts", "steps", "audits", "runs"):
+                self._connection.executemany(f"delete from {table} where run_id = ?", gone)
+            self._connection.execute(
+                "delete from published_versions where removed_at < ? "
+                "and run_id not in (select run_id from runs)",
+                (text,),
+            )
+        return len(gone)
 
     # -- what was built ------------------------------------------------------------------------
 

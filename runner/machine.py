@@ -32,6 +32,8 @@ class StepResult:
         items: What it did to each thing.
         later: Faults that do not stop the run but make it end non-zero.
         stop: The fault that ends the run; None if it goes on.
+        rows: Rows that came of it; None where that means nothing.
+        bytes: Size of what came of it, likewise.
     """
 
     status: str
@@ -39,6 +41,8 @@ class StepResult:
     items: tuple[Item, ...] = ()
     later: tuple[IngestionError, ...] = ()
     stop: IngestionError | None = None
+    rows: int | None = None
+    bytes: int | None = None
 
 
 Work = Callable[[Any], StepResult]

@@ -65,8 +65,13 @@ class Observer:
 
 
 def observers(settings: Settings) -> list[Observer]:
-    """Everyone who looks on at the runs of a project, by its settings."""
-    return []
+    """Everyone who looks on at the runs of a project, by its settings.
+
+    The run history comes first, so that those after it find in it what a step took.
+    """
+    from runner.usage import Recorder
+
+    return [Recorder()]
 
 
 @dataclass
@@ -104,7 +109,8 @@ class Observers:
                     tell(observer)
                 except Exception as error:
                     # Whatever it is: a run must not fail because somebody who looks on does.
-                    log.exception("%s could not be told", observer.name)
+                    # Not as an error: what is logged as one is told to people, each time.
+                    log.info("%s could not be told", observer.name, exc_info=True)
                     if observer.name not in self._told:
                         self._told.add(observer.name)
                         run.reporter.warn(f"{observer.name}: {first_line(error)} (the run goes on)")

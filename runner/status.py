@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.settings import Settings
 from runner.history import History
 from runner.lock import current_owner
+from runner.runs import as_it_is
 from runner.versions import current_version
 
 if TYPE_CHECKING:
@@ -72,13 +73,8 @@ def _last_run(history: History, run: dict[str, Any], running: str | None) -> dic
         "select step, status, seconds, message from steps where run_id = ? order by position",
         (run["run_id"],),
     )
-    # A killed run could not say so: nobody holds the lock in its name.
-    if run["status"] == "running" and run["run_id"] != running:
-        run = {**run, "status": "interrupted"}
-        steps = [
-            {**step, "status": "interrupted"} if step["status"] == "running" else step
-            for step in steps
-        ]
+    run = as_it_is(run, running)
+    steps = [as_it_is({"run_id": run["run_id"], **step}, running) for step in steps]
     failed = history.rows(
         "select step, kind, name, message from step_items "
         "where run_id = ? and status = 'failed' order by rowid",

@@ -34,6 +34,7 @@ from runner.publish import Published, publish
 from runner.report import Reporter, count
 from runner.site import build_docs, docs_folder
 from runner.transform import Dbt, NodeResult, Selection
+from runner.usage import count_rows
 from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
 from runner.withholding import Withheld, former_of, named, split_tests, withhold_misfits
@@ -275,13 +276,14 @@ def gather_sources(run: Run, results: Sequence[SourceResult]) -> StepResult:
         run.failed_tables[result.source] = tables or {table.table for table in result.tables}
     rows = sum(table.rows for result in results for table in result.tables)
     files = sum(table.files for result in results for table in result.tables)
+    size = sum(table.bytes for result in results for table in result.tables)
     text = f"{count(rows, 'new row')} and {count(files, 'new file')} landed"
     if failed:
         text += f"; {len(failed)} of {count(len(results), 'source')} failed"
     everything_failed = len(failed) == len(results)
     status = "failed" if failed else "ok" if rows or files else "nothing_new"
     stop = faults[0] if everything_failed else None
-    return StepResult(status, text, tuple(items), faults, stop)
+    return StepResult(status, text, tuple(items), faults, stop, rows, size)
 
 
 def _faults(result: SourceResult) -> list[IngestionError]:
@@ -295,13 +297,15 @@ def _source_items(result: SourceResult) -> Iterator[Item]:
     rows = sum(table.rows for table in result.tables)
     files = sum(table.files for table in result.tables)
     refused = sum(table.refused for table in result.tables)
+    size = sum(table.bytes for table in result.tables)
     text = str(result.error) if result.error else _landed(rows, files, refused)
-    yield Item("source", result.source, result.status, rows, files, refused, result.seconds, text)
+    figures = (rows, files, refused, result.seconds)
+    yield Item("source", result.source, result.status, *figures, text, size)
     for table in result.tables:
         name = f"{result.source}.{table.table}"
         status, text = ("failed", str(table.error)) if table.error else ("ok", "")
         figures = (table.rows, table.files, table.refused, table.seconds)
-        yield Item("table", name, status, *figures, text)
+        yield Item("table", name, status, *figures, text, table.bytes)
 
 
 def _landed(rows: int, files: int, refused: int) -> str:
@@ -322,8 +326,9 @@ def load_step(run: Run) -> StepResult:
     files = sum(table.files for table in result.tables)
     rejected = sum(table.rejected for table in result.tables)
     run.loaded_tables = {f"{t.source}.{t.table}" for t in result.tables if t.files}
+    size = sum(table.bytes for table in result.tables)
     items = [
-        Item("table", f"{t.source}.{t.table}", "ok", t.rows, t.files, t.rejected)
+        Item("table", f"{t.source}.{t.table}", "ok", t.rows, t.files, t.rejected, bytes=t.bytes)
         for t in result.tables
     ]
     items += [*_refused_items(result), *_totals(run)]
@@ -335,9 +340,9 @@ def load_step(run: Run) -> StepResult:
     if result.refused:
         text += f", {count(len(result.refused), 'file')} refused"
     if result.error is not None:
-        return StepResult("failed", text, tuple(items), (result.error,))
+        return StepResult("failed", text, tuple(items), (result.error,), rows=rows, bytes=size)
     status = "warned" if rejected or result.refused else "ok" if files else "nothing_new"
-    return StepResult(status, text, tuple(items))
+    return StepResult(status, text, tuple(items), rows=rows, bytes=size)
 
 
 def _refused_items(result: LoadResult) -> Iterator[Item]:
@@ -368,7 +373,7 @@ def build_step(run: Run) -> StepResult:
     if not results:
         return StepResult("skipped", "the selection holds nothing to build")
     accounted = any(r.name == _OUTCOMES_MODEL and r.status == "ok" for r in results)
-    items = [*_node_items(results), *(_outcomes(run) if accounted else [])]
+    items = [*_built_items(run, results), *(_outcomes(run) if accounted else [])]
     failed = run.failed_nodes = [result for result in results if result.status == "failed"]
     skipped = sum(result.status == "skipped" for result in results)
     models = sum(result.kind == "model" for result in results)
@@ -406,6 +411,20 @@ def _node_items(results: Sequence[NodeResult]) -> Iterator[Item]:
             seconds=result.seconds,
             message=text,
         )
+
+
+def _built_items(run: Run, results: Sequence[NodeResult]) -> Iterator[Item]:
+    """What was built, with the rows of what is a table."""
+    nodes = run.dbt.manifest.nodes
+    known = [result for result in results if result.unique_id in nodes]
+    places = {r.unique_id: (nodes[r.unique_id].schema, nodes[r.unique_id].alias) for r in known}
+    good = {places[r.unique_id] for r in known if r.status == "ok"}
+    rows: dict[tuple[str, str], int] = {}
+    if good:
+        with _opened(run) as connection:
+            rows = count_rows(connection, good)
+    for result, item in zip(results, _node_items(results), strict=True):
+        yield replace(item, rows=rows.get(places.get(result.unique_id, ("", ""))))
 
 
 def _outcomes(run: Run) -> list[Item]:
@@ -665,7 +684,8 @@ def publish_step(run: Run) -> StepResult:
         text += f"; {len(done.carried_over)} carried over from the former version"
     if done.missing:
         text += f"; not yet there: {', '.join(done.missing)}"
-    return StepResult("warned" if withheld else "ok", text + held, items)
+    status = "warned" if withheld else "ok"
+    return StepResult(status, text + held, items, rows=done.rows, bytes=done.bytes)
 
 
 def docs_step(run: Run) -> StepResult:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,48 @@ def test_a_step_knows_how_often_it_was_tried(history: History) -> None:
                         "from runs") == [
         {"landed_rows": 7, "landed_bytes": 900, "loaded_rows": None, "peak_memory_bytes": 6000}
     ]  # fmt: skip
+
+
+def begin(history: History, run_id: str, started_at: str) -> None:
+    history.start_run(run_id, "wellspring run", "", ORIGIN)
+    history.start_step(run_id, 0, "audit")
+    history.add_items(run_id, "audit", [Item("test", "unique_toys", "ok", 0)])
+    history.add_attempt(run_id, Attempt("audit", "audit", 1, started_at, 1.0, "ok"))
+    history.finish_run(run_id, "succeeded", 0, "")
+    history._write("update runs set started_at = ? where run_id = ?", (started_at, run_id))
+
+
+def left(history: History, table: str) -> list[str]:
+    rows = history.rows(f"select distinct run_id from {table} order by run_id")
+    return [row["run_id"] for row in rows]
+
+
+def test_old_runs_are_forgotten_with_all_that_belongs_to_them(history: History) -> None:
+    for day in ("01", "10", "20"):
+        begin(history, f"r{day}", f"2026-05-{day}T00:00:00.000Z")
+        history.add_audit(f"content of {day}", f"r{day}", True, ["model.a"])
+    moment = datetime(2026, 5, 21, tzinfo=UTC)
+    assert history.prune(15, moment) == 1
+    for table in ("runs", "steps", "step_items", "attempts", "audits"):
+        assert left(history, table) == ["r10", "r20"], table
+    assert history.prune(15, moment) == 0
+    assert history.prune(1, datetime(2027, 5, 21, tzinfo=UTC)) == 1
+    assert left(history, "runs") == ["r20"], "the last run is always kept"
+    begin(history, "r21", "2026-05-21T00:00:00.000Z")
+    assert history.rows("select number from runs where run_id = 'r21'") == [{"number": 4}]
+
+
+def test_what_the_present_rests_on_is_kept_however_old(history: History) -> None:
+    for name in ("published", "gone", "vouching", "counted", "plain", "last"):
+        begin(history, name, "2020-01-01T00:00:00.000Z")
+    history.add_version("published", 1, 2, 3, None)
+    history.add_version("gone", 1, 2, 3, None)
+    history.mark_removed("gone")
+    history.add_audit("now", "vouching", True, [], "code")
+    history.add_items("counted", "load", [Item("total", "till", "ok", 3)])
+    history._write("update published_versions set removed_at = '2020-01-02' where version = 'gone'",
+                   ())  # fmt: skip
+    assert history.prune(30) == 2
+    assert left(history, "runs") == ["counted", "last", "published", "vouching"]
+    assert left(history, "published_versions") == ["published"]
+    assert history.settled_by("now", "code") == "vouching"
