@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 # Of several sources' faults the one that needs a person first gives the exit code.
-_URGENCY = (7, 4, 6)
+_URGENCY = (7, 4, 6, 8)
 
 
 @dataclass(frozen=True)

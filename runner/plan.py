@@ -9,11 +9,15 @@ Left out: what is new in the sources, which only they can tell.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.settings import Settings
+from runner.history import History
 from runner.project import in_order, published_relations, tests_by_model
-from runner.versions import all_versions, current_version
+from runner.publications import turns
+from runner.versions import current_version, surplus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,12 +101,12 @@ def _publish(run: Run) -> dict[str, Any]:
 
 def _versions(settings: Settings) -> dict[str, Any]:
     current = current_version(settings)
-    present = all_versions(settings)
-    # One more will be there, so one fewer of the present ones stays.
-    going = present[: max(0, len(present) - (settings.publish.keep - 1))]
+    path = settings.state_dir / "history.sqlite"
+    with closing(History(path if path.is_file() else Path(":memory:"))) as history:
+        order = turns(history)
     return {
         "replaces": current.name if current else None,
-        "removes": [version.name for version in going],
+        "removes": [version.name for version in surplus(settings, order, coming=1)],
     }
 
 

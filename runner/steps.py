@@ -189,10 +189,12 @@ class Step:
 
 def prepare(run: Run) -> StepResult:
     """Reads the project and checks every declaration before anything is done."""
+    from runner.gates import gates
     from runner.veracity.watches import watches
 
     declarations = run.declarations
     watches(run.dbt.manifest)
+    gates(run.dbt.manifest)
     tables = sum(len(declaration.tables) for declaration in declarations)
     return StepResult(
         "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
@@ -558,7 +560,9 @@ def _freshness_item(result: NodeResult) -> Item:
 
 
 def publish_step(run: Run) -> StepResult:
-    """Copies what readers get into a new version and makes it current."""
+    """Copies what readers get into a new version and makes it current, unless a gate holds it."""
+    from runner.gates import gates
+
     relations = published_relations(run.dbt.manifest)
     selected = None if run.selection.everything else run.model_ids
     if selected is not None and not any(r.unique_id in selected for r in relations):
@@ -570,6 +574,7 @@ def publish_step(run: Run) -> StepResult:
         relations,
         selected,
         lambda number, total, name: run.reporter.advance("publish", number, total, name),
+        gates(run.dbt.manifest),
     )
     run.published = done
     status = {True: "unchanged", False: "ok"}[done.unchanged]
@@ -577,6 +582,9 @@ def publish_step(run: Run) -> StepResult:
         Item("relation", t.name, "carried_over" if t.name in done.carried_over else status, t.rows)
         for t in done.tables
     )
+    if done.error is not None:
+        text = f"version {done.version.name} is held back, readers keep the former one"
+        return StepResult("warned", text, items, (done.error,))
     if done.unchanged:
         return StepResult(
             "nothing_new", f"nothing has changed since version {done.version.name}", items
@@ -591,6 +599,7 @@ def publish_step(run: Run) -> StepResult:
 
 def docs_step(run: Run) -> StepResult:
     """Writes the documentation beside the version that it describes."""
+    # What is held back gets its documentation too: it may be approved.
     version = run.published.version if run.published else current_version(run.settings)
     if run.settled_by is not None and version is not None and version.docs_page.is_file():
         run.docs_page = str(version.docs_page)
