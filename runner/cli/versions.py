@@ -31,6 +31,48 @@ def versions(as_json: AsJson = False) -> None:
 
 
 @commands.command()
+def diff(
+    before: Annotated[
+        str | None,
+        typer.Argument(help="A version; without it, the one that was current before."),
+    ] = None,
+    after: Annotated[
+        str | None, typer.Argument(help="Another version; without it, the current one.")
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", "-t", help="Only this table; may be given several times."),
+    ] = None,
+    rows: Annotated[
+        int, typer.Option("--rows", min=0, help="Rows of each kind to show of each table.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what differs between two published versions: columns, rows by key, cells.
+
+    `current` and `waiting` are names of versions too.
+    """
+    from runner.diff.compare import compare
+    from runner.diff.report import diff_fields, print_diff
+    from runner.history import History
+    from runner.publications import version_before
+    from runner.versions import find_version
+
+    settings = load_settings()
+    newer = find_version(settings, after or "current")
+    if before is not None:
+        older = find_version(settings, before)
+    else:
+        with closing(History(settings.state_dir / "history.sqlite")) as history:
+            older = version_before(settings, history, newer)
+    found = compare(settings, older, newer, table or (), rows)
+    if as_json:
+        print_json(diff_fields(found))
+    else:
+        print_diff(found, console())
+
+
+@commands.command()
 def rollback(
     version: Annotated[
         str | None,
