@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _SHOWN_CELLS = 12
+_SHOWN_TEXT = 60
 
 
 def diff_fields(diff: VersionDiff) -> dict[str, Any]:
@@ -110,6 +111,11 @@ def _print_table(table: TableDiff, console: Console) -> None:
 
 def _sample_lines(sample: Sample) -> list[str]:
     sign = {"added": "+", "removed": "-", "changed": "~"}[sample.kind]
-    values = ", ".join(f"{name}={value}" for name, value in sample.values.items())
-    cells = [f"    {name}: {old} -> {new}" for name, (old, new) in sample.cells.items()]
+    values = ", ".join(f"{name}={_short(value)}" for name, value in sample.values.items())
+    cells = [f"    {n}: {_short(old)} -> {_short(new)}" for n, (old, new) in sample.cells.items()]
     return [f"{sign} {values}", *cells]
+
+
+def _short(value: Any) -> str:
+    text = str(value).replace("\n", " ")
+    return text if len(text) <= _SHOWN_TEXT else f"{text[: _SHOWN_TEXT - 3]}..."
