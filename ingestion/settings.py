@@ -75,9 +75,11 @@ class PublishSettings:
 
     Attributes:
         keep: How many published versions are kept, at least 1.
+        keep_days: Versions younger than so many days are kept whatever their number; 0 for none.
     """
 
     keep: int = 5
+    keep_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ _CHOICES = {
     ("failures", "build"): ("withhold", "stop"),
     ("failures", "tests"): ("stop", "withhold"),
 }
+# What a whole number is at least, where that is not 1.
+_LEAST = {("publish", "keep_days"): 0}
 _SECTIONS: dict[str, type[Any]] = {
     "paths": PathSettings,
     "companion": CompanionSettings,
@@ -323,8 +327,9 @@ def _section(name: str, kind: type[Any], given: Any, path: Path) -> Any:
 
 
 def _checked(value: Any, wanted: Any, shown: str, path: Path | None, section: str, key: str) -> Any:
+    least = _LEAST.get((section, key), 1)
     expected = {
-        int: "a whole number of at least 1",
+        int: f"a whole number of at least {least}",
         str: "a text",
         tuple[str, ...]: "a list of texts",
     }[wanted]
@@ -335,7 +340,7 @@ def _checked(value: Any, wanted: Any, shown: str, path: Path | None, section: st
     if wanted == tuple[str, ...] and isinstance(value, list):
         value = tuple(value)
     right = {
-        int: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+        int: isinstance(value, int) and not isinstance(value, bool) and value >= least,
         str: isinstance(value, str) and value.strip() != "",
         tuple[str, ...]: isinstance(value, tuple) and all(isinstance(v, str) for v in value),
     }[wanted]

@@ -18,6 +18,7 @@ EXIT_CODES = {
     5: "another process holds the warehouse",
     6: "bad input: a file, a selection or an SQL text",
     7: "the disk is full",
+    8: "a version is held back until a person decides: readers keep the former one",
     64: "the command line is wrong",
     130: "interrupted",
 }
@@ -39,3 +40,9 @@ class SourceStale(IngestionError):
     """A source's newest row is older than its declaration allows."""
 
     exit_code = 4
+
+
+class VersionHeld(IngestionError):
+    """A sealed version is not shown to readers until a person decides."""
+
+    exit_code = 8

@@ -119,6 +119,17 @@ create table if not exists node_builds (
     run_id text not null references runs,
     built_at text not null
 ) without rowid;
+create table if not exists publications (
+    number integer primary key,
+    version text not null,
+    former text,
+    at text not null,
+    action text not null,
+    user text not null,
+    host text not null,
+    run_id text,
+    is_done integer not null default 0
+);
 create table if not exists measured_runs (
     number integer primary key,
     run_id text not null references runs,
@@ -627,6 +638,38 @@ class History:
             "row_count, bytes, git_revision) values (?, ?, ?, ?, ?, ?, ?)",
             (version, version, now(), tables, rows, size, revision),
         )
+
+    def begin_publication(
+        self, version: str, former: str | None, action: str, run_id: str | None
+    ) -> None:
+        """Notes that a version is about to become the current one.
+
+        Args:
+            version: The version.
+            former: The version that is current until then.
+            action: publish, rollback or approve.
+            run_id: The run that does it; None for a command.
+        """
+        self._write(
+            "insert into publications (version, former, at, action, user, host, run_id) "
+            "values (?, ?, ?, ?, ?, ?, ?)",
+            (version, former, now(), action, user_name(), socket.gethostname(), run_id),
+        )
+
+    def settle_publications(self, current: str | None) -> None:
+        """Notes which version is current: what was begun has come about, or never did."""
+        if not self.rows("select 1 from publications where not is_done limit 1"):
+            return
+        with self._together():
+            self._connection.execute(
+                "delete from publications where not is_done and version is not ?", (current,)
+            )
+            self._connection.execute(
+                "update published_versions set published_at = coalesce(published_at, "
+                "(select max(at) from publications where version = ?)) where version = ?",
+                (current, current),
+            )
+            self._connection.execute("update publications set is_done = 1 where not is_done")
 
     def mark_published(self, version: str) -> None:
         """Notes that a version became the current one."""

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 # Of several faults the one that needs a person first gives the exit code.
-_URGENCY = (7, 1, 2, 4, 6)
+_URGENCY = (7, 1, 2, 4, 6, 8)
 
 
 @dataclass(frozen=True)

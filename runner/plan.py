@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput
 from ingestion.settings import Settings
+from runner.history import History
 from runner.machine import Choice, Fail, Flow, Map, Parallel, State, Succeed, Task, Wait
 from runner.project import in_order, published_relations, tests_by_model
+from runner.publications import turns
 from runner.report import count
-from runner.versions import all_versions, current_version
+from runner.versions import current_version, surplus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,12 +107,12 @@ def _publish(run: Run) -> dict[str, Any]:
 
 def _versions(settings: Settings) -> dict[str, Any]:
     current = current_version(settings)
-    present = all_versions(settings)
-    # One more will be there, so one fewer of the present ones stays.
-    going = present[: max(0, len(present) - (settings.publish.keep - 1))]
+    path = settings.state_dir / "history.sqlite"
+    with closing(History(path if path.is_file() else Path(":memory:"))) as history:
+        order = turns(history)
     return {
         "replaces": current.name if current else None,
-        "removes": [version.name for version in going],
+        "removes": [version.name for version in surplus(settings, order, coming=1)],
     }
 
 

@@ -44,6 +44,7 @@ class Relation:
         name: Its name there.
         description: What it holds, in words.
         columns: Description by column, for those that have one.
+        keys: Columns that identify a row, of each key that is declared.
     """
 
     unique_id: str
@@ -51,6 +52,7 @@ class Relation:
     name: str
     description: str
     columns: dict[str, str]
+    keys: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -70,11 +72,10 @@ def published_relations(manifest: Manifest) -> list[Relation]:
         if (node.config.meta or {}).get("publish", public_mart):
             texts = {name: column.description for name, column in node.columns.items()}
             described = {name: text.strip() for name, text in texts.items() if text}
-            found.append(
-                Relation(
-                    node.unique_id, node.schema, node.alias, node.description.strip(), described
-                )
-            )
+            keys = tuple(unique_keys(manifest, node.unique_id))
+            text = node.description.strip()
+            place = (node.unique_id, node.schema, node.alias)
+            found.append(Relation(*place, text, described, keys))
     return sorted(found, key=str)
 
 

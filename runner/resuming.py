@@ -141,9 +141,9 @@ def unfinished(history: History) -> Resumption | str:
     if not last["request"]:
         return f"nothing to resume: the last one, {name}, is not made of steps; repeat the command"
     request = _request(last["request"])
-    if last["status"] == "waiting":
-        return f"nothing to resume: {name} waits for `wellspring approve`"
     steps = _left(history, last["run_id"], request)
+    if steps == ("waiting",):
+        return f"nothing to resume: the version of {name} waits for `wellspring approve`"
     if not steps:
         return (
             f"nothing to resume: {name} did all its steps; it ended with exit code "
@@ -173,6 +173,8 @@ def _left(history: History, run_id: str, request: Request) -> tuple[str, ...]:
     rows = history.rows("select step, status from steps where run_id = ?", (run_id,))
     status = {row["step"]: row["status"] for row in rows}
     for place, step in enumerate(request.steps):
+        if status.get(step) == "waiting":
+            return ("waiting",)
         if status.get(step) not in _DONE:
             # What was mended since has to be built before it is tested again.
             mended = step in ("audit", "publish") and "build" in request.steps[:place]

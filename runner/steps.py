@@ -201,10 +201,12 @@ class Run:
 
 def prepare(run: Run) -> StepResult:
     """Reads the project and checks every declaration before anything is done."""
+    from runner.gates import gates
     from runner.veracity.watches import watches
 
     declarations = run.declarations
     watches(run.dbt.manifest)
+    gates(run.dbt.manifest)
     tables = sum(len(declaration.tables) for declaration in declarations)
     return StepResult(
         "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
@@ -649,7 +651,9 @@ def _freshness_item(result: NodeResult) -> Item:
 
 
 def publish_step(run: Run) -> StepResult:
-    """Copies what readers get into a new version and makes it current."""
+    """Copies what readers get into a new version and makes it current, unless a gate holds it."""
+    from runner.gates import gates
+
     relations = published_relations(run.dbt.manifest)
     selected = None if run.selection.everything else run.model_ids
     if selected is not None and not any(r.unique_id in selected for r in relations):
@@ -668,6 +672,7 @@ def publish_step(run: Run) -> StepResult:
         selected,
         lambda number, total, name: run.reporter.advance("publish", number, total, name),
         withheld,
+        gates(run.dbt.manifest),
     )
     run.published = done
     status = {True: "unchanged", False: "ok"}[done.unchanged]
@@ -676,6 +681,9 @@ def publish_step(run: Run) -> StepResult:
         for t in done.tables
     )
     held = f"; withheld: {named(withheld)}" if withheld else ""
+    if done.error is not None:
+        text = f"version {done.version.name} is held back, readers keep the former one"
+        return StepResult("waiting", text, items, (done.error,))
     if done.unchanged:
         text = f"nothing has changed since version {done.version.name}{held}"
         return StepResult("warned" if withheld else "nothing_new", text, items)
@@ -690,6 +698,7 @@ def publish_step(run: Run) -> StepResult:
 
 def docs_step(run: Run) -> StepResult:
     """Writes the documentation beside the version that it describes."""
+    # What is held back gets its documentation too: it may be approved.
     version = run.published.version if run.published else current_version(run.settings)
     if run.settled_by is not None and version is not None and version.docs_page.is_file():
         run.docs_page = str(version.docs_page)
