@@ -1,7 +1,7 @@
 """The flow of a run: every state in its order, what is tried again, and what is survived.
 
 lock -> prepare (companion beside it) -> extract, source by source -> load -> changed? -> build ->
-audit -> publish (or wait for approval) -> docs
+audit -> publish -> docs -> moderate? -> done, or wait for approval
 
 The one place that declares it; `wellspring plan` prints it. To add a step, write its work in
 `steps` or a module of its own and give it a place here. Left out: how a flow is carried through,
@@ -61,6 +61,7 @@ FLOW = Flow(
             "Have code or rows changed since the last audit that passed?",
             ask=lambda run: run.settled_by is None,
             otherwise="audit",
+            needs=("build", "audit"),
             told=steps.nothing_to_build,
         ),
         Task(
@@ -90,16 +91,17 @@ FLOW = Flow(
             "Publish what passed its audit, in one atomic swap.",
             steps.publish_step,
             retries=True,
-            after={"waiting": "approval"},
         ),
         Task("docs", "Write the documentation.", steps.docs_step),
-        Wait(
-            "approval",
-            "A measure moved more than declared: readers keep the former version until "
-            "`wellspring approve`.",
-            ends=True,
+        Choice(
+            "moderate",
+            "Did every measure of what is published move no more than its gate allows?",
+            ask=lambda run: run.published is None or run.published.held is None,
+            otherwise="approval",
+            needs=("publish",),
         ),
         Succeed("done", "The exit code is 0, or tells of the gravest fault that was survived."),
+        Wait("approval", "Readers keep the former version until `wellspring approve`.", ends=True),
         Fail("failed", "Readers keep the former version; `wellspring resume` goes on from here."),
     )
 )

@@ -158,8 +158,6 @@ def flow_fields(flow: Flow, settings: Settings) -> list[dict[str, Any]]:
             fields["catches"] = state.catch.title
         if isinstance(state, Choice):
             fields["otherwise"] = state.otherwise
-        if isinstance(state, Task) and state.after:
-            fields["after"] = dict(state.after)
         if isinstance(state, Parallel):
             fields["branches"] = [task.name for task in state.branches]
         found.append(fields)
@@ -185,8 +183,6 @@ def mermaid(flow: Flow, plan: Sequence[dict[str, Any]]) -> str:
     for state in states:
         if isinstance(state, Choice):
             lines.append(f"    {state.name} --> |no| {state.otherwise}")
-        if isinstance(state, Task):
-            lines += [f"    {state.name} -. {s} .-> {to}" for s, to in state.after.items()]
         if isinstance(state, Task | Map) and "failed" in flow:
             kept = "" if state.catch is None else "|not caught| "
             lines.append(f"    {state.name} -.-> {kept}failed")
@@ -253,7 +249,6 @@ def print_plan(
         lines += [f"if it fails: {state['catches']}"] if "catches" in state else []
         lines += [f"if not: on with {state['otherwise']}"] if "otherwise" in state else []
         lines += [f"side by side: {', '.join(state['branches'])}"] if "branches" in state else []
-        lines += [f"if {status}: {to}" for status, to in state.get("after", {}).items()]
         lines += _LINES[name](steps[name]) if name in steps else []
         for line in lines:
             console.print(f"  {line}", markup=False, soft_wrap=True)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from toyshop import Call, ToyShop
 
-from runner.observers import Ending, Observer
 from runner.machine import Visit
+from runner.observers import Ending, Observer
 from runner.steps import Run
 from runner.usage import MemoryWatch
 
