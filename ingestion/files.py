@@ -33,6 +33,7 @@ from ingestion.errors import (
     disk_full_error,
     first_line,
 )
+from ingestion.failpoints import failpoint
 from ingestion.formats import streams
 from ingestion.formats.preparing import Unit, prepare, reading_of
 from ingestion.landing import REGISTER_SUFFIX, RegisterRow, register_rows, register_table
@@ -363,7 +364,9 @@ class _TableFiles:
         if not original.exists():
             temporary.replace(original)
             streams.sync_folder(original.parent)
+        failpoint("files.original_placed")
         units = prepare(original, found.name, self._declared, self._prepared_folder(original))
+        failpoint("files.prepared")
         made = [self._row(found, original, sha256, size, unit) for unit in units]
         self._outcome.files += 1
         self._outcome.rows += sum(row.rows or 0 for row in made)
@@ -497,6 +500,7 @@ def _copied(filesystem: AbstractFileSystem, path: str, folder: Path) -> tuple[Pa
             while chunk := origin.read(4 * streams.CHUNK):
                 digest.update(chunk)
                 copy.write(chunk)
+                failpoint("files.half_copied")
                 size += len(chunk)
             copy.flush()
             os.fsync(copy.fileno())

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput, disk_full, disk_full_error, first_line
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.errors import AuditFailed, BuildFailed
 from runner.fingerprint import fingerprint
@@ -145,7 +146,9 @@ def publish(
         return _unchanged(settings, history, former, missing)
     version, tables = _make(settings, history, run_id, copies, former, on_table)
     make_current(settings, version)
+    failpoint("publish.swapped")
     history.mark_published(run_id)
+    failpoint("publish.noted")
     removed = _remove_surplus(settings, history)
     return Published(version, tables, version.database.stat().st_size, missing, removed)
 
@@ -163,11 +166,14 @@ def _make(
     try:
         folder.mkdir(parents=True)
         tables = _write_database(settings, folder, copies, former, on_table)
+        failpoint("publish.tables_copied")
         _write_manifest(settings, folder, run_id, tables, copies)
+        failpoint("publish.manifest_written")
         size = (folder / DATABASE).stat().st_size
         rows = sum(table.rows for table in tables)
         # Noted before the folder bears its name: `tidy` knows by it what never became current.
         history.add_version(run_id, len(tables), rows, size, git_revision(settings.project_dir))
+        failpoint("publish.version_noted")
         return _seal(settings, folder, run_id), tuple(tables)
     except Exception as error:
         if folder.exists():
@@ -252,6 +258,7 @@ def _write_database(
             if on_table is not None:
                 on_table(number, len(copies), str(copy.relation))
             tables.append(_copy_table(connection, copy))
+            failpoint("publish.table_copied")
             _write_parquet(connection, folder, copy.relation)
         connection.execute(f"checkpoint {_NEW}")
         connection.execute(f"detach {_NEW}")
@@ -416,7 +423,9 @@ def _seal(settings: Settings, folder: Path, run_id: str) -> Version:
                 os.fsync(handle.fileno())
         sync_folder(Path(place))
     path = settings.published_dir / run_id
+    failpoint("publish.synced")
     folder.rename(path)
+    failpoint("publish.sealed")
     sync_folder(settings.published_dir)
     return Version(run_id, path)
 
@@ -425,6 +434,7 @@ def _remove_surplus(settings: Settings, history: History) -> tuple[str, ...]:
     removed = surplus(settings, settings.publish.keep)
     for version in removed:
         remove(version.path)
+        failpoint("publish.surplus_removed")
         history.mark_removed(version.name)
     return tuple(version.name for version in removed)
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import IngestionError, first_line
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.beside import Companion
 from runner.errors import AuditFailed, BuildFailed, SourceStale
@@ -377,6 +378,7 @@ def audit_step(run: Run) -> StepResult:
         run.reporter.item("audit", test.result.name, status, tell_test(test), kind="test")
     chosen = None if run.selection.everything else run.model_ids
     where = (run.settings, run.history, run.run_id, run.dbt.manifest)
+    failpoint("audit.tested")
     run.observed = observe(*where, chosen, [*results, *fresh])
     return _audited(run, results, fresh, landing)
 
@@ -392,9 +394,11 @@ def _audited(
     warned = [result for result in results if result.status == "warned"]
     is_refused = bool(failed or landing or run.observed.errors)
     stamp = fingerprint(run.settings.warehouse_path)
+    failpoint("audit.judged")
     if stamp is not None:
         code = run.code if run.selection.everything else None
         run.history.add_audit(stamp, run.run_id, not is_refused, run.model_ids, code)
+    failpoint("audit.noted")
     stale, aging = _stale(run, fresh)
     items = (
         *_node_items(results),

@@ -23,6 +23,7 @@ from ingestion.errors import (
     disk_full,
     disk_full_error,
 )
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.errors import BuildFailed
 
@@ -179,6 +180,7 @@ class Dbt:
         arguments = ["build", "--exclude-resource-type", "test"]
         arguments += ["--exclude-resource-type", "unit_test", *selection.arguments()]
         results = self._results([*arguments, "--full-refresh"] if full_refresh else arguments)
+        failpoint("build.finished")
         self._compiled |= {"build"} if selection.everything else set()
         return results
 
@@ -317,6 +319,7 @@ class Dbt:
         if event.info.name == "ConcurrencyLine":
             self._total = event.data.node_count
         elif event.info.name == "NodeFinished":
+            failpoint("build.node_finished")
             self._done += 1
             if self.on_node is not None:
                 total = max(self._total, self._done)
