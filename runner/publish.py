@@ -281,6 +281,7 @@ def _make(work: _Work) -> tuple[Version, tuple[PublishedTable, ...]]:
         tables = _write_database(work, folder)
         failpoint("publish.copied")
         _write_manifest(settings, folder, run_id, tables, work.copies, work.withheld)
+        failpoint("publish.manifest_written")
         size = (folder / DATABASE).stat().st_size
         rows = sum(table.rows for table in tables)
         # Noted before the folder bears its name: `tidy` knows by it what never became current.
@@ -352,6 +353,7 @@ def _write_database(work: _Work, folder: Path) -> list[PublishedTable]:
             if work.on_table is not None:
                 work.on_table(number, len(copies), str(copy.relation))
             tables.append(_copy_table(connection, copy))
+            failpoint("publish.table_copied")
             _write_parquet(connection, folder, copy.relation)
         connection.execute(f"checkpoint {_NEW}")
         connection.execute(f"detach {_NEW}")
@@ -536,7 +538,9 @@ def _seal(settings: Settings, folder: Path, run_id: str) -> Version:
                 os.fsync(handle.fileno())
         sync_folder(Path(place))
     path = settings.published_dir / run_id
+    failpoint("publish.synced")
     folder.rename(path)
+    failpoint("publish.sealed")
     sync_folder(settings.published_dir)
     return Version(run_id, path)
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import IngestionError, first_line
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.beside import Companion
 from runner.errors import AuditFailed, BuildFailed, SourceStale
@@ -460,6 +461,7 @@ def audit_step(run: Run) -> StepResult:
         run.reporter.item("audit", test.result.name, status, tell_test(test), kind="test")
     chosen = None if run.selection.everything else run.model_ids
     where = (run.settings, run.history, run.run_id, run.dbt.manifest)
+    failpoint("audit.tested")
     run.observed = observe(*where, chosen, [*results, *fresh])
     return _audited(run, results, fresh, landing)
 
@@ -490,7 +492,9 @@ def _audited(
     failed = [result for result in results if result.status == "failed"]
     warned = [result for result in results if result.status == "warned"]
     is_refused = bool(failed or landing or run.observed.errors)
+    failpoint("audit.judged")
     run.note_audit(passed=not is_refused)
+    failpoint("audit.noted")
     stale, aging = _stale(run, fresh)
     items = (
         *_node_items(results),

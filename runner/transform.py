@@ -23,6 +23,7 @@ from ingestion.errors import (
     disk_full,
     disk_full_error,
 )
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.errors import BuildFailed
 
@@ -204,6 +205,7 @@ class Dbt:
             results = self._results([*arguments, "--full-refresh"] if full_refresh else arguments)
         finally:
             self._building = False
+        failpoint("build.finished")
         self._compiled |= {"build"} if chosen.everything else set()
         return results
 
@@ -374,6 +376,7 @@ class Dbt:
         if event.info.name == "ConcurrencyLine":
             self._total = event.data.node_count
         elif event.info.name == "NodeFinished":
+            failpoint("build.node_finished")
             self._done += 1
             info = event.data.node_info
             if self._building and self.on_built is not None and info.node_status == "success":

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.errors import BadInput
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 
 DATABASE = "wellspring.duckdb"
@@ -218,6 +219,7 @@ def _point(settings: Settings, name: str, version: Version) -> None:
     fresh = settings.published_dir / f"{name}{UNFINISHED}"
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(version.name, target_is_directory=True)
+    failpoint("publish.link_made")
     os.replace(fresh, link)  # noqa: PTH105  # Path.replace says the same; os.replace names the call
     sync_folder(settings.published_dir)
 
@@ -272,6 +274,7 @@ def remove(path: Path) -> None:
         path.unlink()
         return
     (path / MANIFEST).unlink(missing_ok=True)
+    failpoint("publish.manifest_removed")
     shutil.rmtree(path)
 
 
