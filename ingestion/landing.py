@@ -264,8 +264,27 @@ class _explained:
         ) from error
 
 
+def check_whole(settings: Settings) -> None:
+    """Refuses a landing zone that is being restored, or of which a restore broke off.
+
+    Raises:
+        BadInput: It is not whole.
+    """
+    if settings.restore_mark.exists():
+        raise BadInput(
+            "landing is being restored from a backup, or a restore of it broke off",
+            file=settings.restore_mark,
+            hint="`wellspring restore` goes on with it; until it has ended, landing is not whole.",
+        )
+
+
 def completed_loads(settings: Settings, source: str) -> list[str]:
-    """Ids of the completed loads of a source, oldest first."""
+    """Ids of the completed loads of a source, oldest first.
+
+    Raises:
+        BadInput: Landing is being restored.
+    """
+    check_whole(settings)
     folder = settings.landing_dir / source / _LOADS
     if not folder.is_dir():
         return []

@@ -39,3 +39,9 @@ class SourceStale(IngestionError):
     """A source's newest row is older than its declaration allows."""
 
     exit_code = 4
+
+
+class StoreFailed(IngestionError):
+    """The place of the backups cannot be reached, read or written."""
+
+    exit_code = 1

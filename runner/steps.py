@@ -115,7 +115,7 @@ class Run:
     step: str = ""
 
     def __post_init__(self) -> None:
-        self.dbt = Dbt(self.settings, self._on_node)
+        self.dbt = Dbt(self.settings, self.on_node)
         self.companion = Companion(self.settings)
 
     @cached_property
@@ -168,7 +168,8 @@ class Run:
             text = event.message or _landed(event.rows, event.files, 0)
             self.reporter.item(self.step, name, status, text, kind="table", rows=event.rows)
 
-    def _on_node(self, done: int, total: int, name: str) -> None:
+    def on_node(self, done: int, total: int, name: str) -> None:
+        """Passes on how far dbt is."""
         self.reporter.advance(self.step, done, total, name)
 
 
