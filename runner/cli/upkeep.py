@@ -14,9 +14,11 @@ from ingestion.errors import BadInput
 from ingestion.settings import Settings, load_settings
 from runner.cli.shared import (
     AsJson,
+    Exclude,
     Format,
     LogFormatOption,
     Quiet,
+    Select,
     command_line,
     console,
     log_format_of,
@@ -258,6 +260,44 @@ def rebuild(
             command_line(),
         )
     print_summary(result, as_json=log_format is Format.json)
+    raise typer.Exit(result.exit_code)
+
+
+@commands.command()
+def compact(
+    select: Select = None,
+    exclude: Exclude = None,
+    smaller_than: Annotated[
+        str, typer.Option("--smaller-than", help="Files of fewer bytes are put together.")
+    ] = "16MB",
+    as_json: AsJson = False,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Put many small files of landing into few, with the same rows.
+
+    Every row keeps its file, its place and its load; originals of files stay as they came.
+    """
+    from runner.compacting import Compaction, compaction_fields, print_compaction, size_of
+    from runner.pipeline import execute
+    from runner.report import print_error, reporting
+
+    work = Compaction(size_of(smaller_than))
+    with reporting(log_format_of(log_format), quiet or as_json) as reporter:
+        result = execute(
+            load_settings(),
+            [work.step],
+            selection_of(select, exclude),
+            False,
+            reporter,
+            command_line(),
+        )
+    if as_json:
+        print_json(compaction_fields(work.done))
+    elif result.stopped_by is None:
+        print_compaction(work.done, console())
+    for error in (*([result.stopped_by] if result.stopped_by else []), *result.later):
+        print_error(error)
     raise typer.Exit(result.exit_code)
 
 
