@@ -28,6 +28,7 @@ def cleanable(settings: Settings, *, warehouse: bool = False, landing: bool = Fa
     root, state = settings.project_dir, settings.state_dir
     places = [root / "target", root / "logs", settings.logs_dir, settings.spool_dir]
     places += [settings.dlt_dir, state / "duckdb_tmp", settings.extensions_dir]
+    places += [state / "rebuild", state / "backup"]
     places += leftovers(settings)
     if warehouse:
         path = settings.warehouse_path

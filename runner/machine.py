@@ -224,7 +224,7 @@ class Flow:
         names = [step if isinstance(step, str) else step.name for step in steps]
         own = {state.name: state for state in self.states}
         given = {step.name: step for step in steps if not isinstance(step, str)}
-        tasks = [own[name] if name in own else given[name] for name in names]
+        tasks = [given[name] if name in given else own[name] for name in names]
         begins = [s for s in self.states if isinstance(s, Parallel) or self._is_waited_for(s)]
         ends = [s for s in self.states if isinstance(s, Succeed | Fail | Wait) and s not in begins]
         chosen: list[State] = []
