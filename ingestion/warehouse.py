@@ -59,7 +59,7 @@ def in_memory(settings: Settings) -> duckdb.DuckDBPyConnection:
 
 def memory_limit(settings: Settings) -> str:
     """DuckDB's memory limit as a size; a share is taken of the machine's (or cgroup's) memory."""
-    text = settings.load.memory.strip()
+    text = settings.limits.memory.strip()
     if not text.endswith("%"):
         return text
     share = float(text[:-1]) / 100

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.errors import IngestionError
+from ingestion.lock import user_name
 from ingestion.settings import Settings
-from runner.lock import user_name
 
 _VERSION = 4
 _SCHEMA = """

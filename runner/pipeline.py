@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from types import FrameType
 
 from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
+from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
 from runner.history import History, new_run_id, origin
-from runner.lock import RunLock
 from runner.logs import log_path, run_log
 from runner.observers import Ending, Observers, observers
 from runner.report import Reporter
@@ -110,16 +110,20 @@ def execute(
         IngestionError: A fault in the program ended it; the log has the traceback.
         KeyboardInterrupt: It was interrupted; the history says so.
     """
-    run_id = new_run_id()
     with (
-        RunLock(settings.state_dir / "run.lock", run_id, command),
+        writer_lock(
+            settings, new_run_id, command, lambda *held: reporter.waiting(tell_wait(*held))
+        ) as lock,
         _terminable(),
         closing(History(settings.state_dir / "history.sqlite")) as history,
-        run_log(settings, run_id),
+        run_log(settings, lock.run_id),
     ):
+        run_id = lock.run_id
         work = [STEPS[step] if isinstance(step, str) else step for step in steps]
         history.start_run(run_id, command, str(selection), origin(settings))
         reporter.begin(run_id, [step.name for step in work])
+        if lock.left_behind is not None:
+            reporter.warn(f"ended without letting go, killed or cut off: {lock.left_behind}")
         run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
         run.observers = Observers(observers(settings))
         return _noted(run, work)

@@ -18,12 +18,14 @@ from runner.cli.shared import (
     Quiet,
     Select,
     Then,
+    Wait,
     chain,
     command_line,
     console,
     do_steps,
     log_format_of,
     selection_of,
+    waiting,
 )
 
 commands = typer.Typer()
@@ -37,13 +39,14 @@ def run(
     dry_run: DryRun = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Do all steps: extract, load, build, audit, publish, docs.
 
     Where neither the code nor any row has changed since the last audit, nothing is built again;
     `--full-refresh` does it all the same.
     """
-    do_steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet)
+    do_steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet, wait)
 
 
 @commands.command()
@@ -55,10 +58,11 @@ def extract(
     dry_run: DryRun = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Land what is new or changed in the sources above the selection."""
     steps = chain("extract", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, wait)
 
 
 @commands.command()
@@ -70,10 +74,11 @@ def load(
     dry_run: DryRun = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Load landed files into raw tables, with the ledger, in one transaction."""
     steps = chain("load", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, wait)
 
 
 @commands.command()
@@ -85,10 +90,11 @@ def build(
     dry_run: DryRun = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Build seeds and models with dbt."""
     steps = chain("build", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, wait)
 
 
 @commands.command()
@@ -99,9 +105,10 @@ def audit(
     dry_run: DryRun = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Run data tests and freshness checks. Unit tests are left out: `make test` runs them."""
-    do_steps(chain("audit", then), select, exclude, False, dry_run, log_format, quiet)
+    do_steps(chain("audit", then), select, exclude, False, dry_run, log_format, quiet, wait)
 
 
 @commands.command()
@@ -112,9 +119,10 @@ def publish(
     dry_run: DryRun = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Publish what passed its audit, in one atomic swap."""
-    do_steps(chain("publish", then), select, exclude, False, dry_run, log_format, quiet)
+    do_steps(chain("publish", then), select, exclude, False, dry_run, log_format, quiet, wait)
 
 
 @commands.command()
@@ -131,6 +139,7 @@ def docs(
     ] = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Write the documentation and serve it on this machine."""
     from runner.pipeline import execute
@@ -138,7 +147,7 @@ def docs(
     from runner.site import docs_folder, serve
     from runner.versions import current_version
 
-    settings = load_settings()
+    settings = waiting(load_settings(), wait)
     folder = docs_folder(settings, current_version(settings))
     if not no_build:
         steps = chain("docs", then)
