@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingestion.arrivals import Arrivals
+from ingestion.budget import require_free
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
@@ -341,6 +342,7 @@ class SourceLoader:
             if faults:
                 self._refuse(load_id, own, faults)
                 continue
+            require_free(self._settings, f"load {load_id} of {self._source.name} is not begun")
             files = due.get(load_id, [])
             of_load = {(file.table, file.file) for file in files}
             own_again = {key: again[key] for key in again.keys() & of_load}

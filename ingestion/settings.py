@@ -209,6 +209,11 @@ class Settings:
         return self.state_dir / "spool"
 
     @property
+    def temporary_dir(self) -> Path:
+        """Where DuckDB writes what does not fit into memory, a folder a process; may be wiped."""
+        return self.state_dir / "duckdb_tmp"
+
+    @property
     def logs_dir(self) -> Path:
         """Logs of dbt and of the companion."""
         return self.state_dir / "logs"

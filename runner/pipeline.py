@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from ingestion.budget import require_free, sweep_temporary
 from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
 from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
@@ -122,6 +123,7 @@ def execute(
         work = [STEPS[step] if isinstance(step, str) else step for step in steps]
         history.start_run(run_id, command, str(selection), origin(settings))
         reporter.begin(run_id, [step.name for step in work])
+        sweep_temporary(settings)
         if lock.left_behind is not None:
             reporter.warn(f"ended without letting go, killed or cut off: {lock.left_behind}")
         run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
@@ -184,6 +186,8 @@ def _do_step(run: Run, position: int, step: Step) -> FinishedStep:
     run.observers.step_begins(run, step.name)
     began = time.monotonic()
     try:
+        is_first = position == 0
+        require_free(run.settings, "the run does not start" if is_first else f"no {step.name}")
         result = step.work(run)
     except IngestionError as error:
         result = StepResult("failed", error.message, stop=error)

@@ -26,8 +26,8 @@ from runner.project import code_hash, published_relations, source_names, sources
 from runner.publish import Published, publish
 from runner.report import Reporter, count
 from runner.site import build_docs, docs_folder
-from runner.transform import Dbt, NodeResult, Selection
 from runner.usage import count_rows
+from runner.transform import Dbt, NodeResult, Selection, room_fault
 from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
 
@@ -337,7 +337,8 @@ def build_step(run: Run) -> StepResult:
     text = f"{len(failed)} of {count(len(results), 'node')} failed ({names})"
     text += f", {skipped} below them skipped" if skipped else ""
     hint = f"Mend {failed[0].file} and run `wellspring build`; compiled SQL lies below target/."
-    return StepResult("failed", text, tuple(items), stop=BuildFailed(text, hint=hint))
+    fault = room_fault(run.settings, failed) or BuildFailed(text, hint=hint)
+    return StepResult("failed", text, tuple(items), stop=fault)
 
 
 def _told(result: NodeResult) -> str:
