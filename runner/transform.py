@@ -329,7 +329,7 @@ def room_fault(settings: Settings, failed: Iterable[NodeResult]) -> IngestionErr
         lines = result.message.splitlines()
         for number, line in enumerate(lines):
             if disk_full(RuntimeError(line)):
-                told = "\n".join([f"{result.name}: {line}", *lines[number + 1 :]])
+                told = "\n".join([f"{result.name}: {line.strip()}", *lines[number + 1 :]])
                 return disk_full_error(settings.data_dir, RuntimeError(told))
     return None
 
