@@ -26,8 +26,8 @@ from runner.project import code_hash, published_relations, source_names, sources
 from runner.publish import Published, publish
 from runner.report import Reporter, count
 from runner.site import build_docs, docs_folder
-from runner.usage import count_rows
 from runner.transform import Dbt, NodeResult, Selection, room_fault
+from runner.usage import count_rows
 from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
 
