@@ -4,9 +4,9 @@ items of a run's steps -> failing things -> compared with the open problems of t
 new, still there, recovered
 
 A problem is named by step, kind and name (this source, this model, this test), so that it is the
-same one however its message changes. It is over when a run looked at that thing again and found it well,
-or did the whole step and the thing is no more. A run that was interrupted tells nothing. Left out:
-warnings, and tables of a failed source, which its message names.
+same one however its message changes. It is over when a run looked at that thing again and found it
+well, or did the whole step and the thing is no more. A run that was interrupted tells nothing. Left
+out: warnings, and tables of a failed source, which its message names.
 """
 
 from __future__ import annotations
