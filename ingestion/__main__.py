@@ -9,20 +9,16 @@ is in use, 6 a file was refused, 7 the disk is full. Left out: building, testing
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
 import os
-import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ingestion.errors import IngestionError, LockHeld, first_line
+from ingestion.errors import IngestionError, first_line
+from ingestion.lock import writer_lock
 from ingestion.redaction import RedactingFilter
 
 if TYPE_CHECKING:
@@ -95,7 +91,7 @@ def _run(
 
     settings = load_settings()
     configure(settings)
-    with _alone(settings):
+    with writer_lock(settings, "", "python -m ingestion"):
         return _run_alone(settings, steps, (select, exclude), full_refresh, console)
 
 
@@ -125,51 +121,6 @@ def _run_alone(
     if "load" in steps:
         code = _load(declarations, settings, console) or code
     return code
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Holds the lock that runs take, so that no two processes write at once.
-
-    Raises:
-        LockHeld: Another process holds it.
-    """
-    path = settings.state_dir / "run.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            raise LockHeld(
-                f"another run is under way: {_owner(handle.read())}",
-                hint="Wait until it has ended, then run again.",
-                file=path,
-            ) from None
-        owner = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "user": os.environ.get("USER") or str(os.getuid()),
-            "command": "python -m ingestion",
-            "since": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "run_id": "",
-        }
-        handle.truncate(0)
-        handle.write(json.dumps(owner))
-        handle.flush()
-        try:
-            yield
-        finally:
-            handle.truncate(0)
-
-
-def _owner(text: str) -> str:
-    """Who holds the lock, as far as the file says."""
-    try:
-        found = json.loads(text)
-        return f"`{found['command']}` (process {found['pid']} on {found['host']})"
-    except (ValueError, KeyError, TypeError):
-        return "its owner is not known"
 
 
 def _load(declarations: list[SourceDeclaration], settings: Settings, console: Console) -> int:

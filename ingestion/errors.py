@@ -189,6 +189,7 @@ _FULL = (
     "disk quota exceeded",
     "file too large",
     "max_temp_directory",
+    "database or disk is full",
 )
 
 
@@ -248,6 +249,14 @@ def disk_full_error(place: Path, error: BaseException, *, source: str | None = N
         error: What the writer raised.
         source: Name of the source that was being written.
     """
+    text = str(error).lower()
+    if "max_temp_directory" in text:
+        return DiskFull(
+            f"DuckDB's room for temporary files is used up: {first_line(error)}",
+            hint="Free space, or raise [limits] disk or [limits] memory in wellspring.toml, then "
+            "run again: nothing is half-done.",
+            source=source,
+        )
     return DiskFull(
         f"no space left below {place}: {first_line(error)}",
         hint=(

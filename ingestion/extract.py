@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ingestion import landing
+from ingestion.budget import require_free
 from ingestion.database import Reading
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.delta import Delta, Difference
@@ -253,6 +254,7 @@ class _SourceRun:
 
     def _extract(self, folder: Path, newest: str) -> None:
         self._check_clock(newest)
+        require_free(self._settings, f"source {self._declaration.name} is not read")
         pipeline = landing.source_pipeline(self._settings, self._declaration.name)
         if pipeline.has_pending_data:
             landing.finish_pending(pipeline, self._settings)
@@ -322,6 +324,7 @@ class _SourceRun:
     ) -> Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], None]:
         def on_table(table: TableDeclaration, read: Callable[[Delta, Path], Reading]) -> None:
             interruption.check()
+            require_free(self._settings, f"table {table.name} is not read")
             place = folder / table.name
             place.mkdir()
             with self._table(table.name) as result:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingestion.arrivals import Arrivals
+from ingestion.budget import require_free
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
@@ -382,6 +383,8 @@ class SourceLoader:
             if faults:
                 self._refuse(load_id, own, faults)
             else:
+                room = f"load {load_id} of {self._source.name} is not begun"
+                require_free(self._settings, room)
                 batch.add(load_id, own, files)
         self._load_batch(batch, again)
         self._finish()

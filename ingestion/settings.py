@@ -13,16 +13,17 @@ import os
 import re
 import shlex
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from ingestion.errors import SettingsError
+from ingestion.units import is_size, is_time
 
 SETTINGS_FILE = "wellspring.toml"
 DATA_VARIABLE = "WELLSPRING_DATA"
 _PREFIX = "WELLSPRING__"
-_MEMORY = re.compile(r"^\s*\d+(\.\d+)?\s*(%|[KMGT]i?B)\s*$", re.I)
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,50 @@ class ExtractSettings:
 
 
 @dataclass(frozen=True)
-class LoadSettings:
-    """Section `[load]`.
+class RunSettings:
+    """Section `[run]`.
+
+    Attributes:
+        wait_for_lock: How long to wait while another process holds the warehouse; `0s` refuses.
+    """
+
+    wait_for_lock: str = "0s"
+
+
+@dataclass(frozen=True)
+class LimitsSettings:
+    """Section `[limits]`.
 
     Attributes:
         memory: DuckDB's memory limit: a share of the machine (`25%`) or a size (`4GB`).
+        disk: What DuckDB may write to its temporary folder: a share of what is free, or a size.
+        min_free: With less free space than this, a size or a share of the disk, a run does not
+            start, and one that is under way ends between two steps; `0` switches it off.
     """
 
     memory: str = "25%"
+    disk: str = "90%"
+    min_free: str = "1GB"
+
+
+@dataclass(frozen=True)
+class NotificationsSettings:
+    """Section `[notifications]`: who is told of new problems and of recoveries.
+
+    Attributes:
+        command: Command line of a program that gets the message as JSON on its standard input.
+        webhooks: Names of connections whose `url` takes the message as JSON by POST.
+        mail_server: Name of a connection whose `url` is `smtp://user:password@host:587`, or
+            `smtps://` for TLS from the first byte; empty for no mail.
+        mail_from: Sender of the mail.
+        mail_to: Its recipients.
+    """
+
+    command: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
+    mail_server: str = ""
+    mail_from: str = ""
+    mail_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,13 +209,24 @@ _SECTIONS: dict[str, type[Any]] = {
     "paths": PathSettings,
     "companion": CompanionSettings,
     "extract": ExtractSettings,
-    "load": LoadSettings,
+    "run": RunSettings,
+    "limits": LimitsSettings,
+    "notifications": NotificationsSettings,
     "publish": PublishSettings,
     "measures": MeasuresSettings,
     "retry": RetrySettings,
     "failures": FailuresSettings,
     "backup": BackupSettings,
     "retention": RetentionSettings,
+}
+# Former names, still heard where the present one is not set.
+_MOVED = {("load", "memory"): ("limits", "memory")}
+# What a text must look like, beyond being one.
+_FORMS: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
+    ("run", "wait_for_lock"): (is_time, 'a time, such as "10m"'),
+    ("limits", "memory"): (is_size, 'a share or a size, such as "25%" or "4GB"'),
+    ("limits", "disk"): (is_size, 'a share or a size, such as "90%" or "50GB"'),
+    ("limits", "min_free"): (is_size, 'a share or a size, such as "5%" or "1GB"'),
 }
 
 
@@ -191,7 +239,9 @@ class Settings:
         data_dir: Folder for everything that is not code.
         companion: Section `[companion]`.
         extract: Section `[extract]`.
-        load: Section `[load]`.
+        run: Section `[run]`.
+        limits: Section `[limits]`.
+        notifications: Section `[notifications]`.
         publish: Section `[publish]`.
         measures: Section `[measures]`.
         retry: Section `[retry]`.
@@ -204,7 +254,9 @@ class Settings:
     data_dir: Path
     companion: CompanionSettings = field(default_factory=CompanionSettings)
     extract: ExtractSettings = field(default_factory=ExtractSettings)
-    load: LoadSettings = field(default_factory=LoadSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    limits: LimitsSettings = field(default_factory=LimitsSettings)
+    notifications: NotificationsSettings = field(default_factory=NotificationsSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     measures: MeasuresSettings = field(default_factory=MeasuresSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
@@ -251,6 +303,11 @@ class Settings:
     def spool_dir(self) -> Path:
         """Short-lived files between a source and landing; may be wiped."""
         return self.state_dir / "spool"
+
+    @property
+    def temporary_dir(self) -> Path:
+        """Where DuckDB writes what does not fit into memory, a folder a process; may be wiped."""
+        return self.state_dir / "duckdb_tmp"
 
     @property
     def logs_dir(self) -> Path:
@@ -301,7 +358,7 @@ def load_settings(project_dir: Path | None = None) -> Settings:
     """
     root = project_dir.resolve() if project_dir else find_project()
     path = root / SETTINGS_FILE
-    values = _read_toml(path)
+    values = _with_present_names(_read_toml(path))
     _check_names(values, path)
     sections = {
         name: _section(name, kind, values.get(name, {}), path) for name, kind in _SECTIONS.items()
@@ -325,6 +382,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def _with_present_names(values: dict[str, Any]) -> dict[str, Any]:
+    """What stands under a former name, under its present one."""
+    found = {name: dict(keys) if isinstance(keys, dict) else keys for name, keys in values.items()}
+    for (section, key), (present, name) in _MOVED.items():
+        keys = found.get(section)
+        if isinstance(keys, dict) and key in keys:
+            value = keys.pop(key)
+            found.setdefault(present, {}).setdefault(name, value)
+            if not keys and section not in _SECTIONS:
+                del found[section]
+    return found
+
+
 def _check_names(values: dict[str, Any], path: Path) -> None:
     for name in values:
         if name not in _SECTIONS:
@@ -334,7 +404,7 @@ def _check_names(values: dict[str, Any], path: Path) -> None:
             continue
         section, _, key = variable.removeprefix(_PREFIX).lower().partition("__")
         known = {f.name for f in fields(_SECTIONS[section])} if section in _SECTIONS else set()
-        if key not in known:
+        if key not in known and (section, key) not in _MOVED:
             raise SettingsError(
                 f"the environment variable {variable} overrides no setting",
                 key=variable,
@@ -348,6 +418,14 @@ def _variables() -> list[str]:
         for name, kind in _SECTIONS.items()
         for f in fields(kind)
     ]
+
+
+def _variable(section: str, key: str) -> str:
+    """The environment variable of a key, or of its former name where only that one is set."""
+    variable = f"{_PREFIX}{section.upper()}__{key.upper()}"
+    former = [name for name, present in _MOVED.items() if present == (section, key)]
+    named = [f"{_PREFIX}{old.upper()}__{name.upper()}" for old, name in former]
+    return next((name for name in [variable, *named] if name in os.environ), variable)
 
 
 def _unknown(shown: str, name: str, known: list[str], path: Path) -> SettingsError:
@@ -367,7 +445,7 @@ def _section(name: str, kind: type[Any], given: Any, path: Path) -> Any:
             raise _unknown(f"{name}.{key}", key, list(types), path)
     values = {}
     for key, wanted in types.items():
-        variable = f"{_PREFIX}{name.upper()}__{key.upper()}"
+        variable = _variable(name, key)
         if variable in os.environ:
             values[key] = _checked(os.environ[variable], wanted, variable, None, name, key)
         elif key in given:
@@ -393,11 +471,12 @@ def _checked(value: Any, wanted: Any, shown: str, path: Path | None, section: st
         str: isinstance(value, str) and value.strip() != "",
         tuple[str, ...]: isinstance(value, tuple) and all(isinstance(v, str) for v in value),
     }[wanted]
-    if right and (section, key) == ("load", "memory"):
-        expected, right = 'a share or a size, such as "25%" or "4GB"', bool(_MEMORY.match(value))
     choices = _CHOICES.get((section, key))
     if right and choices is not None:
         expected, right = f"one of: {', '.join(choices)}", value in choices
+    if right and (section, key) in _FORMS:
+        is_right, expected = _FORMS[section, key]
+        right = is_right(value)
     if not right:
         raise SettingsError(f"found {value!r}, expected {expected}", file=path, key=shown)
     return value

@@ -8,10 +8,10 @@ who holds it. Left out: published versions, which readers open by themselves, re
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
+from ingestion.budget import apply_budget
 from ingestion.errors import BadInput, LockHeld, disk_full, disk_full_error, first_line
 from ingestion.extensions import prepare_extensions
 from ingestion.settings import Settings
@@ -57,31 +57,9 @@ def in_memory(settings: Settings) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def memory_limit(settings: Settings) -> str:
-    """DuckDB's memory limit as a size; a share is taken of the machine's (or cgroup's) memory."""
-    text = settings.load.memory.strip()
-    if not text.endswith("%"):
-        return text
-    share = float(text[:-1]) / 100
-    # A floor, because DuckDB cannot sort or join in a few megabytes.
-    return f"{max(int(_machine_memory() * share), 256 * 2**20) // 2**20}MiB"
-
-
-def _machine_memory() -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as handle:  # noqa: PTH123
-            limit = handle.read().strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdigit() else total
-
-
 def _configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    temporary = settings.state_dir / "duckdb_tmp"
-    temporary.mkdir(parents=True, exist_ok=True)
-    connection.execute("set memory_limit = ?", [memory_limit(settings)])
-    connection.execute("set temp_directory = ?", [str(temporary)])
+    settings.temporary_dir.mkdir(parents=True, exist_ok=True)
+    apply_budget(connection, settings)
     connection.execute("set preserve_insertion_order = true")
     connection.execute("set TimeZone = 'UTC'")
     connection.execute("set enable_progress_bar = false")

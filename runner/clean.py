@@ -25,10 +25,10 @@ def cleanable(settings: Settings, *, warehouse: bool = False, landing: bool = Fa
         landing: Landing and dlt's state too, so that the next run reads every source anew; what a
             source no longer has is then lost.
     """
-    root, state = settings.project_dir, settings.state_dir
+    root = settings.project_dir
     places = [root / "target", root / "logs", settings.logs_dir, settings.spool_dir]
-    places += [settings.dlt_dir, state / "duckdb_tmp", settings.extensions_dir]
-    places += [state / "rebuild", state / "backup"]
+    places += [settings.dlt_dir, settings.temporary_dir, settings.extensions_dir]
+    places += [settings.state_dir / "rebuild", settings.state_dir / "backup"]
     places += leftovers(settings)
     if warehouse:
         path = settings.warehouse_path

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.errors import IngestionError
+from ingestion.lock import user_name
 from ingestion.settings import Settings
-from runner.lock import user_name
 
 _VERSION = 4
 _SCHEMA = """
@@ -129,6 +129,31 @@ create table if not exists publications (
     host text not null,
     run_id text,
     is_done integer not null default 0
+);
+create table if not exists problems (
+    problem_id integer primary key,
+    step text not null,
+    kind text not null,
+    name text not null,
+    message text not null,
+    first_seen text not null,
+    first_run text not null,
+    last_seen text not null,
+    last_run text not null,
+    cleared_at text,
+    cleared_run text
+);
+create unique index if not exists open_problems on problems (step, kind, name)
+    where cleared_at is null;
+create table if not exists notices (
+    message_id text not null,
+    target text not null,
+    made_at text not null,
+    content text not null,
+    attempts integer not null default 0,
+    last_error text,
+    told_at text,
+    primary key (message_id, target)
 );
 create table if not exists measured_runs (
     number integer primary key,
@@ -414,6 +439,12 @@ class History:
         """Answers a query as a list of dictionaries."""
         with self._explained():
             return [dict(row) for row in self._connection.execute(sql, tuple(values))]
+
+    def write_all(self, statements: Iterable[tuple[str, Iterable[Any]]]) -> None:
+        """Executes statements with their values, all of them or none."""
+        with self._together():
+            for sql, values in statements:
+                self._connection.execute(sql, tuple(values))
 
     # -- runs and steps ------------------------------------------------------------------------
 

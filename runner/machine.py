@@ -300,16 +300,24 @@ class Machine:
         retry: How faults that may pass are tried again.
         watch: Is told what happens.
         translate: Turns an exception into a fault with words for people; None for a bug.
+        before: Called with the name of each state that does something; may raise a fault.
     """
 
     def __init__(
-        self, flow: Flow, context: Any, retry: Retry, watch: Watch, translate: Translate
+        self,
+        flow: Flow,
+        context: Any,
+        retry: Retry,
+        watch: Watch,
+        translate: Translate,
+        before: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._flow = flow
         self._context = context
         self._retry = retry
         self._watch = watch
         self._translate = translate
+        self._before = before
         self._stopped = threading.Event()
 
     def run(self) -> tuple[list[Visit], list[str]]:
@@ -385,6 +393,7 @@ class Machine:
 
     def _tried(self, state: State, work: Work) -> StepResult:
         try:
+            self._before(state.name)
             return work(self._context)
         except IngestionError as error:
             return StepResult("failed", error.message, stop=error)

@@ -69,9 +69,10 @@ def observers(settings: Settings) -> list[Observer]:
 
     The run history comes first, so that those after it find in it what a step took.
     """
+    from runner.notify.observer import Notifier
     from runner.usage import Recorder
 
-    return [Recorder()]
+    return [Recorder(), Notifier()]
 
 
 @dataclass

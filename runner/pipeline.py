@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import FrameType
 
+from ingestion.budget import require_free, sweep_temporary
 from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
+from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
 from runner.flow import FLOW
 from runner.history import Attempt, History, new_run_id, origin
-from runner.lock import RunLock
 from runner.logs import log_path, run_log
 from runner.machine import Flow, Machine, Retry, Task, Visit, Watch
 from runner.observers import Ending, Observers, observers
@@ -101,7 +102,7 @@ def execute(
         IngestionError: A fault in the program ended it; the log has the traceback.
         KeyboardInterrupt: It was interrupted; the history says so.
     """
-    with _begun(settings, command) as (run_id, history):
+    with _begun(settings, command, reporter) as (run_id, history):
         run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
         return _carried(run, steps, command, attempts)
 
@@ -124,7 +125,7 @@ def resume(
         LockHeld: Another run is under way.
         IngestionError: A fault in the program ended it; the log has the traceback.
     """
-    with _begun(settings, command) as (run_id, history):
+    with _begun(settings, command, reporter) as (run_id, history):
         left = unfinished(history)
         if isinstance(left, str):
             return left
@@ -144,16 +145,20 @@ def resume(
 
 
 @contextmanager
-def _begun(settings: Settings, command: str) -> Iterator[tuple[str, History]]:
+def _begun(settings: Settings, command: str, reporter: Reporter) -> Iterator[tuple[str, History]]:
     """What surrounds a run: the lock, the history, the log, an end in good order."""
-    run_id = new_run_id()
     with (
-        RunLock(settings.state_dir / "run.lock", run_id, command),
+        writer_lock(
+            settings, new_run_id, command, lambda *held: reporter.waiting(tell_wait(*held))
+        ) as lock,
         _terminable(),
         closing(History(settings.state_dir / "history.sqlite")) as history,
-        run_log(settings, run_id),
+        run_log(settings, lock.run_id),
     ):
-        yield run_id, history
+        sweep_temporary(settings)
+        if lock.left_behind is not None:
+            reporter.warn(f"ended without letting go, killed or cut off: {lock.left_behind}")
+        yield lock.run_id, history
 
 
 def _carried(
@@ -227,8 +232,11 @@ def _do_steps(run: Run, flow: Flow, retry: Retry) -> RunResult:
     def translate(error: Exception) -> IngestionError | None:
         return _known_fault(run.settings, error)
 
+    def has_room(step: str) -> None:
+        require_free(run.settings, "the run does not start" if step == "prepare" else f"no {step}")
+
     with run.companion:
-        visits, not_done = Machine(flow, run, retry, _Noting(run), translate).run()
+        visits, not_done = Machine(flow, run, retry, _Noting(run), translate, has_room).run()
     stopped_by = visits[-1].result.stop
     later = [error for visit in visits for error in visit.result.later]
     code = stopped_by.exit_code if stopped_by else _exit_code(later)

@@ -71,17 +71,16 @@ def open_version(settings: Settings, version: Version) -> duckdb.DuckDBPyConnect
     """
     import duckdb
 
-    from ingestion.warehouse import memory_limit
+    from ingestion.budget import apply_budget
 
-    config = {
-        "memory_limit": memory_limit(settings),
-        "enable_external_access": "false",
-        "autoinstall_known_extensions": "false",
-    }
+    config = {"autoinstall_known_extensions": "false"}
     try:
         connection = duckdb.connect(str(version.database), read_only=True, config=config)
+        apply_budget(connection, settings)
         for setting in ("TimeZone = 'UTC'", "enable_progress_bar = false"):
             connection.execute(f"set {setting}")
+        # Last, because what came before would be refused after it.
+        connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
     except duckdb.Error as error:
         raise BadInput(

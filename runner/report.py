@@ -43,6 +43,9 @@ def count(number: int, word: str) -> str:
 class Reporter:
     """Says nothing; the parent of those that do, and enough where silence is asked for."""
 
+    def waiting(self, text: str) -> None:
+        """The run waits for another one; told every half minute."""
+
     def begin(self, run_id: str, steps: list[str]) -> None:
         """A run begins."""
 
@@ -87,6 +90,10 @@ class PlainReporter(Reporter):
             for line in redact(text).splitlines():
                 sys.stderr.write(f"{moment} {step:<8} {line}\n")
             sys.stderr.flush()
+
+    def waiting(self, text: str) -> None:
+        """Says for whom."""
+        self._say("lock", text)
 
     def begin(self, run_id: str, steps: list[str]) -> None:
         """Names the run and its steps."""
@@ -138,6 +145,10 @@ class JsonReporter(Reporter):
         }
         sys.stderr.write(redact(json.dumps(record, default=str, ensure_ascii=False)) + "\n")
         sys.stderr.flush()
+
+    def waiting(self, text: str) -> None:
+        """Event `waiting`."""
+        self._say("info", "waiting", message=text)
 
     def begin(self, run_id: str, steps: list[str]) -> None:
         """Event `run_started`."""
@@ -208,8 +219,17 @@ class LiveReporter(Reporter):
         line = Text.assemble((f"{sign} ", style), (f"{step:<8} ", "bold"), (took, "dim"))
         self._console.print(line.append(redact(text)), highlight=False, soft_wrap=True)
 
+    def waiting(self, text: str) -> None:
+        """Shows it as a step of its own, until the run begins."""
+        if self._task is None:
+            self._task = self._progress.add_task("", step="lock", total=None)
+        self._progress.update(self._task, description=text)
+
     def begin(self, run_id: str, steps: list[str]) -> None:
         """Names the run."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
         self._console.print(f"[dim]run {run_id}[/dim]", highlight=False)
 
     def step_begins(self, step: str) -> None:

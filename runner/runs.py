@@ -16,9 +16,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput
+from ingestion.lock import current_owner
 from ingestion.settings import Settings
 from runner.history import History
-from runner.lock import current_owner
 from runner.report import count
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from ingestion.lock import current_owner, lock_path
 from ingestion.settings import Settings
 from runner.history import History
-from runner.lock import current_owner
 from runner.runs import as_it_is
 from runner.versions import current_version
 
@@ -50,7 +50,7 @@ def status_fields(settings: Settings) -> dict[str, Any]:
     Raises:
         IngestionError: The run history is damaged.
     """
-    owner = current_owner(settings.state_dir / "run.lock")
+    owner = current_owner(lock_path(settings))
     path = settings.state_dir / "history.sqlite"
     fields: dict[str, Any] = {
         "running": vars(owner) if owner else None,

@@ -34,7 +34,7 @@ from runner.project import (
 from runner.publish import Published, publish
 from runner.report import Reporter, count
 from runner.site import build_docs, docs_folder
-from runner.transform import Dbt, NodeResult, Selection
+from runner.transform import Dbt, NodeResult, Selection, room_fault
 from runner.usage import count_rows
 from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
@@ -390,7 +390,8 @@ def build_step(run: Run) -> StepResult:
     text = f"{len(failed)} of {count(len(results), 'node')} failed ({names})"
     text += f", {skipped} below them skipped" if skipped else ""
     hint = f"Mend {failed[0].file}, then `wellspring resume`; compiled SQL lies below target/."
-    return StepResult("failed", text, tuple(items), stop=BuildFailed(text, hint=hint))
+    fault = room_fault(run.settings, failed) or BuildFailed(text, hint=hint)
+    return StepResult("failed", text, tuple(items), stop=fault)
 
 
 def nothing_to_build(run: Run) -> StepResult:

@@ -10,7 +10,7 @@ a hint. Left out: dbt's `--vars`, which would throw away the partial parse.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
@@ -384,6 +384,17 @@ class Dbt:
             if self.on_node is not None:
                 total = max(self._total, self._done)
                 self.on_node(self._done, total, event.data.node_info.node_name)
+
+
+def room_fault(settings: Settings, failed: Iterable[NodeResult]) -> IngestionError | None:
+    """The fault to tell where nodes failed only because there was no room; None if they did not."""
+    for result in failed:
+        lines = result.message.splitlines()
+        for number, line in enumerate(lines):
+            if disk_full(RuntimeError(line)):
+                told = "\n".join([f"{result.name}: {line.strip()}", *lines[number + 1 :]])
+                return disk_full_error(settings.data_dir, RuntimeError(told))
+    return None
 
 
 @contextmanager

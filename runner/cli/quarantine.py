@@ -18,12 +18,14 @@ from runner.cli.shared import (
     LogFormatOption,
     Quiet,
     Select,
+    Wait,
     command_line,
     console,
     log_format_of,
     planned_run,
     print_json,
     selection_of,
+    waiting,
 )
 
 if TYPE_CHECKING:
@@ -160,6 +162,7 @@ def quarantine_replay(
     as_json: AsJson = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Take rows back in after a rule, a mapping or a declaration was mended.
 
@@ -175,7 +178,7 @@ def quarantine_replay(
     if dry_run:
         _show_replay_plan(selection, file or (), as_json)
         return
-    settings = load_settings()
+    settings = waiting(load_settings(), wait)
     replay = Replay(tuple(file or ()))
     with reporting(log_format_of(log_format), quiet) as reporter:
         result = execute(

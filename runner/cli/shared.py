@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ingestion.errors import BadInput
-from ingestion.settings import load_settings
+from ingestion.errors import BadInput, SettingsError
+from ingestion.settings import Settings, load_settings
+from ingestion.units import is_time
 from runner.errors import EXIT_CODES
 
 if TYPE_CHECKING:
@@ -79,6 +81,14 @@ LogFormatOption = Annotated[
     Format, typer.Option("--log-format", help="auto: a live display on a terminal, else plain.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+Wait = Annotated[
+    str | None,
+    typer.Option(
+        "--wait",
+        metavar="TIME",
+        help="Wait so long, such as 10m, while another process holds the warehouse.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
@@ -112,12 +122,13 @@ def do_steps(
     log_format: Format,
     quiet: bool,
     attempts: int | None = None,
+    wait: str | None = None,
 ) -> None:
     """Does steps, or says what they would do, and ends the command with the run's exit code."""
     from runner.report import reporting
 
     selection = selection_of(select, exclude)
-    settings = load_settings()
+    settings = waiting(load_settings(), wait)
     if dry_run:
         show_plan(steps, selection, full_refresh, "json" if log_format is Format.json else "text")
         return
@@ -144,6 +155,21 @@ def selection_of(select: Sequence[str] | None, exclude: Sequence[str] | None) ->
     from runner.transform import Selection
 
     return Selection(tuple(select or ()), tuple(exclude or ()))
+
+
+def waiting(settings: Settings, wait: str | None) -> Settings:
+    """The settings with what `--wait` says in place of `[run] wait_for_lock`.
+
+    Raises:
+        SettingsError: It is no time.
+    """
+    if wait is None:
+        return settings
+    if not is_time(wait):
+        raise SettingsError(
+            f"--wait {wait!r} is no time", hint="Give a number and its unit: 90s, 10m or 1h."
+        )
+    return replace(settings, run=replace(settings.run, wait_for_lock=wait))
 
 
 def log_format_of(value: Format) -> LogFormat:

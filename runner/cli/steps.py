@@ -22,6 +22,7 @@ from runner.cli.shared import (
     Select,
     StepName,
     Then,
+    Wait,
     chain,
     command_line,
     console,
@@ -31,6 +32,7 @@ from runner.cli.shared import (
     print_json,
     selection_of,
     show_plan,
+    waiting,
 )
 
 commands = typer.Typer()
@@ -45,13 +47,14 @@ def run(
     retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Do all steps: extract, load, build, audit, publish, docs.
 
     Where neither the code nor any row has changed since the last audit, nothing is built again;
     `--full-refresh` does it all the same.
     """
-    do_steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet, retry)
+    do_steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -64,10 +67,11 @@ def extract(
     retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Land what is new or changed in the sources above the selection."""
     steps = chain("extract", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -80,10 +84,11 @@ def load(
     retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Load landed files into raw tables, with the ledger, in one transaction."""
     steps = chain("load", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -96,10 +101,11 @@ def build(
     retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Build seeds and models with dbt."""
     steps = chain("build", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -111,9 +117,10 @@ def audit(
     retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Run data tests and freshness checks. Unit tests are left out: `make test` runs them."""
-    do_steps(chain("audit", then), select, exclude, False, dry_run, log_format, quiet, retry)
+    do_steps(chain("audit", then), select, exclude, False, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -125,9 +132,12 @@ def publish(
     retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Publish what passed its audit, in one atomic swap."""
-    do_steps(chain("publish", then), select, exclude, False, dry_run, log_format, quiet, retry)
+    do_steps(
+        chain("publish", then), select, exclude, False, dry_run, log_format, quiet, retry, wait
+    )
 
 
 class PlanFormat(StrEnum):
@@ -170,6 +180,7 @@ def resume(
     retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Go on with the last run from the step that failed, for the same moment.
 
@@ -181,7 +192,8 @@ def resume(
     from runner.summary import print_summary
 
     with reporting(log_format_of(log_format), quiet) as reporter:
-        result = go_on(load_settings(), reporter, command_line(), attempts=retry)
+        settings = waiting(load_settings(), wait)
+        result = go_on(settings, reporter, command_line(), attempts=retry)
     if isinstance(result, str):
         if log_format is Format.json:
             print_json({"event": "nothing_to_resume", "message": result})
@@ -206,6 +218,7 @@ def docs(
     ] = False,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
+    wait: Wait = None,
 ) -> None:
     """Write the documentation and serve it on this machine."""
     from runner.pipeline import execute
@@ -213,7 +226,7 @@ def docs(
     from runner.site import docs_folder, serve
     from runner.versions import current_version
 
-    settings = load_settings()
+    settings = waiting(load_settings(), wait)
     folder = docs_folder(settings, current_version(settings))
     if not no_build:
         steps = chain("docs", then)

@@ -19,11 +19,13 @@ from runner.cli.shared import (
     LogFormatOption,
     Quiet,
     Select,
+    Wait,
     command_line,
     console,
     log_format_of,
     print_json,
     selection_of,
+    waiting,
 )
 
 if TYPE_CHECKING:
@@ -51,16 +53,17 @@ def clean(
         typer.Option("--landing", help="Landing and warehouse too: sources are read anew."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Wait = None,
 ) -> None:
     """Remove working folders, logs and leftovers. Published versions stay."""
+    from ingestion.lock import writer_lock
     from runner.clean import clean as remove_places
     from runner.clean import cleanable
     from runner.history import new_run_id
-    from runner.lock import RunLock
     from runner.summary import shown_path
 
-    settings = load_settings()
-    with RunLock(settings.state_dir / "run.lock", new_run_id(), command_line()):
+    settings = waiting(load_settings(), wait)
+    with writer_lock(settings, new_run_id, command_line()):
         places = cleanable(settings, warehouse=warehouse or landing, landing=landing)
         if landing and not yes:
             _confirm_landing(settings.landing_dir)
@@ -303,10 +306,10 @@ def compact(
 
 @contextmanager
 def _under_lock(settings: Settings) -> Iterator[None]:
+    from ingestion.lock import writer_lock
     from runner.history import new_run_id
-    from runner.lock import RunLock
 
-    with RunLock(settings.state_dir / "run.lock", new_run_id(), command_line()):
+    with writer_lock(settings, new_run_id, command_line()):
         yield
 
 

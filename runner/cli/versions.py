@@ -122,12 +122,12 @@ def pin(
 @contextmanager
 def _locked() -> Iterator[tuple[Settings, History]]:
     """Settings and run history, while no run is under way."""
+    from ingestion.lock import writer_lock
     from runner.history import History, new_run_id
-    from runner.lock import RunLock
 
     settings = load_settings()
     with (
-        RunLock(settings.state_dir / "run.lock", new_run_id(), command_line()),
+        writer_lock(settings, new_run_id, command_line()),
         closing(History(settings.state_dir / "history.sqlite")) as history,
     ):
         yield settings, history

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput, first_line
+from ingestion.lock import RunLock, lock_path
 from ingestion.settings import Settings
 from runner.explain.facts import (
     declared_rules,
@@ -33,7 +34,6 @@ from runner.explain.facts import (
 from runner.explain.lineage import ColumnLineage, ColumnOrigin
 from runner.explain.provenance import ROW_LIMIT, WHY, NotTraceable, Traced, full_name, trace
 from runner.history import History, new_run_id
-from runner.lock import RunLock
 from runner.project import in_order, parents, unique_keys
 from runner.query import nearest
 
@@ -234,7 +234,7 @@ def explain_row(
 
     path = settings.state_dir / "history.sqlite"
     with ExitStack() as stack:
-        stack.enter_context(RunLock(settings.state_dir / "run.lock", new_run_id(), command))
+        stack.enter_context(RunLock(lock_path(settings), new_run_id, command))
         # Before the project is parsed: this tells in plain words that it is not there, or held.
         connect(settings, read_only=True).close()
         history = stack.enter_context(closing(History(path))) if path.is_file() else None

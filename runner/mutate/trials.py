@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput, disk_full, disk_full_error, first_line
+from ingestion.lock import writer_lock
 from ingestion.settings import Settings
 from runner.errors import BuildFailed
 from runner.explain.lineage import ColumnLineage
 from runner.explain.provenance import full_name
 from runner.history import new_run_id
-from runner.lock import RunLock
 from runner.mutate.mutants import (
     CODE_VALUES,
     FREE_TEXT_LENGTH,
@@ -151,7 +151,7 @@ def mutate(
     """
     from ingestion.warehouse import connect
 
-    with RunLock(settings.state_dir / "run.lock", new_run_id(), command):
+    with writer_lock(settings, new_run_id, command):
         # Before the project is parsed: this tells in plain words that it is not there, or held.
         connect(settings, read_only=True).close()
         dbt = Dbt(settings)

@@ -21,7 +21,7 @@ def test_without_a_file_the_defaults_hold(project: Path) -> None:
     settings = load_settings(project)
     assert settings.data_dir == project / "data"
     assert settings.warehouse_path == project / "data" / "warehouse" / "wellspring.duckdb"
-    assert (settings.extract.parallel_sources, settings.load.memory) == (4, "25%")
+    assert (settings.extract.parallel_sources, settings.limits.memory) == (4, "25%")
     assert settings.companion.command == ()
 
 
@@ -37,7 +37,7 @@ def test_the_environment_overrides_the_file(
     settings = load_settings(project)
     assert settings.extract.parallel_sources == 7
     assert settings.companion.command == ("tunnel", "--to", "a host")
-    assert settings.load.memory == "1GB"
+    assert settings.limits.memory == "1GB"
     assert settings.data_dir == tmp_path / "elsewhere"
 
 
@@ -61,6 +61,8 @@ def test_the_project_is_found_from_a_folder_below(
         ("[extract]\nparallel_sources = true", "expected a whole number"),
         ("[extract]\nparallel_sources = 0", "at least 1"),
         ('[load]\nmemory = "lots"', "a share or a size"),
+        ('[limits]\ndisk = "120%"', "a share or a size"),
+        ('[run]\nwait_for_lock = "10"', "a time"),
         ('[companion]\ncommand = "run this"', "expected a list of texts"),
         ("extract = 4", "expected a section"),
         ("[extract\n", "not valid TOML"),

@@ -10,10 +10,10 @@ import yaml
 from lab import Lab
 
 from ingestion.errors import BadInput, LockHeld
+from ingestion.lock import RunLock
 from ingestion.settings import Settings
 from runner.cli import main
 from runner.errors import AuditFailed
-from runner.lock import RunLock
 from runner.mutate.report import require_score, score_fields
 from runner.mutate.trials import ModelScore, MutationResult, mutate
 from runner.transform import Dbt, Selection

@@ -10,8 +10,8 @@ from conftest import Call
 from toyshop import ToyShop
 
 from ingestion.errors import BadInput
+from ingestion.lock import RunLock
 from runner.explain.walk import parse_key
-from runner.lock import RunLock
 
 LOCKED = 5
 BAD_INPUT = 6

@@ -20,7 +20,7 @@ HELD = """
 import sys, time
 from pathlib import Path
 import duckdb
-from runner.lock import RunLock
+from ingestion.lock import RunLock
 data = Path(sys.argv[1])
 with RunLock(data / "state" / "run.lock", "20260101T000000Z-abcd", "wellspring run --nightly"):
     connection = duckdb.connect(str(data / "warehouse" / "wellspring.duckdb"))

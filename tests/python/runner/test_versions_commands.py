@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from toyshop import Answer, Call, ToyShop, command
 
-from runner.lock import RunLock
+from ingestion.lock import RunLock
 
 GATED = """
     models:

@@ -1,0 +1,28 @@
+"""A plugin of dbt-duckdb: dbt's connection keeps to the same memory and disk as all others.
+
+profiles.yml `plugins: [{module: ingestion.dbt_plugin}]` -> dbt opens DuckDB -> `apply_budget`
+
+Not by variables in profiles.yml: dbt parses the whole project anew when one of them changes, and
+the room that is left on a disk changes all the time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbt.adapters.duckdb.plugins import BasePlugin
+
+from ingestion.budget import apply_budget
+from ingestion.settings import find_project, load_settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
+    """Applies `[limits]` to the database that dbt opens."""
+
+    def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Called once, when dbt has opened the database; it works in the project's folder."""
+        apply_budget(conn, load_settings(find_project(Path.cwd())))

@@ -1,0 +1,1 @@
+"""Tells people what fails anew and what has recovered, once each."""

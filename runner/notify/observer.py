@@ -1,0 +1,52 @@
+"""Looks at how each run ended, and tells what has changed.
+
+run ends -> problems compared with those of the history -> one message to every target
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ingestion.failpoints import failpoint
+from runner.notify import outbox, problems
+from runner.notify.message import make_message
+from runner.notify.targets import targets
+from runner.observers import Ending, Observer
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
+    from runner.steps import Run
+
+
+class Notifier(Observer):
+    """Keeps the list of problems, and tells of new ones and of those that are over."""
+
+    name = "notifications"
+
+    def on_end(self, run: Run, ending: Ending) -> None:
+        """Notes and tells what the run has changed; an interrupted run has shown nothing."""
+        if ending.status == "interrupted":
+            return
+        change = problems.compare(run, ending, problems.open_problems(run.history))
+        told = targets(run.settings)
+        noted = list(problems.statements(change, run.run_id))
+        if change and told:
+            message = make_message(run.settings, run.run_id, change, _manifest(run, ending))
+            noted += outbox.statements(message, told)
+        failpoint("notify.noting")
+        run.history.write_all(noted)
+        failpoint("notify.noted")
+        for delivery in outbox.deliver(run.history, told):
+            if delivery.error:
+                run.reporter.warn(
+                    f"{delivery.target} could not be told: {delivery.error}; "
+                    "it is tried again after the next run, or by `wellspring notify`"
+                )
+
+
+def _manifest(run: Run, ending: Ending) -> Manifest | None:
+    """The project as the run has read it; None if it could not be read."""
+    if ending.result is None or ending.result.steps[0].result.status == "failed":
+        return None
+    return run.dbt.manifest
