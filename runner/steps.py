@@ -38,7 +38,14 @@ from runner.transform import Dbt, NodeResult, Selection, room_fault
 from runner.usage import count_rows
 from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
-from runner.withholding import Withheld, former_of, named, split_tests, withhold_misfits
+from runner.withholding import (
+    Withheld,
+    former_of,
+    named,
+    split_tests,
+    survives_tests,
+    withhold_misfits,
+)
 
 if TYPE_CHECKING:
     from ingestion.declarations import SourceDeclaration
@@ -51,6 +58,8 @@ if TYPE_CHECKING:
 _SAMPLE_ROWS = 3
 _SAMPLED_TESTS = 20
 _TOLD_ANOMALIES = 20
+NOTHING_PUBLISHED = "nothing is published, readers keep the former version"
+KEPT = "what is made from it keeps its last good version"
 _OUTCOMES_MODEL = "row_outcomes"
 
 
@@ -511,7 +520,8 @@ def _audited(
     text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
     text += _tell_unusual(run)
     if is_refused:
-        fault = _audit_failure(failed, landing, run.observed)
+        kept = KEPT if survives_tests(run) else NOTHING_PUBLISHED
+        fault = _audit_failure(failed, landing, run.observed, kept)
         return StepResult("failed", text, items, stale, fault)
     is_calm = not (warned or aging or stale or run.observed.anomalies)
     return StepResult("ok" if is_calm else "warned", text, items, stale)
@@ -555,12 +565,18 @@ def _landing_faults(run: Run) -> list[LandingFault]:
 
 
 def _audit_failure(
-    failed: Sequence[NodeResult], landing: Sequence[LandingFault], observed: Observed
+    failed: Sequence[NodeResult],
+    landing: Sequence[LandingFault],
+    observed: Observed,
+    kept: str = NOTHING_PUBLISHED,
 ) -> AuditFailed:
     told = []
     if failed:
         told.append(f"{count(len(failed), 'test')} failed: {_first([r.name for r in failed])}")
-    hint = "Mend the model, its rules or the source, then `wellspring resume`."
+    hint = (
+        "Mend the model or its rules, then `wellspring resume`; if the source was at fault, "
+        "`wellspring run` once it is mended."
+    )
     if observed.errors:
         names = _first([anomaly.name for anomaly in observed.errors])
         told.append(f"{count(len(observed.errors), 'value')} unusual: {names}")
@@ -572,9 +588,7 @@ def _audit_failure(
         hint = "Restore landing from a backup, then `wellspring load build audit publish docs`."
     text = "; ".join(told)
     end = "\n" if landing else "; "
-    return AuditFailed(
-        f"{text}{end}readers keep the last good version of what it concerns", hint=hint
-    )
+    return AuditFailed(f"{text}{end}{kept}", hint=hint)
 
 
 def _first(names: Sequence[str]) -> str:

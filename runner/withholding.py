@@ -203,13 +203,18 @@ def withhold_failed(run: Run, result: StepResult) -> StepResult:
     return to_later(replace(result, text=f"{result.text}{_told(number)}"))
 
 
+def survives_tests(run: Run) -> bool:
+    """Whether failed tests hold back their models alone: nothing else is wrong with the audit."""
+    failed = any(test.result.status == "failed" for test in run.failed_tests)
+    whole = not run.landing_faults and not run.observed.errors
+    return failed and whole and run.settings.failures.tests == "withhold"
+
+
 def withhold_tested(run: Run, result: StepResult) -> StepResult:
     """Goes on without the models whose tests failed; vouches for the others."""
+    if not survives_tests(run):
+        return result
     failed = [test.result for test in run.failed_tests if test.result.status == "failed"]
-    if run.settings.failures.tests == "stop" or not failed or run.landing_faults:
-        return result
-    if run.observed.errors:
-        return result
     manifest = run.dbt.manifest
     number = 0
     for test in failed:

@@ -11,8 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from conftest import Call
-from toyshop import ToyShop
+from toyshop import Call, ToyShop
 
 from runner.history import History, Origin
 from runner.veracity.anomalies import Anomaly, unusual_changes, unusual_slots
