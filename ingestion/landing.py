@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -208,6 +209,7 @@ def finish_pending(pipeline: dlt.Pipeline, settings: Settings) -> None:
     """
     with _explained(settings, pipeline.pipeline_name):
         pipeline.sync_destination()
+        _remove_half_deleted(pipeline)
         for _ in range(_PENDING_ROUNDS):
             if not pipeline.has_pending_data:
                 return
@@ -220,6 +222,18 @@ def finish_pending(pipeline: dlt.Pipeline, settings: Settings) -> None:
         source=pipeline.pipeline_name,
         hint=f"Delete {pipeline.working_dir}: dlt restores its state from landing.",
     )
+
+
+def _remove_half_deleted(pipeline: dlt.Pipeline) -> None:
+    """Removes extracted packages whose normalised form is whole.
+
+    dlt deletes them file by file just after that. What a death in the middle left would be taken
+    for a package with fewer tables, or for one that is broken.
+    """
+    for load_id in {*pipeline.list_extracted_load_packages()} & {
+        *pipeline.list_normalized_load_packages()
+    }:
+        shutil.rmtree(Path(pipeline.working_dir) / "normalize" / "extracted" / load_id)
 
 
 def run(pipeline: dlt.Pipeline, data: Any, settings: Settings) -> list[str]:
