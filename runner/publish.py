@@ -538,7 +538,7 @@ def _seal(settings: Settings, folder: Path, run_id: str) -> Version:
     path = settings.published_dir / run_id
     failpoint("publish.synced")
     folder.rename(path)
-    failpoint("publish.sealed")
+    failpoint("publish.renamed")
     sync_folder(settings.published_dir)
     return Version(run_id, path)
 

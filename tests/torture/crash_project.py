@@ -134,6 +134,17 @@ class CrashShop(ToyShop):
         text = place.read_text().replace("on_refused:", "encodings: [utf-8, cp1252], on_refused:")
         place.write_text(text)
 
+    def hold_sales_back(self) -> None:
+        """A gate keeps every change of the number of sales from readers."""
+        self.write(
+            "models/marts/sales/fct_sales.yml",
+            """
+            models:
+              - name: fct_sales
+                config: {meta: {gates: [{measure: rows, moves: 0}]}}
+            """,
+        )
+
     def day(self, number: int) -> None:
         """A day passes in the source systems."""
         if number == 1:

@@ -81,6 +81,10 @@ COMMANDS = (
         (("quarantine", "replay", QUIET), RUN),
         "replayed",
     ),
+    Command("resume", RUN, "before extract", (("resume", QUIET), RUN), "end"),
+    Command("rollback", ("rollback",), "end", (("rollback",),), "rolled back"),
+    Command("approve", ("approve",), "waiting", (("approve",),), "approved"),
+    Command("held", RUN, "gated", (RUN,), "waiting", codes=(0, 8)),
     Command("clean", ("clean", "--warehouse"), "end", (("clean", "--warehouse"), RUN), "cleaned"),
 )
 BY_NAME = {command.name: command for command in COMMANDS}
@@ -88,14 +92,17 @@ BY_NAME = {command.name: command for command in COMMANDS}
 SHORT = ("extract", "load", "publish")
 # Which commands pass the failpoints of an area; the trials find out how often each does.
 AREAS = {
+    "run": ("run", "resume"),
     "extract": ("extract", "rerun"),
     "files": ("extract",),
     "dlt": ("extract",),
     "load": ("load", "replay"),
     "build": ("build",),
     "audit": ("audit",),
-    "publish": ("publish",),
+    "publish": ("publish", "held", "approve"),
     "docs": ("docs",),
+    "switch": ("publish", "rollback", "approve"),
+    "rollback": ("rollback",),
     "clean": ("clean",),
 }
 
@@ -146,7 +153,7 @@ def prepare(place: Workplace, commands: Sequence[Command], *, tell: bool, short:
     shop, wanted = place.shop, {command.name for command in commands}
 
     def done(name: str, argv: Sequence[str]) -> None:
-        outcome = place.must(argv)
+        outcome = place.must(argv, BY_NAME[name].codes)
         place.durations[name], place.passed[name] = outcome.seconds, outcome.passed
         if tell:
             print(f"  {name}: {outcome.seconds:.1f} s undisturbed", flush=True)
@@ -185,6 +192,20 @@ def prepare(place: Workplace, commands: Sequence[Command], *, tell: bool, short:
         done("replay", BY_NAME["replay"].argv)
         place.must(RUN)
         place.expected["replayed"] = place.snapshot()
+    if "rollback" in wanted:
+        place.restore("end")
+        done("rollback", BY_NAME["rollback"].argv)
+        place.expected["rolled back"] = place.snapshot()
+    if wanted & {"held", "approve"}:
+        place.restore("end")
+        shop.hold_sales_back()
+        shop.day(3)
+        place.save("gated")
+        done("held", RUN)
+        place.save("waiting")
+        place.expected["waiting"] = place.snapshot()
+        done("approve", BY_NAME["approve"].argv)
+        place.expected["approved"] = place.snapshot()
     if "clean" in wanted:
         place.restore("end")
         done("clean", BY_NAME["clean"].argv)
@@ -282,12 +303,14 @@ def _is_fraction(moment: str) -> bool:
 
 
 def _compared(place: Workplace, command: Command, trial: Trial) -> list[str]:
-    wiped = trial.follow == "wiped" and (place.shop.data / "landing").is_dir()
+    # Which version readers get is no matter of landing.
+    of_landing = command.expected in ("first", "end", "replayed", "cleaned")
+    wiped = trial.follow == "wiped" and of_landing and (place.shop.data / "landing").is_dir()
     try:
         if wiped:
             place.wipe()
         for argv in (RUN,) if wiped else command.again:
-            place.must(argv)
+            place.must(argv, command.codes)
         found = differences(place.snapshot(), place.expected[command.expected], wiped)
         if found or trial.follow != "day" or command.expected != "end":
             return found
