@@ -290,15 +290,15 @@ class _SourceRun:
         return _tables_resource(landing.COUNTS_TABLE, [landing.counts_table(counts)], "table")
 
     def _check_clock(self, newest: str) -> None:
-        """Load ids are times and order the versions of a row, so time must not run backwards."""
+        """Loads are named by the time and sorted by name; one that is in the future is told."""
         now = time.time()
         if newest and float(newest) > now:
-            ahead = float(newest) - now
-            raise SourceFailed(
-                f"the newest landed load is {ahead:,.0f} seconds ahead of this machine's clock",
-                source=self._declaration.name,
-                hint="The system's clock went back. Set it right, or wait until it has passed that "
-                "moment: otherwise new versions of a row would count as old ones.",
+            logger.warning(
+                "%s: its newest load is %s seconds ahead of this machine's clock. Set the clock "
+                "right if it went back. Loads are named after that moment until it has passed, so "
+                "that new versions of a row count as new.",
+                self._declaration.name,
+                f"{float(newest) - now:,.0f}",
             )
 
     def _read(self, folder: Path) -> None:

@@ -21,6 +21,7 @@ from types import FrameType
 
 from ingestion.budget import require_free, sweep_temporary
 from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
+from ingestion.failpoints import failpoint
 from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
 from runner.flow import FLOW
@@ -176,6 +177,7 @@ def _carried(
         resumes=left.run_id if left else None,
         request=_request(run, steps),
     )
+    failpoint("run.started")
     run.reporter.begin(run.run_id, list(run.steps))
     if left is not None:
         run.reporter.warn(f"resuming run {left.run_id}, which stopped because: {left.why}")
@@ -279,10 +281,13 @@ class _Noting(Watch):
 
     def ends(self, visit: Visit) -> None:
         run, result = self._run, visit.result
+        failpoint("run.step_done")
         run.history.add_items(run.run_id, visit.name, result.items)
+        failpoint("run.items_noted")
         run.history.finish_step(
             run.run_id, self._position, result.status, visit.seconds, result.text
         )
+        failpoint("run.step_noted")
         run.reporter.step_ends(visit.name, result.status, visit.seconds, result.text)
         run.observers.step_ends(run, visit)
 
