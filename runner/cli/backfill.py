@@ -62,14 +62,15 @@ def backfill(
     Each part lands before the next is read; the same command goes on where it was stopped.
     `--select` chooses the sources, as for `extract`; all that they feed is built.
     """
-    from runner.backfill import asked
+    from runner.backfill import asked, left_over
     from runner.backfill import backfill as read_again
     from runner.report import reporting
     from runner.summary import print_summary
 
     settings = load_settings()
     if resume:
-        wanted = _left(settings, is_named=bool(start or end or select or exclude))
+        _refuse_names(start or end or select or exclude)
+        wanted = left_over(settings)
     elif start is None or end is None:
         raise BadInput(
             "a backfill needs its first day and the day after its last one",
@@ -85,20 +86,18 @@ def backfill(
     with reporting(log_format_of(log_format), quiet) as reporter:
         result = read_again(settings, wanted, reporter, command_line())
     print_summary(result, as_json=log_format is Format.json)
+    if log_format is not Format.json and not isinstance(left_over(settings), str):
+        console().print("not finished: `wellspring backfill --resume` goes on", markup=False)
     raise typer.Exit(result.exit_code)
 
 
-def _left(settings: Settings, *, is_named: bool) -> Range | str:
-    """The backfill to go on with, or why there is none."""
-    from runner.backfill import left_over
-
-    if is_named:
+def _refuse_names(named: object) -> None:
+    if named:
         raise BadInput(
             "--resume takes the range and the selection of the last backfill",
             key="--resume",
             hint="Leave out the others, or leave out --resume: the same range goes on by itself.",
         )
-    return left_over(settings)
 
 
 def _unless_finished(settings: Settings, wanted: Range) -> Range | str:
