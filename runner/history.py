@@ -119,6 +119,26 @@ create table if not exists node_builds (
     run_id text not null references runs,
     built_at text not null
 ) without rowid;
+create table if not exists backfills (
+    number integer primary key,
+    range_start text not null,
+    range_end text not null,
+    partition text not null,
+    selection text not null,
+    begun_at text not null,
+    finished_at text
+);
+create table if not exists backfill_parts (
+    number integer not null references backfills,
+    source text not null,
+    start text not null,
+    row_count integer not null,
+    file_count integer not null,
+    note text not null,
+    run_id text not null,
+    done_at text not null,
+    primary key (number, source, start)
+);
 create table if not exists publications (
     number integer primary key,
     version text not null,
@@ -752,6 +772,57 @@ class History:
             "insert or replace into backups values (?, ?, ?, ?, ?, ?, ?, ?)",
             (backup_id, place, made_at, *kept, *sent, round(seconds, 3)),
         )
+
+    # -- backfills -----------------------------------------------------------------------------
+
+    def begin_backfill(self, identity: tuple[str, str, str, str]) -> int:
+        """The number of the backfill of this range that is not finished; of a new one without.
+
+        Args:
+            identity: Start, end, length of the partitions, selection.
+        """
+        last = self.last_backfill(identity)
+        if last is not None and last["finished_at"] is None:
+            return int(last["number"])
+        self._write(
+            "insert into backfills (range_start, range_end, partition, selection, begun_at) "
+            "values (?, ?, ?, ?, ?)",
+            (*identity, now()),
+        )
+        return int(self.rows("select max(number) as number from backfills")[0]["number"])
+
+    def last_backfill(
+        self, identity: tuple[str, str, str, str] | None = None
+    ) -> dict[str, Any] | None:
+        """The last backfill of a range, or of any; None if there is none."""
+        chosen = "where (range_start, range_end, partition, selection) = (?, ?, ?, ?) "
+        found = self.rows(
+            f"select * from backfills {chosen if identity else ''}order by number desc limit 1",
+            identity or (),
+        )
+        return found[0] if found else None
+
+    def add_backfilled(
+        self, number: int, source: str, start: str, rows: int, files: int, note: str, run_id: str
+    ) -> None:
+        """Notes that a partition of a source has landed."""
+        self._write(
+            "insert or replace into backfill_parts values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, source, start, rows, files, note, run_id, now()),
+        )
+
+    def backfilled(self, number: int) -> dict[str, set[str]]:
+        """Partitions of a backfill that have landed, by source."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows(
+            "select source, start from backfill_parts where number = ?", (number,)
+        ):
+            found.setdefault(row["source"], set()).add(row["start"])
+        return found
+
+    def finish_backfill(self, number: int) -> None:
+        """Notes that all of a backfill has landed and is built and published."""
+        self._write("update backfills set finished_at = ? where number = ?", (now(), number))
 
     # -- measures ------------------------------------------------------------------------------
 

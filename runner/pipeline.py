@@ -27,7 +27,7 @@ from ingestion.settings import Settings
 from runner.flow import FLOW
 from runner.history import Attempt, History, new_run_id, origin
 from runner.logs import log_path, run_log
-from runner.machine import Flow, Machine, Retry, Task, Visit, Watch
+from runner.machine import Flow, Machine, Retry, State, Visit, Watch
 from runner.observers import Ending, Observers, observers
 from runner.report import Reporter
 from runner.resuming import Request, unfinished
@@ -77,7 +77,7 @@ class RunResult:
 
 def execute(
     settings: Settings,
-    steps: Sequence[str | Task],
+    steps: Sequence[str | State],
     selection: Selection,
     full_refresh: bool,
     reporter: Reporter,
@@ -90,7 +90,7 @@ def execute(
 
     Args:
         settings: The project's settings.
-        steps: Names of the steps, or tasks that are known to their own command only.
+        steps: Names of the steps, or states that are known to their own command only.
         selection: What to work on.
         full_refresh: Whether to extract and build everything anew.
         reporter: Who tells people.
@@ -163,7 +163,7 @@ def _begun(settings: Settings, command: str, reporter: Reporter) -> Iterator[tup
 
 
 def _carried(
-    run: Run, steps: Sequence[str | Task], command: str, attempts: int | None
+    run: Run, steps: Sequence[str | State], command: str, attempts: int | None
 ) -> RunResult:
     flow = FLOW.only(steps)
     run.steps = tuple(step if isinstance(step, str) else step.name for step in steps)
@@ -187,7 +187,7 @@ def _carried(
     return _noted(run, flow, retry)
 
 
-def _request(run: Run, steps: Sequence[str | Task]) -> str | None:
+def _request(run: Run, steps: Sequence[str | State]) -> str | None:
     """The request for the history; None if a step is known to its own command only."""
     if not all(isinstance(step, str) for step in steps):
         return None

@@ -130,7 +130,7 @@ def split_tests(tests: Iterable[Any], withheld: Withheld, former: Former | None)
         touched = {key for key in above if key in withheld}
         if not touched:
             split.fresh.append(test)
-        elif test.attached_node in withheld or touched == set(above):
+        elif _attached(test) in withheld or touched == set(above):
             continue
         elif touched <= set(replaced):
             split.mixed.append(test)
@@ -141,8 +141,13 @@ def split_tests(tests: Iterable[Any], withheld: Withheld, former: Former | None)
 
 def tested_models(manifest: Manifest, test_id: str) -> list[str]:
     """What a failed test is held against: its own model, or all that it reads."""
-    attached = getattr(manifest.nodes[test_id], "attached_node", None)
+    attached = _attached(manifest.nodes[test_id])
     return [attached] if attached else parents(manifest, test_id)
+
+
+def _attached(test: Any) -> str:
+    """The model that a test belongs to; empty for a singular one, whose class has no such field."""
+    return getattr(test, "attached_node", None) or ""
 
 
 def withhold_misfits(run: Run, split: SplitTests, mixed: Sequence[NodeResult]) -> list[NodeResult]:
@@ -158,9 +163,9 @@ def withhold_misfits(run: Run, split: SplitTests, mixed: Sequence[NodeResult]) -
     """
     manifest = run.dbt.manifest
     for test in split.unasked:
-        if test.attached_node:
+        if attached := _attached(test):
             reason = f"{test.name} needs a model that is withheld"
-            run.withheld.add(manifest, [test.attached_node], reason)
+            run.withheld.add(manifest, [attached], reason)
     told = []
     for result in mixed:
         if result.status == "failed":
