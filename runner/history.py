@@ -245,6 +245,7 @@ update runs set number = (
     where (earlier.started_at, earlier.rowid) <= (runs.started_at, runs.rowid)
 ) where number is null
 """
+_PAGES = ("page_count", "freelist_count")
 # Of runs, those that are kept however old they are.
 _NEEDED = """
     and status <> 'running'
@@ -583,7 +584,9 @@ class History:
             (peak_memory, run_id),
         )
 
-    def prune(self, keep_days: int, moment: datetime | None = None) -> int:
+    def prune(
+        self, keep_days: int, moment: datetime | None = None, *, dry_run: bool = False
+    ) -> int:
         """Forgets runs that began longer ago, with their steps, items, attempts and audits.
 
         What the present rests on is kept, however old: the last run, the runs whose versions are
@@ -593,6 +596,7 @@ class History:
         Args:
             keep_days: How many days are kept.
             moment: The present; by default the time of the call.
+            dry_run: Only count them.
 
         Returns:
             How many runs were forgotten.
@@ -601,6 +605,8 @@ class History:
         text = oldest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         with self._together():
             gone = self._tuples(f"select run_id from runs where started_at < ? {_NEEDED}", (text,))
+            if dry_run:
+                return len(gone)
             for table in ("step_items", "attempts", "steps", "audits", "runs"):
                 self._connection.executemany(f"delete from {table} where run_id = ?", gone)
             self._connection.execute(
@@ -609,6 +615,12 @@ class History:
                 (text,),
             )
         return len(gone)
+
+    def compact(self) -> None:
+        """Gives back the room of what was forgotten, once that is a third of the file."""
+        pages, free = (self._tuples(f"pragma {name}")[0][0] for name in _PAGES)
+        if free * 3 > pages:
+            self._write("vacuum", ())
 
     # -- what was built ------------------------------------------------------------------------
 
@@ -897,26 +909,33 @@ class History:
             found[content] = ([place[row[0]] for row in rows], [row[1] for row in rows])
         return tuple(tuple(row[1:]) for row in series), found
 
-    def prune_measures(self, moment: datetime, keep_days: int) -> None:
+    def prune_measures(self, moment: datetime, keep_days: int, *, dry_run: bool = False) -> int:
         """Keeps all runs of the last two days, the last run of each earlier day, none older.
 
         Args:
             moment: The present.
             keep_days: How many days are kept.
+            dry_run: Only count them.
+
+        Returns:
+            Of how many runs the measures go.
         """
         oldest = (moment - timedelta(days=keep_days)).isoformat(timespec="seconds")
         recent = (moment - timedelta(days=2)).isoformat(timespec="seconds")
+        going = (
+            "from measured_runs where measured_at < ? or (measured_at < ? and number "
+            "not in (select max(number) from measured_runs group by substr(measured_at, 1, 10)))"
+        )
         with self._together():
-            self._connection.execute(
-                "delete from measured_runs where measured_at < ? or (measured_at < ? and number "
-                "not in (select max(number) from measured_runs group by substr(measured_at, 1, "
-                "10)))",
-                (oldest, recent),
-            )
+            found = int(self._tuples(f"select count(*) {going}", (oldest, recent))[0][0])
+            if dry_run:
+                return found
+            self._connection.execute(f"delete {going}", (oldest, recent))
             self._connection.execute(
                 "delete from measures where content not in (select content from measured_runs)"
             )
             self._connection.execute("delete from veracity where measured_at < ?", (oldest,))
+        return found
 
     def add_veracity(
         self, run_id: str, moment: datetime, scores: Sequence[tuple[str, str, str, float]]

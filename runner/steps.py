@@ -585,7 +585,7 @@ def _audit_failure(
     if landing:
         shown = "".join(f"\n  {fault}" for fault in landing[:_SAMPLED_TESTS])
         told.append(f"landing is not what was loaded, {count(len(landing), 'fault')}:{shown}")
-        hint = "Restore landing from a backup, then `wellspring load build audit publish docs`."
+        hint = "Restore landing from a backup (`wellspring restore`), then `wellspring rebuild`."
     text = "; ".join(told)
     end = "\n" if landing else "; "
     return AuditFailed(f"{text}{end}{kept}", hint=hint)
