@@ -72,7 +72,12 @@ def observers(settings: Settings) -> list[Observer]:
     from runner.notify.observer import Notifier
     from runner.usage import Recorder
 
-    return [Recorder(), Notifier()]
+    found: list[Observer] = [Recorder(), Notifier()]
+    if settings.metrics.file:
+        from runner.metrics import MetricsFile
+
+        found.append(MetricsFile())
+    return found
 
 
 @dataclass
