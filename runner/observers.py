@@ -77,6 +77,11 @@ def observers(settings: Settings) -> list[Observer]:
         from runner.metrics import MetricsFile
 
         found.append(MetricsFile())
+    if settings.openlineage.file or settings.openlineage.url:
+        from runner.openlineage.observer import LineageObserver
+        from runner.openlineage.sending import sender_of
+
+        found.append(LineageObserver(sender_of(settings)))
     return found
 
 
