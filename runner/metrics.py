@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import SettingsError
+from ingestion.lock import current_owner, lock_path
 from ingestion.settings import Settings
 from runner.history import History
-from runner.lock import current_owner
 from runner.observers import Ending, Observer
 from runner.runs import as_it_is, seconds_between
 from runner.status import status_fields
@@ -146,7 +146,7 @@ def _gauge(
 
 
 def _families(settings: Settings, own_run: str | None) -> Iterator[GaugeMetricFamily]:
-    owner = current_owner(settings.state_dir / "run.lock")
+    owner = current_owner(lock_path(settings))
     is_held = owner is not None and owner.run_id != own_run
     yield from _gauge("lock_held", "Whether a run is under way (1) or not (0).", float(is_held))
     path = settings.state_dir / "history.sqlite"
