@@ -24,6 +24,7 @@ from runner.fingerprint import fingerprint
 from runner.history import History, Item
 from runner.machine import StepResult
 from runner.observers import Observers
+from runner.ops import tells_of_runs, write_past
 from runner.project import (
     code_hash,
     node_codes,
@@ -383,6 +384,8 @@ def build_step(run: Run) -> StepResult:
     missing = run.resumption.missing(run) if run.resumption else None
     if missing is not None and not missing - set(run.withheld.why):
         return StepResult("nothing_new", "the run that is resumed had built everything")
+    if tells_of_runs(run.dbt.manifest, run.model_ids if missing is None else missing):
+        write_past(run.settings, run.history)
     results = run.dbt.build(run.selection, run.full_refresh, missing, run.withheld.why)
     if not results:
         return StepResult("skipped", "the selection holds nothing to build")
