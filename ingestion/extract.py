@@ -38,6 +38,7 @@ from ingestion.errors import (
     network_fault,
     our_error,
 )
+from ingestion.failpoints import failpoint
 from ingestion.progress import Interrupted, OnProgress, Reporter, counted, interruption
 from ingestion.settings import Settings
 
@@ -272,6 +273,7 @@ class _SourceRun:
                 resources = [*map(_resource, self._parcels), self._counts()]
                 loads = landing.run(pipeline, resources, self._settings)
                 self._sync(loads)
+                failpoint("extract.synced")
 
     def _counts(self) -> Any:
         """What is about to land, so that whoever reads landing can tell what is missing."""
@@ -331,6 +333,7 @@ class _SourceRun:
                     reading = read(delta, place)
                     with _COMPARING:
                         difference = delta.difference(reading.spool, place / "difference.parquet")
+                failpoint("extract.spooled")
                 for file in reading.spool.files:
                     file.unlink(missing_ok=True)
                 result.read, result.deleted = difference.read, difference.deleted

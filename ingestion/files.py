@@ -34,6 +34,7 @@ from ingestion.errors import (
     first_line,
     network_fault,
 )
+from ingestion.failpoints import failpoint
 from ingestion.formats import streams
 from ingestion.formats.preparing import Unit, prepare, reading_of
 from ingestion.landing import REGISTER_SUFFIX, RegisterRow, register_rows, register_table
@@ -371,7 +372,9 @@ class _TableFiles:
         if not original.exists():
             temporary.replace(original)
             streams.sync_folder(original.parent)
+        failpoint("files.original_placed")
         units = prepare(original, found.name, self._declared, self._prepared_folder(original))
+        failpoint("files.prepared")
         made = [self._row(found, original, sha256, size, unit) for unit in units]
         self._outcome.files += 1
         self._outcome.bytes += original.stat().st_size
@@ -512,6 +515,7 @@ def _copied(filesystem: AbstractFileSystem, path: str, folder: Path) -> tuple[Pa
             while chunk := origin.read(4 * streams.CHUNK):
                 digest.update(chunk)
                 copy.write(chunk)
+                failpoint("files.half_copied")
                 size += len(chunk)
             copy.flush()
             os.fsync(copy.fileno())

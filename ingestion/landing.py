@@ -28,6 +28,7 @@ from ingestion.errors import (
     first_line,
     our_error,
 )
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ def finish_pending(pipeline: dlt.Pipeline, settings: Settings) -> None:
             log.info("finishing a pending load of %s", pipeline.pipeline_name)
             pipeline.normalize()
             pipeline.load()
+            failpoint("extract.pending_finished")
     raise SourceFailed(
         "an interrupted load cannot be finished",
         source=pipeline.pipeline_name,
@@ -231,7 +233,14 @@ def run(pipeline: dlt.Pipeline, data: Any, settings: Settings) -> list[str]:
     """
     with _explained(settings, pipeline.pipeline_name):
         before = set(completed_loads(settings, pipeline.pipeline_name))
-        pipeline.run(data, loader_file_format="parquet")
+        # What dlt's own `run` does, in its parts: between them a death must do no harm.
+        pipeline.sync_destination()
+        pipeline.extract(data, loader_file_format="parquet")
+        failpoint("extract.package_extracted")
+        pipeline.normalize()
+        failpoint("extract.package_normalised")
+        pipeline.load()
+        failpoint("extract.load_completed")
         after = completed_loads(settings, pipeline.pipeline_name)
         return [load_id for load_id in after if load_id not in before]
 

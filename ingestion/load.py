@@ -29,6 +29,7 @@ from ingestion.budget import require_free
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
+from ingestion.failpoints import failpoint
 from ingestion.files import prepared_folder
 from ingestion.formats.preparing import Unit, prepare, reading_of
 from ingestion.landing import (
@@ -249,6 +250,7 @@ def loading(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         with _transaction(connection):
             ensure_ledger(connection)
+        failpoint("load.ledger_made")
         yield connection
     except (duckdb.Error, OSError) as error:
         if disk_full(error):
@@ -275,12 +277,15 @@ class _transaction:
 
     def __enter__(self) -> None:
         self._connection.execute("begin")
+        failpoint("load.begun")
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         import duckdb
 
         if kind is None:
+            failpoint("load.before_commit")
             self._connection.execute("commit")
+            failpoint("load.committed")
             return
         try:
             self._connection.execute("rollback")
@@ -642,6 +647,7 @@ class SourceLoader:
         held: dict[str, str] = {}
         with _transaction(self._connection):
             self._take_out(again, whole)
+            failpoint("load.taken_out")
             for (load_id, name), table in staged.items():
                 evolution = self._evolution(name)
                 taken, brought, frozen = self._evolve(name, evolution, table.relations)
@@ -650,6 +656,7 @@ class SourceLoader:
                 held.update((name, file.reason) for file in frozen)
                 for relation in taken:
                     self._insert(name, evolution, relation, load_id)
+                    failpoint("load.rows_inserted")
                     files += [self._loaded(name, file) for file in relation.files]
                     rejected += self._rejected(name, relation.files)
                 for due, reason in table.refused:
@@ -657,6 +664,7 @@ class SourceLoader:
                     refused.append(self._refused(name, due, reason))
             replays = self._replays(files, refused, again)
             write_ledger(self._connection, files, rejected, changes, replays)
+            failpoint("load.ledger_written")
             if arrived is not None:
                 tables = [name for _, name in staged]
                 write_loads(self._connection, self._load_entries(arrived, tables, held))

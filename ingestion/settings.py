@@ -112,9 +112,11 @@ class PublishSettings:
 
     Attributes:
         keep: How many published versions are kept, at least 1.
+        keep_days: Versions younger than so many days are kept whatever their number; 0 for none.
     """
 
     keep: int = 5
+    keep_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,45 @@ class MeasuresSettings:
     as_of: str = ""
 
 
+@dataclass(frozen=True)
+class RetrySettings:
+    """Section `[retry]`: faults that may pass, such as a server that does not answer.
+
+    Attributes:
+        attempts: How often a source or a step is tried in all, at least 1.
+        first_wait_seconds: Wait before the second attempt; each further one waits twice as long.
+        longest_wait_seconds: No wait is longer, but for up to a second of chance.
+    """
+
+    attempts: int = 3
+    first_wait_seconds: int = 2
+    longest_wait_seconds: int = 60
+
+
+@dataclass(frozen=True)
+class FailuresSettings:
+    """Section `[failures]`: what a failure does to what depends on it, and to the rest.
+
+    Attributes:
+        source: A source failed: `withhold` what is made from it, so that it keeps its last good
+            version; or `go_on` with the rows that it had.
+        build: A model failed: `withhold` what is made from it, or `stop` the run.
+        tests: A test of error severity failed: `stop` the run, so that nothing is published, or
+            `withhold` what is made from the tested model.
+    """
+
+    source: str = "withhold"
+    build: str = "withhold"
+    tests: str = "stop"
+
+
+_CHOICES = {
+    ("failures", "source"): ("withhold", "go_on"),
+    ("failures", "build"): ("withhold", "stop"),
+    ("failures", "tests"): ("stop", "withhold"),
+}
+# What a whole number is at least, where that is not 1.
+_LEAST = {("publish", "keep_days"): 0}
 _SECTIONS: dict[str, type[Any]] = {
     "paths": PathSettings,
     "companion": CompanionSettings,
@@ -140,6 +181,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "notifications": NotificationsSettings,
     "publish": PublishSettings,
     "measures": MeasuresSettings,
+    "retry": RetrySettings,
+    "failures": FailuresSettings,
 }
 # Former names, still heard where the present one is not set.
 _MOVED = {("load", "memory"): ("limits", "memory")}
@@ -166,6 +209,8 @@ class Settings:
         notifications: Section `[notifications]`.
         publish: Section `[publish]`.
         measures: Section `[measures]`.
+        retry: Section `[retry]`.
+        failures: Section `[failures]`.
     """
 
     project_dir: Path
@@ -177,6 +222,8 @@ class Settings:
     notifications: NotificationsSettings = field(default_factory=NotificationsSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     measures: MeasuresSettings = field(default_factory=MeasuresSettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    failures: FailuresSettings = field(default_factory=FailuresSettings)
 
     @property
     def landing_dir(self) -> Path:
@@ -271,13 +318,7 @@ def load_settings(project_dir: Path | None = None) -> Settings:
     return Settings(
         project_dir=root,
         data_dir=(root / data).resolve(),
-        companion=sections["companion"],
-        extract=sections["extract"],
-        run=sections["run"],
-        limits=sections["limits"],
-        notifications=sections["notifications"],
-        publish=sections["publish"],
-        measures=sections["measures"],
+        **{name: section for name, section in sections.items() if name != "paths"},
     )
 
 
@@ -364,8 +405,9 @@ def _section(name: str, kind: type[Any], given: Any, path: Path) -> Any:
 
 
 def _checked(value: Any, wanted: Any, shown: str, path: Path | None, section: str, key: str) -> Any:
+    least = _LEAST.get((section, key), 1)
     expected = {
-        int: "a whole number of at least 1",
+        int: f"a whole number of at least {least}",
         str: "a text",
         tuple[str, ...]: "a list of texts",
     }[wanted]
@@ -376,13 +418,16 @@ def _checked(value: Any, wanted: Any, shown: str, path: Path | None, section: st
     if wanted == tuple[str, ...] and isinstance(value, list):
         value = tuple(value)
     right = {
-        int: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+        int: isinstance(value, int) and not isinstance(value, bool) and value >= least,
         str: isinstance(value, str) and value.strip() != "",
         tuple[str, ...]: isinstance(value, tuple) and all(isinstance(v, str) for v in value),
     }[wanted]
     if right and (section, key) in _FORMS:
         is_right, expected = _FORMS[section, key]
         right = is_right(value)
+    choices = _CHOICES.get((section, key))
+    if right and choices is not None:
+        expected, right = f"one of: {', '.join(choices)}", value in choices
     if not right:
         raise SettingsError(f"found {value!r}, expected {expected}", file=path, key=shown)
     return value

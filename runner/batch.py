@@ -21,8 +21,12 @@ from ingestion.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
+    from runner.withholding import Former
+
 # More in one query take DuckDB longer to plan than they save in calls.
 _BATCH = 20
+# How the last good version is called where it stands in for what is withheld.
+FORMER = "wellspring_former"
 _THREADS = 2
 
 
@@ -51,7 +55,10 @@ def can_batch(node: Any) -> bool:
 
 
 def judge(
-    nodes: Sequence[Any], settings: Settings, on_done: Callable[[Any], None]
+    nodes: Sequence[Any],
+    settings: Settings,
+    on_done: Callable[[Any], None],
+    former: Former | None = None,
 ) -> list[Verdict]:
     """Asks compiled tests of the warehouse.
 
@@ -59,6 +66,7 @@ def judge(
         nodes: dbt's nodes, compiled; each of them `can_batch`.
         settings: The project's settings.
         on_done: Told of each node when its batch is done.
+        former: What stands in for relations that are withheld.
 
     Returns:
         A verdict a node, in their order.
@@ -69,11 +77,16 @@ def judge(
     from ingestion.warehouse import connect
 
     batches = [nodes[start : start + _BATCH] for start in range(0, len(nodes), _BATCH)]
+    if not nodes:
+        return []
     with connect(settings, read_only=True) as connection:
+        if former is not None:
+            place = str(former.database).replace("'", "''")
+            connection.execute(f"attach '{place}' as {FORMER} (read_only)")
 
         def work(batch: Sequence[Any]) -> list[Verdict]:
             with connection.cursor() as cursor:
-                return list(_asked(cursor, batch, settings))
+                return list(_asked(cursor, batch, settings, former))
 
         verdicts: list[Verdict] = []
         with ThreadPoolExecutor(_THREADS, "audit") as pool:
@@ -85,13 +98,16 @@ def judge(
 
 
 def _asked(
-    cursor: duckdb.DuckDBPyConnection, batch: Sequence[Any], settings: Settings
+    cursor: duckdb.DuckDBPyConnection,
+    batch: Sequence[Any],
+    settings: Settings,
+    former: Former | None,
 ) -> Iterator[Verdict]:
     """Asks a batch at once, and one by one if any of it is refused."""
     import duckdb
 
     began = time.monotonic()
-    parts = [_question(place, node) for place, node in enumerate(batch)]
+    parts = [_question(place, node, former) for place, node in enumerate(batch)]
     try:
         answers = cursor.execute("\nunion all\n".join(parts)).fetchall()
     except duckdb.Error as error:
@@ -99,7 +115,7 @@ def _asked(
             raise disk_full_error(settings.data_dir, error) from error
         if len(batch) > 1:
             for node in batch:
-                yield from _asked(cursor, [node], settings)
+                yield from _asked(cursor, [node], settings, former)
         else:
             seconds = time.monotonic() - began
             yield Verdict(batch[0], "error", None, first_line(error), seconds)
@@ -109,14 +125,15 @@ def _asked(
         yield _verdict(batch[place], failures, should_warn, should_fail, seconds)
 
 
-def _question(place: int, node: Any) -> str:
+def _question(place: int, node: Any, former: Former | None) -> str:
     config = node.config
+    sql = former.rewritten(node.compiled_code) if former else node.compiled_code
     limit = f"limit {config.limit}" if config.limit is not None else ""
     return (
         f"select {place} as place, {config.fail_calc} as failures, "
         f"{config.fail_calc} {config.warn_if} as should_warn, "
         f"{config.fail_calc} {config.error_if} as should_fail "
-        f"from (\n{node.compiled_code}\n{limit}\n) as dbt_internal_test"
+        f"from (\n{sql}\n{limit}\n) as dbt_internal_test"
     )
 
 

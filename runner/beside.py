@@ -1,7 +1,7 @@
 """Starts the companion while dbt still reads the project, and stops it while the load goes on.
 
-run begins -> thread: companion starts -> `connections` -> extract -> thread: companion
-stops -> run ends
+run begins -> a thread of the flow: `start` -> `connections` -> extract -> thread: companion stops
+-> run ends
 
 Both take seconds in which this process has other things to do. What connections the project has is
 not known before dbt has read it, so the YAML files are searched for their names; where that search
@@ -35,10 +35,21 @@ class Companion:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._started = False
+        self._begun = False
+        self._ready = threading.Event()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is one and it runs."""
+        return self._started
 
     def start(self) -> None:
-        """Begins to start it, if it is likely to be needed; `connections` waits for it."""
-        self._in_background(self._enter)
+        """Starts it if it is likely to be needed; a fault is told by `connections`."""
+        self._begun = True
+        try:
+            self._enter()
+        finally:
+            self._ready.set()
 
     @contextmanager
     def connections(self, names: Collection[str]) -> Iterator[None]:
@@ -54,8 +65,6 @@ class Companion:
         from ingestion.companion import companion
         from ingestion.connections import is_configured
 
-        if self._thread is not None:
-            self._thread.join()
         if self._error and not all(is_configured(name, self._settings) for name in names):
             raise self._error
         if not self._started:
@@ -75,7 +84,7 @@ class Companion:
             announced = self._stack.enter_context(companion(self._settings, names))
             self._started = bool(announced)
         except BaseException as error:
-            # Told to the thread that waits for it, which is where a run can be ended.
+            # Told where a connection is needed, which is where a run can be ended.
             self._error = error
 
     def _in_background(self, work: Callable[[], None]) -> None:
@@ -92,9 +101,12 @@ class Companion:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._thread is None or isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):
             return
-        self._thread.join()
+        if self._begun:
+            self._ready.wait()
+        if self._thread is not None:
+            self._thread.join()
         self._stack.close()
 
 

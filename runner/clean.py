@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.versions import leftovers, remove
 
@@ -45,6 +46,7 @@ def clean(places: list[Path]) -> int:
             shutil.rmtree(place)
         else:
             remove(place)
+        failpoint("clean.place_removed")
     return freed
 
 

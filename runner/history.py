@@ -45,6 +45,7 @@ create table if not exists runs (
     number integer,
     logical_date text,
     resumes text,
+    request text,
     landed_rows integer,
     landed_bytes integer,
     loaded_rows integer,
@@ -137,6 +138,23 @@ create table if not exists notices (
     told_at text,
     primary key (message_id, target)
 );
+create table if not exists node_builds (
+    unique_id text primary key,
+    code text not null,
+    run_id text not null references runs,
+    built_at text not null
+) without rowid;
+create table if not exists publications (
+    number integer primary key,
+    version text not null,
+    former text,
+    at text not null,
+    action text not null,
+    user text not null,
+    host text not null,
+    run_id text,
+    is_done integer not null default 0
+);
 create table if not exists measured_runs (
     number integer primary key,
     run_id text not null references runs,
@@ -174,6 +192,7 @@ _ADDED = {
         "number": "integer",
         "logical_date": "text",
         "resumes": "text",
+        "request": "text",
         "landed_rows": "integer",
         "landed_bytes": "integer",
         "loaded_rows": "integer",
@@ -427,6 +446,7 @@ class History:
         *,
         logical_date: str | None = None,
         resumes: str | None = None,
+        request: str | None = None,
     ) -> None:
         """Notes that a run began. Called under the lock: whatever else runs was interrupted.
 
@@ -437,6 +457,7 @@ class History:
             began: What it was started from.
             logical_date: The moment that it stands for, if that is not its start.
             resumes: Run id of the run that it goes on with.
+            request: What was asked for, as JSON; None for a run that cannot be resumed.
         """
         self._write(
             "update runs set status = 'interrupted', finished_at = ? where status = 'running'",
@@ -445,10 +466,10 @@ class History:
         self._write("update steps set status = 'interrupted' where status = 'running'", ())
         self._write(
             "insert into runs (run_id, command, selection, status, started_at, git_revision, "
-            "settings_hash, user, host, pid, started_by, logical_date, resumes, number) "
-            "select ?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(max(number), 0) + 1 "
+            "settings_hash, user, host, pid, started_by, logical_date, resumes, request, number) "
+            "select ?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(max(number), 0) + 1 "
             "from runs",
-            (run_id, command, selection, now(), *astuple(began), logical_date, resumes),
+            (run_id, command, selection, now(), *astuple(began), logical_date, resumes, request),
         )
 
     def finish_run(self, run_id: str, status: str, exit_code: int, message: str) -> None:
@@ -558,6 +579,31 @@ class History:
             )
         return len(gone)
 
+    # -- what was built ------------------------------------------------------------------------
+
+    def add_build(self, unique_id: str, code: str, run_id: str) -> None:
+        """Notes that a node was built, as soon as it is.
+
+        Args:
+            unique_id: dbt's name of the node.
+            code: Names the code that it was built with.
+            run_id: The run.
+        """
+        self._write(
+            "insert or replace into node_builds values (?, ?, ?, ?)",
+            (unique_id, code, run_id, now()),
+        )
+
+    def repeat_builds(self, run_id: str) -> None:
+        """Notes that all that was built holds for this run, too."""
+        self._write("update node_builds set run_id = ?", (run_id,))
+
+    def builds(self, run_ids: Collection[str]) -> dict[str, str]:
+        """The code that nodes were built with in any of these runs, by unique id."""
+        wanted = set(run_ids)
+        found = self.rows("select unique_id, code, run_id from node_builds")
+        return {row["unique_id"]: row["code"] for row in found if row["run_id"] in wanted}
+
     # -- audits --------------------------------------------------------------------------------
 
     def add_audit(
@@ -623,6 +669,38 @@ class History:
             "row_count, bytes, git_revision) values (?, ?, ?, ?, ?, ?, ?)",
             (version, version, now(), tables, rows, size, revision),
         )
+
+    def begin_publication(
+        self, version: str, former: str | None, action: str, run_id: str | None
+    ) -> None:
+        """Notes that a version is about to become the current one.
+
+        Args:
+            version: The version.
+            former: The version that is current until then.
+            action: publish, rollback or approve.
+            run_id: The run that does it; None for a command.
+        """
+        self._write(
+            "insert into publications (version, former, at, action, user, host, run_id) "
+            "values (?, ?, ?, ?, ?, ?, ?)",
+            (version, former, now(), action, user_name(), socket.gethostname(), run_id),
+        )
+
+    def settle_publications(self, current: str | None) -> None:
+        """Notes which version is current: what was begun has come about, or never did."""
+        if not self.rows("select 1 from publications where not is_done limit 1"):
+            return
+        with self._together():
+            self._connection.execute(
+                "delete from publications where not is_done and version is not ?", (current,)
+            )
+            self._connection.execute(
+                "update published_versions set published_at = coalesce(published_at, "
+                "(select max(at) from publications where version = ?)) where version = ?",
+                (current, current),
+            )
+            self._connection.execute("update publications set is_done = 1 where not is_done")
 
     def mark_published(self, version: str) -> None:
         """Notes that a version became the current one."""

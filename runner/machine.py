@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestion.errors import IngestionError
@@ -31,6 +32,8 @@ class StepResult:
         items: What it did to each thing.
         later: Faults that do not stop the run but make it end non-zero.
         stop: The fault that ends the run; None if it goes on.
+        rows: Rows that came of it; None where that means nothing.
+        bytes: Size of what came of it, likewise.
     """
 
     status: str
@@ -38,6 +41,8 @@ class StepResult:
     items: tuple[Item, ...] = ()
     later: tuple[IngestionError, ...] = ()
     stop: IngestionError | None = None
+    rows: int | None = None
+    bytes: int | None = None
 
 
 Work = Callable[[Any], StepResult]
@@ -103,14 +108,12 @@ class Task(State):
         work: The function that does it.
         retries: Whether it is tried again after a fault that may pass.
         catch: The fault that it survives.
-        after: Where to go on after a result of this status, if not to the next state.
         when: Whether it is to be done at all; without it, always.
     """
 
     work: Work
     retries: bool = False
     catch: Catch | None = None
-    after: Mapping[str, str] = field(default_factory=dict)
     when: Callable[[Any], bool] | None = None
 
 
@@ -138,6 +141,7 @@ class Map(State):
         at_once: How many are done side by side.
         retries: Whether a thing is tried again after a fault that may pass.
         catch: The fault that it survives.
+        around: Held while things are done.
         interrupt: Called when the flow breaks off, so that what is under way ends soon.
     """
 
@@ -149,6 +153,7 @@ class Map(State):
     at_once: Callable[[Any], int]
     retries: bool = False
     catch: Catch | None = None
+    around: Callable[[Any], AbstractContextManager[Any]] | None = None
     interrupt: Callable[[], None] | None = None
 
 
@@ -159,12 +164,14 @@ class Choice(State):
     Attributes:
         ask: The question; the title words it. True goes on with the next state.
         otherwise: The state to skip to.
-        told: What is said of the states that are skipped.
+        needs: The states without which the question is pointless.
+        told: What is said of a task that is skipped.
     """
 
     ask: Callable[[Any], bool]
     otherwise: str
-    told: Callable[[Any], StepResult]
+    needs: tuple[str, ...]
+    told: Callable[[Any], StepResult] = lambda context: StepResult("skipped", "")
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,8 @@ class Wait(State):
     """Waits for something outside of the flow.
 
     Attributes:
-        ends: Whether the run ends here, and what is waited for makes it go on by a command.
+        ends: Whether a choice that leads here ends the run, and a command goes on from here; else
+            it is waited for before the first state, by whoever carries the flow.
     """
 
     ends: bool = False
@@ -208,30 +216,38 @@ class Flow:
         """The part of the flow that does the given steps, in the order given.
 
         What comes before the first step of the flow stays, and so do its ends. A choice stays if
-        both of its ways do.
+        what it needs does.
 
         Args:
             steps: Names of states, or tasks that this flow does not have.
         """
         names = [step if isinstance(step, str) else step.name for step in steps]
         own = {state.name: state for state in self.states}
+        given = {step.name: step for step in steps if not isinstance(step, str)}
+        tasks = [own[name] if name in own else given[name] for name in names]
+        begins = [s for s in self.states if isinstance(s, Parallel) or self._is_waited_for(s)]
+        ends = [s for s in self.states if isinstance(s, Succeed | Fail | Wait) and s not in begins]
         chosen: list[State] = []
-        for name, step in zip(names, steps, strict=True):
-            state = own.get(name)
-            before = self._before(state) if state is not None else None
-            if isinstance(before, Choice) and before.otherwise in names:
+        for state in (*(b for b in begins if b not in tasks), *tasks, *ends):
+            before = self._before(state)
+            if isinstance(before, Choice) and set(before.needs) <= set(names):
                 chosen.append(before)
-            chosen.append(state if state is not None else step)  # type: ignore[arg-type]  # a task of its own
-            targets = getattr(chosen[-1], "after", {}).values()
-            chosen += [self[target] for target in targets if target not in names]
-        begins = [state for state in self.states if isinstance(state, Wait | Parallel)]
-        begins = [state for state in begins if state not in chosen]
-        ends = [state for state in self.states if isinstance(state, Succeed | Fail)]
-        return Flow((*begins, *chosen, *ends))
+            if isinstance(state, Wait) and state in ends and not _leads_to(chosen, state):
+                continue
+            chosen.append(state)
+        return Flow(tuple(chosen))
 
-    def _before(self, state: State) -> State | None:
-        place = self.states.index(state)
+    @staticmethod
+    def _is_waited_for(state: State) -> bool:
+        return isinstance(state, Wait) and not state.ends
+
+    def _before(self, state: Any) -> State | None:
+        place = self.states.index(state) if state in self.states else 0
         return self.states[place - 1] if place else None
+
+
+def _leads_to(states: Sequence[State], target: State) -> bool:
+    return any(isinstance(s, Choice) and s.otherwise == target.name for s in states)
 
 
 @dataclass(frozen=True)
@@ -256,6 +272,9 @@ class Watch:
 
     def begins(self, name: str) -> None:
         """A state is entered."""
+
+    def allows(self, name: str) -> None:
+        """A state is about to work; raises the fault that keeps it from that."""
 
     def tried(
         self, name: str, thing: str, number: int, seconds: float, error: IngestionError | None
@@ -305,26 +324,31 @@ class Machine:
         """
         visits: list[Visit] = []
         ahead = list(self._flow.states)
+        target: str | None = None
         while ahead:
             state = ahead.pop(0)
-            if isinstance(state, Succeed | Fail):
+            if isinstance(state, Succeed | Fail) or (
+                isinstance(state, Wait) and state.name == target
+            ):
                 break
             for visit in self._enter(state):
                 visits.append(visit)
                 if visit.result.stop is not None:
                     return visits, [s.name for s in ahead if isinstance(s, Task | Map)]
-                target = state.after.get(visit.result.status) if isinstance(state, Task) else None
-                if target is not None:
-                    ahead = ahead[[s.name for s in ahead].index(target) :]
-            if isinstance(state, Wait) and state.ends and visits and visits[-1].name == state.name:
-                break
             if isinstance(state, Choice) and not state.ask(self._context):
-                ahead = self._skip(state, ahead, visits)
+                ahead, target = self._skip(state, ahead, visits), state.otherwise
         return visits, []
+
+    @staticmethod
+    def _passes(state: State, target: str | None) -> bool:
+        """Whether the flow goes on after a state that does nothing itself."""
+        return isinstance(state, Wait) and state.name != target
 
     def _skip(self, choice: Choice, ahead: list[State], visits: list[Visit]) -> list[State]:
         while ahead[0].name != choice.otherwise:
             skipped = ahead.pop(0)
+            if not isinstance(skipped, Task | Map):
+                continue
             self._watch.begins(skipped.name)
             visits.append(Visit(skipped.name, 0.0, choice.told(self._context)))
             self._watch.ends(visits[-1])
@@ -364,6 +388,7 @@ class Machine:
 
     def _tried(self, state: State, work: Work) -> StepResult:
         try:
+            self._watch.allows(state.name)
             return work(self._context)
         except IngestionError as error:
             return StepResult("failed", error.message, stop=error)
@@ -385,20 +410,24 @@ class Machine:
             return self._again(state, state.label(thing), attempt, state.fault)
 
         def gather(context: Any) -> StepResult:
-            at_once = max(1, min(state.at_once(context), len(things)))
-            with ThreadPoolExecutor(at_once, state.name) as pool:
-                try:
-                    results = list(pool.map(work, things))
-                except BaseException:
-                    self._stopped.set()
-                    if state.interrupt is not None:
-                        state.interrupt()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-            return state.gather(context, results)
+            around = state.around(context) if state.around else nullcontext()
+            with around:
+                return state.gather(context, self._each(state, things, work))
 
         result = self._tried(state, gather)
         return _caught(state.catch, self._context, result), max(1, tries[0])
+
+    def _each(self, state: Map, things: Sequence[Any], work: Callable[[Any], Any]) -> Sequence[Any]:
+        at_once = max(1, min(state.at_once(self._context), len(things)))
+        with ThreadPoolExecutor(at_once, state.name) as pool:
+            try:
+                return list(pool.map(work, things))
+            except BaseException:
+                self._stopped.set()
+                if state.interrupt is not None:
+                    state.interrupt()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _do_parallel(self, state: Parallel) -> Iterator[Visit]:
         wanted = [task for task in state.branches if task.when is None or task.when(self._context)]
@@ -463,7 +492,9 @@ class Machine:
 
         calls = Retrying(
             stop=stop_after_attempt(attempts),
-            wait=wait_exponential_jitter(self._retry.first_wait, self._retry.longest_wait),
+            wait=wait_exponential_jitter(
+                max=self._retry.longest_wait, multiplier=self._retry.first_wait
+            ),
             retry=retry_if_result(may_pass),
             before_sleep=tell,
             sleep=self._pause,

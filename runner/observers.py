@@ -20,7 +20,8 @@ from ingestion.errors import first_line
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
-    from runner.pipeline import FinishedStep, RunResult
+    from runner.machine import Visit
+    from runner.pipeline import RunResult
     from runner.steps import Run
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Observer:
     def on_step_begin(self, run: Run, step: str) -> None:
         """A step begins."""
 
-    def on_step(self, run: Run, step: FinishedStep) -> None:
+    def on_step(self, run: Run, step: Visit) -> None:
         """A step has ended, and stands in the history with its items."""
 
     def on_end(self, run: Run, ending: Ending) -> None:
@@ -94,7 +95,7 @@ class Observers:
         """Tells that a step begins."""
         self._each(run, lambda observer: observer.on_step_begin(run, step))
 
-    def step_ends(self, run: Run, step: FinishedStep) -> None:
+    def step_ends(self, run: Run, step: Visit) -> None:
         """Tells how a step ended."""
         self._each(run, lambda observer: observer.on_step(run, step))
 

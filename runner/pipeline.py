@@ -1,6 +1,6 @@
 """A run from its first step to its last: lock, history, time, what stops it and how it ends.
 
-steps asked for -> lock -> history -> prepare -> each step in order -> `RunResult` with an exit code
+steps asked for -> part of the flow -> lock -> history -> `Machine` -> `RunResult` with an exit code
 
 A fault that leaves something to do (one source of several failed) lets the run go on and makes it
 end non-zero; any other ends it at once, and the steps after it are not done. Left out: what the
@@ -15,40 +15,29 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from types import FrameType
 
 from ingestion.budget import require_free, sweep_temporary
 from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
 from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
-from runner.history import History, new_run_id, origin
+from runner.flow import FLOW
+from runner.history import Attempt, History, new_run_id, origin
 from runner.logs import log_path, run_log
+from runner.machine import Flow, Machine, Retry, Task, Visit, Watch
 from runner.observers import Ending, Observers, observers
 from runner.report import Reporter
-from runner.steps import STEPS, Run, Step, StepResult, prepare
+from runner.resuming import Request, unfinished
+from runner.steps import Run
 from runner.transform import Selection
 
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
-# Of several sources' faults the one that needs a person first gives the exit code.
-_URGENCY = (7, 4, 6)
-
-
-@dataclass(frozen=True)
-class FinishedStep:
-    """A step that was done, well or badly.
-
-    Attributes:
-        name: Its name.
-        seconds: How long it took.
-        result: What it did.
-    """
-
-    name: str
-    seconds: float
-    result: StepResult
+# Of several faults the one that needs a person first gives the exit code.
+_URGENCY = (7, 1, 2, 4, 6, 8)
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ class RunResult:
     """
 
     run: Run
-    steps: tuple[FinishedStep, ...]
+    steps: tuple[Visit, ...]
     not_done: tuple[str, ...]
     seconds: float
     exit_code: int
@@ -87,30 +76,77 @@ class RunResult:
 
 def execute(
     settings: Settings,
-    steps: Sequence[str | Step],
+    steps: Sequence[str | Task],
     selection: Selection,
     full_refresh: bool,
     reporter: Reporter,
     command: str,
     *,
     lazy: bool = False,
+    attempts: int | None = None,
 ) -> RunResult:
     """Does steps in order, under the lock, noted in the history.
 
     Args:
         settings: The project's settings.
-        steps: Names of the steps, or steps that are known to their own command only.
+        steps: Names of the steps, or tasks that are known to their own command only.
         selection: What to work on.
         full_refresh: Whether to extract and build everything anew.
         reporter: Who tells people.
         command: The command line, for the history and for whoever meets the lock.
         lazy: Whether to build and test only if code or rows have changed since it was done last.
+        attempts: How often what may pass is tried, in place of what `[retry]` says.
 
     Raises:
         LockHeld: Another run is under way.
         IngestionError: A fault in the program ended it; the log has the traceback.
         KeyboardInterrupt: It was interrupted; the history says so.
     """
+    with _begun(settings, command, reporter) as (run_id, history):
+        run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
+        return _carried(run, steps, command, attempts)
+
+
+def resume(
+    settings: Settings, reporter: Reporter, command: str, *, attempts: int | None = None
+) -> RunResult | str:
+    """Goes on with the last run from the step that failed, with its request and logical date.
+
+    Args:
+        settings: The project's settings.
+        reporter: Who tells people.
+        command: The command line.
+        attempts: How often what may pass is tried, in place of what `[retry]` says.
+
+    Returns:
+        How it ended, or why there is nothing to resume.
+
+    Raises:
+        LockHeld: Another run is under way.
+        IngestionError: A fault in the program ended it; the log has the traceback.
+    """
+    with _begun(settings, command, reporter) as (run_id, history):
+        left = unfinished(history)
+        if isinstance(left, str):
+            return left
+        as_of = replace(settings.measures, as_of=left.logical_date)
+        request = left.request
+        run = Run(
+            replace(settings, measures=as_of),
+            request.selection,
+            request.full_refresh,
+            False,
+            run_id,
+            history,
+            reporter,
+            resumption=left,
+        )
+        return _carried(run, left.steps, command, attempts)
+
+
+@contextmanager
+def _begun(settings: Settings, command: str, reporter: Reporter) -> Iterator[tuple[str, History]]:
+    """What surrounds a run: the lock, the history, the log, an end in good order."""
     with (
         writer_lock(
             settings, new_run_id, command, lambda *held: reporter.waiting(tell_wait(*held))
@@ -119,24 +155,52 @@ def execute(
         closing(History(settings.state_dir / "history.sqlite")) as history,
         run_log(settings, lock.run_id),
     ):
-        run_id = lock.run_id
-        work = [STEPS[step] if isinstance(step, str) else step for step in steps]
-        history.start_run(run_id, command, str(selection), origin(settings))
-        reporter.begin(run_id, [step.name for step in work])
         sweep_temporary(settings)
         if lock.left_behind is not None:
             reporter.warn(f"ended without letting go, killed or cut off: {lock.left_behind}")
-        run = Run(settings, selection, full_refresh, lazy, run_id, history, reporter)
-        run.observers = Observers(observers(settings))
-        return _noted(run, work)
+        yield lock.run_id, history
 
 
-def _noted(run: Run, steps: Sequence[Step]) -> RunResult:
+def _carried(
+    run: Run, steps: Sequence[str | Task], command: str, attempts: int | None
+) -> RunResult:
+    flow = FLOW.only(steps)
+    run.steps = tuple(step if isinstance(step, str) else step.name for step in steps)
+    left = run.resumption
+    run.history.start_run(
+        run.run_id,
+        command,
+        str(run.selection),
+        origin(run.settings),
+        logical_date=run.settings.measures.as_of or None,
+        resumes=left.run_id if left else None,
+        request=_request(run, steps),
+    )
+    run.reporter.begin(run.run_id, list(run.steps))
+    if left is not None:
+        run.reporter.warn(f"resuming run {left.run_id}, which stopped because: {left.why}")
+    run.observers = Observers(observers(run.settings))
+    given = run.settings.retry
+    retry = Retry(attempts or given.attempts, given.first_wait_seconds, given.longest_wait_seconds)
+    return _noted(run, flow, retry)
+
+
+def _request(run: Run, steps: Sequence[str | Task]) -> str | None:
+    """The request for the history; None if a step is known to its own command only."""
+    if not all(isinstance(step, str) for step in steps):
+        return None
+    if run.resumption is not None:
+        return run.resumption.request.as_json()
+    chosen = run.selection
+    return Request(run.steps, chosen.select, chosen.exclude, run.full_refresh, run.lazy).as_json()
+
+
+def _noted(run: Run, flow: Flow, retry: Retry) -> RunResult:
     """Does the steps and notes how it ended, however it ended."""
     began = time.monotonic()
     run.observers.begin(run)
     try:
-        result = _do_steps(run, steps)
+        result = _do_steps(run, flow, retry)
     except KeyboardInterrupt:
         _ended(run, "interrupted", INTERRUPTED, "interrupted", time.monotonic() - began)
         raise
@@ -162,53 +226,72 @@ def _ended(
     run.observers.end(run, Ending(status, exit_code, message, seconds, result))
 
 
-def _do_steps(run: Run, steps: Sequence[Step]) -> RunResult:
+def _do_steps(run: Run, flow: Flow, retry: Retry) -> RunResult:
     began = time.monotonic()
-    done: list[FinishedStep] = []
-    with run.companion as companion:
-        if run.selection.everything and STEPS["extract"] in steps:
-            companion.start()
-        for position, step in enumerate((Step("prepare", "", prepare), *steps)):
-            done.append(_do_step(run, position, step))
-            if done[-1].result.stop is not None:
-                break
-    stopped_by = done[-1].result.stop
-    not_done = tuple(step.name for step in steps[len(done) - 1 :])
-    later = [error for step in done for error in step.result.later]
+
+    def translate(error: Exception) -> IngestionError | None:
+        return _known_fault(run.settings, error)
+
+    with run.companion:
+        visits, not_done = Machine(flow, run, retry, _Noting(run), translate).run()
+    stopped_by = visits[-1].result.stop
+    later = [error for visit in visits for error in visit.result.later]
     code = stopped_by.exit_code if stopped_by else _exit_code(later)
-    return RunResult(run, tuple(done), not_done, time.monotonic() - began, code, stopped_by)
-
-
-def _do_step(run: Run, position: int, step: Step) -> FinishedStep:
-    run.step = step.name
-    run.history.start_step(run.run_id, position, step.name)
-    run.reporter.step_begins(step.name)
-    run.observers.step_begins(run, step.name)
-    began = time.monotonic()
-    try:
-        is_first = position == 0
-        require_free(run.settings, "the run does not start" if is_first else f"no {step.name}")
-        result = step.work(run)
-    except IngestionError as error:
-        result = StepResult("failed", error.message, stop=error)
-    except KeyboardInterrupt:
-        seconds = time.monotonic() - began
-        run.history.finish_step(run.run_id, position, "interrupted", seconds, "")
-        raise
-    except Exception as error:
-        seconds = time.monotonic() - began
-        run.history.finish_step(run.run_id, position, "failed", seconds, first_line(error))
-        fault = _known_fault(run.settings, error)
-        if fault is None:
-            raise
-        result = StepResult("failed", fault.message, stop=fault)
     seconds = time.monotonic() - began
-    run.history.add_items(run.run_id, step.name, result.items)
-    run.history.finish_step(run.run_id, position, result.status, seconds, result.text)
-    run.reporter.step_ends(step.name, result.status, seconds, result.text)
-    finished = FinishedStep(step.name, seconds, result)
-    run.observers.step_ends(run, finished)
-    return finished
+    return RunResult(run, tuple(visits), tuple(not_done), seconds, code, stopped_by)
+
+
+class _Noting(Watch):
+    """Notes in the history what the machine does, and tells reporter and observers."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._position = -1
+        # Sources are tried by several threads.
+        self._one_at_a_time = threading.Lock()
+
+    def begins(self, name: str) -> None:
+        run = self._run
+        run.step = name
+        self._position += 1
+        run.history.start_step(run.run_id, self._position, name)
+        run.reporter.step_begins(name)
+        run.observers.step_begins(run, name)
+
+    def allows(self, name: str) -> None:
+        is_first = self._position == 0
+        require_free(self._run.settings, "the run does not start" if is_first else f"no {name}")
+
+    def tried(
+        self, name: str, thing: str, number: int, seconds: float, error: IngestionError | None
+    ) -> None:
+        if number == 1 and error is None:
+            return
+        began = datetime.now(UTC) - timedelta(seconds=seconds)
+        moment = began.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        status, text = ("failed", str(error)) if error else ("ok", "")
+        attempt = Attempt(name, thing or name, number, moment, round(seconds, 3), status, text)
+        with self._one_at_a_time:
+            self._run.history.add_attempt(self._run.run_id, attempt)
+
+    def waits(self, name: str, thing: str, seconds: float, error: IngestionError) -> None:
+        what = f"{thing or name}: {str(error).splitlines()[0]}"
+        self._run.reporter.warn(f"{what}; tried again in {seconds:.0f} s")
+
+    def ends(self, visit: Visit) -> None:
+        run, result = self._run, visit.result
+        run.history.add_items(run.run_id, visit.name, result.items)
+        run.history.finish_step(
+            run.run_id, self._position, result.status, visit.seconds, result.text
+        )
+        run.reporter.step_ends(visit.name, result.status, visit.seconds, result.text)
+        run.observers.step_ends(run, visit)
+
+    def breaks(self, name: str, seconds: float, error: BaseException) -> None:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        status, text = ("interrupted", "") if interrupted else ("failed", first_line(error))
+        run = self._run
+        run.history.finish_step(run.run_id, self._position, status, seconds, text)
 
 
 def _known_fault(settings: Settings, error: Exception) -> IngestionError | None:

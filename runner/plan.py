@@ -1,6 +1,7 @@
 """What a run would do, without doing it.
 
-selection -> dbt's manifest -> sources and tables, models in order, tests, what is published
+selection -> dbt's manifest, the flow -> sources and tables, models in order, tests, what is
+published -> text, JSON, or a picture in Mermaid's language
 
 It reads the project and the published folder, takes no lock, starts nothing and writes no data.
 Left out: what is new in the sources, which only they can tell.
@@ -8,12 +9,21 @@ Left out: what is new in the sources, which only they can tell.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingestion.errors import BadInput
 from ingestion.settings import Settings
+from runner.history import History
+from runner.machine import Choice, Fail, Flow, Map, Parallel, State, Succeed, Task, Wait
 from runner.project import in_order, published_relations, tests_by_model
-from runner.versions import all_versions, current_version
+from runner.publications import turns
+from runner.report import count
+from runner.versions import current_version, surplus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,25 +107,152 @@ def _publish(run: Run) -> dict[str, Any]:
 
 def _versions(settings: Settings) -> dict[str, Any]:
     current = current_version(settings)
-    present = all_versions(settings)
-    # One more will be there, so one fewer of the present ones stays.
-    going = present[: max(0, len(present) - (settings.publish.keep - 1))]
+    path = settings.state_dir / "history.sqlite"
+    with closing(History(path if path.is_file() else Path(":memory:"))) as history:
+        order = turns(history)
     return {
         "replaces": current.name if current else None,
-        "removes": [version.name for version in going],
+        "removes": [version.name for version in surplus(settings, order, coming=1)],
     }
+
+
+def compiled_sql(run: Run, name: str) -> str:
+    """The SQL that a model, test, seed or snapshot is made by, as the warehouse gets it.
+
+    Args:
+        run: What was asked for.
+        name: Name of a model or a data test.
+
+    Raises:
+        BadInput: There is no such model.
+        BuildFailed: dbt cannot compile it.
+    """
+    manifest = run.dbt.manifest
+    nodes = {node.name: key for key, node in manifest.nodes.items()}
+    if name not in nodes:
+        near = difflib.get_close_matches(name, nodes, n=3)
+        meant = f"Did you mean {' or '.join(near)}?" if near else "`wellspring plan` lists them."
+        raise BadInput(f"there is no model or test {name}", hint=meant)
+    run.dbt.compile({nodes[name]}, "{}")
+    node = manifest.nodes[nodes[name]]
+    return str(node.compiled_code or node.raw_code).strip()
+
+
+# -- the flow ----------------------------------------------------------------------------------
+
+
+def flow_fields(flow: Flow, settings: Settings) -> list[dict[str, Any]]:
+    """States of a flow as named values, in order."""
+    given = settings.retry
+    tries = f"up to {given.attempts} times, after {given.first_wait_seconds} s and twice as long"
+    found = []
+    for state in flow.states:
+        fields: dict[str, Any] = {
+            "state": state.name,
+            "kind": type(state).__name__.lower(),
+            "title": state.title,
+        }
+        if isinstance(state, Task | Map) and state.retries and given.attempts > 1:
+            fields["retries"] = f"{tries} each time, at most {given.longest_wait_seconds} s"
+        if isinstance(state, Task | Map) and state.catch is not None:
+            fields["catches"] = state.catch.title
+        if isinstance(state, Choice):
+            fields["otherwise"] = state.otherwise
+        if isinstance(state, Parallel):
+            fields["branches"] = [task.name for task in state.branches]
+        found.append(fields)
+    return found
+
+
+def mermaid(flow: Flow, plan: Sequence[dict[str, Any]]) -> str:
+    """The plan as a picture: a flowchart in Mermaid's language, which Markdown pages draw.
+
+    Args:
+        flow: The part of the flow that would be done.
+        plan: From `plan_fields`.
+    """
+    steps = {step["step"]: step for step in plan}
+    lines = ["flowchart TD"]
+    states = [s for s in flow.states if not isinstance(s, Fail)]
+    for state in states:
+        lines += _drawn(state, steps.get(state.name))
+    ahead = [s for s in states if not (isinstance(s, Wait) and s.ends)]
+    for state, following in pairwise(ahead):
+        label = "|yes| " if isinstance(state, Choice) else ""
+        lines.append(f"    {state.name} --> {label}{following.name}")
+    for state in states:
+        if isinstance(state, Choice):
+            lines.append(f"    {state.name} --> |no| {state.otherwise}")
+        if isinstance(state, Task | Map) and "failed" in flow:
+            kept = "" if state.catch is None else "|not caught| "
+            lines.append(f"    {state.name} -.-> {kept}failed")
+    if "failed" in flow:
+        lines.append('    failed(["failed"])')
+    return "\n".join(lines)
+
+
+def _drawn(state: State, step: dict[str, Any] | None) -> list[str]:
+    name, told = state.name, _figures(step) if step else ""
+    if isinstance(state, Choice):
+        return [f'    {name}{{"{state.title}"}}']
+    if isinstance(state, Parallel):
+        inner = [f'        {task.name}["{task.name}"]' for task in state.branches]
+        return [f'    subgraph {name}["side by side"]', *inner, "    end"]
+    if isinstance(state, Map) and step:
+        told_of = [(s["source"], count(len(s["tables"]), "table")) for s in step["sources"]]
+        inner = [
+            f'        {name}_{number}["{source}: {tables}"]'
+            for number, (source, tables) in enumerate(told_of)
+        ]
+        return [f'    subgraph {name}["{name}{told}"]', *inner, "    end"]
+    if isinstance(state, Wait):
+        return [f'    {name}[/"wait: {name}"/]']
+    if isinstance(state, Succeed):
+        return [f'    {name}(["{name}"])']
+    return [f'    {name}["{name}{told}"]']
+
+
+def _figures(step: dict[str, Any]) -> str:
+    """How much a step has to do, as half a line."""
+    if step["step"] == "extract":
+        return f": {count(len(step['sources']), 'source')}"
+    if step["step"] == "build":
+        return f": {count(len(step['nodes']), 'node')}"
+    if step["step"] == "audit":
+        return f": {count(sum(map(len, step['tests'].values())), 'test')}"
+    if step["step"] in ("load", "publish"):
+        return f": {count(len(step['tables']), 'table')}"
+    return ""
 
 
 # -- for people --------------------------------------------------------------------------------
 
 
-def print_plan(plan: Sequence[dict[str, Any]], console: Console) -> None:
-    """Shows a plan to a person."""
-    for step in plan:
-        console.print(f"[bold]{step['step']}[/bold]")
-        for line in _LINES[step["step"]](step):
+def print_plan(
+    plan: Sequence[dict[str, Any]], console: Console, states: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Shows a plan to a person.
+
+    Args:
+        plan: From `plan_fields`.
+        console: Where to.
+        states: From `flow_fields`; without them, the steps alone are shown.
+    """
+    steps = {step["step"]: step for step in plan}
+    shown = states or [{"state": name, "title": "", "kind": "task"} for name in steps]
+    for state in shown:
+        name, title = state["state"], state["title"]
+        kind = "" if state["kind"] == "task" else f" ({state['kind']})"
+        console.print(f"[bold]{name}[/bold]{kind}  ", end="")
+        console.print(title, markup=False, soft_wrap=True)
+        lines = [f"tried {state['retries']}"] if "retries" in state else []
+        lines += [f"if it fails: {state['catches']}"] if "catches" in state else []
+        lines += [f"if not: on with {state['otherwise']}"] if "otherwise" in state else []
+        lines += [f"side by side: {', '.join(state['branches'])}"] if "branches" in state else []
+        lines += _LINES[name](steps[name]) if name in steps else []
+        for line in lines:
             console.print(f"  {line}", markup=False, soft_wrap=True)
-    console.print("\nNothing was done (--dry-run).")
+    console.print("\nNothing was done.")
 
 
 def _extract_lines(step: dict[str, Any]) -> list[str]:

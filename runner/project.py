@@ -44,6 +44,7 @@ class Relation:
         name: Its name there.
         description: What it holds, in words.
         columns: Description by column, for those that have one.
+        keys: Columns that identify a row, of each key that is declared.
     """
 
     unique_id: str
@@ -51,6 +52,7 @@ class Relation:
     name: str
     description: str
     columns: dict[str, str]
+    keys: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -70,11 +72,10 @@ def published_relations(manifest: Manifest) -> list[Relation]:
         if (node.config.meta or {}).get("publish", public_mart):
             texts = {name: column.description for name, column in node.columns.items()}
             described = {name: text.strip() for name, text in texts.items() if text}
-            found.append(
-                Relation(
-                    node.unique_id, node.schema, node.alias, node.description.strip(), described
-                )
-            )
+            keys = tuple(unique_keys(manifest, node.unique_id))
+            text = node.description.strip()
+            place = (node.unique_id, node.schema, node.alias)
+            found.append(Relation(*place, text, described, keys))
     return sorted(found, key=str)
 
 
@@ -154,11 +155,21 @@ def parents(manifest: Manifest, key: str) -> list[str]:
 
 def descendants(manifest: Manifest, unique_id: str) -> set[str]:
     """Unique ids of models, seeds and snapshots that are made from a node, however far below."""
+    return made_from(manifest, {unique_id})
+
+
+def made_from(manifest: Manifest, unique_ids: Collection[str]) -> set[str]:
+    """Unique ids of models, seeds and snapshots that are made from any of these, however far below.
+
+    Args:
+        manifest: The project.
+        unique_ids: Nodes or source tables; those of them that are made from others count too.
+    """
     found: set[str] = set()
     for key in TopologicalSorter({k: parents(manifest, k) for k in manifest.nodes}).static_order():
         if key in manifest.nodes and str(manifest.nodes[key].resource_type) != "test":
-            above = set(parents(manifest, key))
-            if unique_id in above or above & found:
+            above = parents(manifest, key)
+            if any(parent in unique_ids or parent in found for parent in above):
                 found.add(key)
     return found
 
@@ -231,6 +242,41 @@ def code_hash(manifest: Mapping[str, Any], project_dir: Path) -> str | None:
         [dbt.version.__version__, duckdb.__version__],
     ]
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def node_codes(manifest: Mapping[str, Any], project_dir: Path) -> dict[str, str]:
+    """A name for the code that each node is built with: its own, its macros', its sources'.
+
+    Args:
+        manifest: dbt's manifest as a dictionary, as it is before anything is compiled.
+        project_dir: The project's root.
+
+    Returns:
+        Names by unique id, of models, seeds and snapshots.
+    """
+    macros, sources = manifest["macros"], manifest["sources"]
+    settings = (project_dir / "dbt_project.yml").read_text(encoding="utf-8")
+    used: dict[str, list[str]] = {}
+
+    def below(key: str) -> list[str]:
+        if key not in used:
+            used[key] = []
+            called = macros[key]["depends_on"]["macros"] if key in macros else []
+            used[key] = sorted({key, *(name for call in called for name in below(call))})
+        return used[key]
+
+    found = {}
+    for key, node in manifest["nodes"].items():
+        if node["resource_type"] not in ("model", "seed", "snapshot"):
+            continue
+        calls = {name for call in node["depends_on"]["macros"] for name in below(call)}
+        texts = {name: macros[name]["macro_sql"] for name in sorted(calls) if name in macros}
+        above = node["depends_on"].get("nodes", [])
+        declared = {name: _lasting(sources[name]) for name in above if name in sources}
+        parts = [_lasting(node), texts, declared, settings]
+        text = json.dumps(parts, sort_keys=True, default=str)
+        found[key] = sha256(text.encode()).hexdigest()[:32]
+    return found
 
 
 def _lasting(node: Mapping[str, Any]) -> dict[str, Any]:

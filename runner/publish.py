@@ -1,12 +1,13 @@
 """Makes a published version of what was audited, and hands it to readers in one step.
 
 audited warehouse -> `<run id>.tmp/` (DuckDB file, Parquet, manifest) -> fsync -> renamed
-`<run id>/` -> `current` swapped -> surplus versions removed
+`<run id>/` -> gates -> `current` swapped, or `waiting` -> surplus versions removed
 
 A version that would equal the current one table by table is not made: the current one stays, and
-the versions that are kept remain different ones. A kill at any point leaves the former version
-current; the next publish clears what lies about. Only models that passed an audit of this very
-warehouse content are copied; with a selection, the others are carried over from the current
+the versions that are kept remain different ones. Nor is one that equals a version from which
+readers were taken back: only a person brings that back. A kill at any point leaves the former
+version current; the next publish clears what lies about. Only models that passed an audit of this
+very warehouse content are copied; with a selection, the others are carried over from the current
 version, so that no reader ever meets an untested number. Left out: views (readers get base tables
 only) and the choice of what is public, which the models make.
 """
@@ -15,34 +16,38 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput, disk_full, disk_full_error, first_line
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
-from runner.errors import AuditFailed, BuildFailed
+from runner.errors import AuditFailed, BuildFailed, VersionHeld
 from runner.fingerprint import fingerprint
 from runner.history import History, git_revision, now
 from runner.project import Relation
+from runner.publications import drop_waiting, remove_surplus, switch, tidy
 from runner.versions import (
     DATABASE,
     MANIFEST,
     UNFINISHED,
     Version,
+    all_versions,
     current_version,
-    leftovers,
-    make_current,
+    make_waiting,
     remove,
-    surplus,
     sync_folder,
+    waiting_version,
 )
 
 if TYPE_CHECKING:
     import duckdb
+
+    from runner.gates import Gate, Move
 
 _WAREHOUSE, _FORMER, _NEW = "wellspring", "former", "published"
 OnTable = Callable[[int, int, str], None]
@@ -58,12 +63,29 @@ class PublishedTable:
         checksum: Of columns, types, comments and all values, whatever their order; equal for equal
             content within one version of DuckDB.
         from_version: The version whose audit passed it: this one, unless it was carried over.
+        columns: Names and types of its columns.
+        keys: Columns that identify a row, of each key that is declared.
     """
 
     name: str
     rows: int
     checksum: str
     from_version: str
+    columns: tuple[tuple[str, str], ...] = ()
+    keys: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Held:
+    """Why a version is not shown to readers.
+
+    Attributes:
+        moves: Measures that moved further than they may; none if it was rolled back from.
+        known: Whether an earlier publish held the same content back.
+    """
+
+    moves: tuple[Move, ...] = ()
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,12 +93,13 @@ class Published:
     """What a publish did.
 
     Attributes:
-        version: The version that is current now.
+        version: The version that is current now, or that is held back.
         tables: Its tables.
         bytes: Size of its DuckDB file.
         missing: Public models that are neither audited now nor in the former version.
         removed: Versions that were removed because newer ones suffice.
         unchanged: Whether the version was there before, because all of it is the same.
+        held: Why readers do not get it; None if they do.
     """
 
     version: Version
@@ -85,6 +108,27 @@ class Published:
     missing: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: bool = False
+    held: Held | None = None
+
+    @property
+    def error(self) -> VersionHeld | None:
+        """What to tell the person who has to decide; None if readers get the version."""
+        if self.held is None:
+            return None
+        name = self.version.name
+        if not self.held.moves:
+            return VersionHeld(
+                f"what was built equals version {name}, from which readers were taken back: "
+                "they keep the one they have",
+                hint=f"`wellspring rollback {name}` brings it back; other content is published.",
+            )
+        still = "still waits" if self.held.known else "waits"
+        told = "".join(f"\n  {move}" for move in self.held.moves)
+        return VersionHeld(
+            f"version {name} {still} for approval, readers keep the former one:{told}",
+            hint=f"`wellspring diff current {name}` shows more, "
+            f"`wellspring approve {name}` makes it current.",
+        )
 
     @property
     def rows(self) -> int:
@@ -108,6 +152,32 @@ class _Copy:
     from_version: str
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What one publish works with.
+
+    Attributes:
+        settings: The project's settings.
+        history: Where audits and versions are noted.
+        run_id: The run.
+        copies: The tables of the version to come.
+        missing: Public models that it lacks.
+        former: The version that is current.
+        on_table: Told of each table.
+        withheld: Why tables keep their last good version, by name.
+    """
+
+    settings: Settings
+    history: History
+    run_id: str
+    copies: Sequence[_Copy]
+    missing: tuple[str, ...]
+    former: Version | None
+    on_table: OnTable | None
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
+
+
 def publish(
     settings: Settings,
     history: History,
@@ -115,6 +185,8 @@ def publish(
     relations: Sequence[Relation],
     selected: Collection[str] | None = None,
     on_table: OnTable | None = None,
+    withheld: Mapping[str, str] | None = None,
+    gates: Mapping[str, Sequence[Gate]] | None = None,
 ) -> Published:
     """Publishes the audited relations of the warehouse.
 
@@ -125,10 +197,13 @@ def publish(
         relations: What readers get.
         selected: Unique ids of the models to take from the warehouse; None for all.
         on_table: Called as `on_table(done, total, name)` for each table.
+        withheld: Why tables keep their last good version, by name; for the manifest.
+        gates: By table, measures that may not move too far without approval.
 
     Raises:
         AuditFailed: No audit vouches for the warehouse as it is.
         BuildFailed: A public relation is not in the warehouse.
+        DeclarationError: A gate cannot be asked.
         DiskFull: There is no room for another version.
         LockHeld: Another process has the warehouse open.
     """
@@ -141,34 +216,81 @@ def publish(
             "there is nothing to publish: no public model was audited",
             hint="Models of models/marts with `access: public` are published.",
         )
-    if former is not None and _same(settings, former, copies):
-        return _unchanged(settings, history, former, missing)
-    version, tables = _make(settings, history, run_id, copies, former, on_table)
-    make_current(settings, version)
-    history.mark_published(run_id)
-    removed = _remove_surplus(settings, history)
-    return Published(version, tables, version.database.stat().st_size, missing, removed)
+    work = _Work(settings, history, run_id, copies, missing, former, on_table, withheld or {})
+    if former is not None and _same(work, former):
+        drop_waiting(settings, history)
+        return _known(work, former)
+    for version in all_versions(settings):
+        if version.rolled_back and _same(work, version):
+            drop_waiting(settings, history)
+            return _known(work, version, Held(known=True))
+    return _decide(work, gates or {})
 
 
-def _make(
-    settings: Settings,
-    history: History,
-    run_id: str,
-    copies: Sequence[_Copy],
-    former: Version | None,
-    on_table: OnTable | None,
-) -> tuple[Version, tuple[PublishedTable, ...]]:
+def _decide(work: _Work, gates: Mapping[str, Sequence[Gate]]) -> Published:
+    """Makes the version and gives it to readers, unless a gate holds it back."""
+    settings, history = work.settings, work.history
+    waiting = waiting_version(settings)
+    known = waiting is not None and _same(work, waiting)
+    if waiting is not None and known:
+        version, tables = waiting, _tables(waiting)
+    else:
+        version, tables = _make(work)
+    held = _held(work, gates, version, known)
+    if held is not None and not known:
+        make_waiting(settings, version)
+        failpoint("publish.waits")
+    if held is None:
+        switch(settings, history, version, "publish", work.run_id)
+    if waiting is not None and not known:
+        if held is None:
+            make_waiting(settings, None)
+        remove(waiting.path)
+        history.mark_removed(waiting.name)
+    elif known and held is None:
+        make_waiting(settings, None)
+    removed = remove_surplus(settings, history)
+    size = version.database.stat().st_size
+    return Published(version, tables, size, work.missing, removed, held=held)
+
+
+def _held(
+    work: _Work, gates: Mapping[str, Sequence[Gate]], version: Version, known: bool
+) -> Held | None:
+    """Whether a gate holds a sealed version back; it goes again if that cannot be told."""
+    from runner.gates import moved
+
+    if work.former is None or not gates:
+        return None
+    try:
+        moves = moved(work.settings, gates, work.former, version)
+    except Exception:
+        if not known:
+            remove(version.path)
+            work.history.mark_removed(version.name)
+        raise
+    return Held(moves, known) if moves else None
+
+
+def _make(work: _Work) -> tuple[Version, tuple[PublishedTable, ...]]:
     """Makes a complete version that is not current yet; leaves nothing behind if it cannot."""
+    settings, run_id = work.settings, work.run_id
     folder = settings.published_dir / f"{run_id}{UNFINISHED}"
     try:
         folder.mkdir(parents=True)
-        tables = _write_database(settings, folder, copies, former, on_table)
-        _write_manifest(settings, folder, run_id, tables, copies)
+        tables = _write_database(work, folder)
+        failpoint("publish.copied")
+        _write_manifest(settings, folder, run_id, tables, work.copies, work.withheld)
+        failpoint("publish.manifest_written")
         size = (folder / DATABASE).stat().st_size
         rows = sum(table.rows for table in tables)
         # Noted before the folder bears its name: `tidy` knows by it what never became current.
-        history.add_version(run_id, len(tables), rows, size, git_revision(settings.project_dir))
-        return _seal(settings, folder, run_id), tuple(tables)
+        revision = git_revision(settings.project_dir)
+        work.history.add_version(run_id, len(tables), rows, size, revision)
+        failpoint("publish.registered")
+        version = _seal(settings, folder, run_id)
+        failpoint("publish.sealed")
+        return version, tuple(tables)
     except Exception as error:
         if folder.exists():
             remove(folder)
@@ -199,22 +321,6 @@ def audited_models(settings: Settings, history: History) -> set[str]:
     )
 
 
-def tidy(settings: Settings, history: History) -> None:
-    """Clears what a killed publish left behind and notes a swap that it could not note itself."""
-    for path in leftovers(settings):
-        remove(path)
-    current = current_version(settings)
-    if current is not None:
-        history.mark_published(current.name)
-    for row in history.rows(
-        "select version from published_versions where published_at is null and removed_at is null"
-    ):
-        path = settings.published_dir / row["version"]
-        if path.exists():
-            remove(path)
-        history.mark_removed(row["version"])
-
-
 def _plan(
     relations: Sequence[Relation],
     audited: Collection[str],
@@ -238,20 +344,16 @@ def _plan(
     return copies, tuple(missing)
 
 
-def _write_database(
-    settings: Settings,
-    folder: Path,
-    copies: Sequence[_Copy],
-    former: Version | None,
-    on_table: OnTable | None,
-) -> list[PublishedTable]:
-    with _attached(settings, copies, former) as connection:
+def _write_database(work: _Work, folder: Path) -> list[PublishedTable]:
+    copies = work.copies
+    with _attached(work.settings, copies, work.former) as connection:
         connection.execute(f"attach {_text(folder / DATABASE)} as {_NEW}")
         tables = []
         for number, copy in enumerate(copies):
-            if on_table is not None:
-                on_table(number, len(copies), str(copy.relation))
+            if work.on_table is not None:
+                work.on_table(number, len(copies), str(copy.relation))
             tables.append(_copy_table(connection, copy))
+            failpoint("publish.table_copied")
             _write_parquet(connection, folder, copy.relation)
         connection.execute(f"checkpoint {_NEW}")
         connection.execute(f"detach {_NEW}")
@@ -288,36 +390,51 @@ def _attach_former(connection: duckdb.DuckDBPyConnection, former: Version) -> No
         ) from error
 
 
-def _same(settings: Settings, former: Version, copies: Sequence[_Copy]) -> bool:
-    """Whether the former version is whole and holds just what would be copied."""
+def _same(work: _Work, version: Version) -> bool:
+    """Whether a version is whole and holds just what would be copied."""
     import duckdb
 
-    manifest = former.manifest()
+    manifest = version.manifest()
     whole = all(
-        (former.path / file["path"]).is_file()
-        and (former.path / file["path"]).stat().st_size == file["bytes"]
+        (version.path / file["path"]).is_file()
+        and (version.path / file["path"]).stat().st_size == file["bytes"]
         for file in manifest["files"]
     )
     known = {table["name"]: table["checksum"] for table in manifest["tables"]}
     comparable = manifest["duckdb_version"] == duckdb.__version__
-    if not whole or not comparable or set(known) != {str(copy.relation) for copy in copies}:
+    if not whole or not comparable or set(known) != {str(copy.relation) for copy in work.copies}:
         return False
-    with _attached(settings, copies, former) as connection:
+    with _attached(work.settings, work.copies, work.former) as connection:
         return all(
-            known[str(copy.relation)] == _counted(connection, copy, copy.catalog).checksum
-            for copy in copies
+            known[str(copy.relation)] == _checksum(work, connection, copy) for copy in work.copies
         )
 
 
-def _unchanged(
-    settings: Settings, history: History, former: Version, missing: tuple[str, ...]
-) -> Published:
-    names = ("name", "rows", "checksum", "from_version")
-    stored = former.manifest()["tables"]
-    tables = tuple(PublishedTable(**{name: table[name] for name in names}) for table in stored)
-    removed = _remove_surplus(settings, history)
-    size = former.database.stat().st_size
-    return Published(former, tables, size, missing, removed, unchanged=True)
+def _checksum(work: _Work, connection: duckdb.DuckDBPyConnection, copy: _Copy) -> str:
+    """The checksum of what would be copied, taken once for all versions it is compared with."""
+    name = str(copy.relation)
+    if name not in work.checksums:
+        work.checksums[name] = _counted(connection, copy, copy.catalog).checksum
+    return work.checksums[name]
+
+
+def _known(work: _Work, version: Version, held: Held | None = None) -> Published:
+    """The result where a version of the same content is there already."""
+    removed = remove_surplus(work.settings, work.history)
+    size = version.database.stat().st_size
+    return Published(version, _tables(version), size, work.missing, removed, held is None, held)
+
+
+def _tables(version: Version) -> tuple[PublishedTable, ...]:
+    return tuple(_table(stored) for stored in version.manifest()["tables"])
+
+
+def _table(stored: Mapping[str, Any]) -> PublishedTable:
+    # Versions that were made by an earlier release know neither columns nor keys.
+    columns = tuple((name, kind) for name, kind in stored.get("columns", ()))
+    keys = tuple(tuple(key) for key in stored.get("keys", ()))
+    figures = (stored["name"], stored["rows"], stored["checksum"], stored["from_version"])
+    return PublishedTable(*figures, columns, keys)
 
 
 def _copy_table(connection: duckdb.DuckDBPyConnection, copy: _Copy) -> PublishedTable:
@@ -343,7 +460,10 @@ def _counted(connection: duckdb.DuckDBPyConnection, copy: _Copy, catalog: str) -
         columns = [row[:2] for row in connection.execute(f"describe {table}").fetchall()]
     shape = repr((columns, relation.description, sorted(relation.columns.items())))
     checksum = f"{int(values):x}-{sha256(shape.encode()).hexdigest()[:16]}"
-    return PublishedTable(str(relation), rows, checksum, copy.from_version)
+    built = {name.lower() for name, _ in columns}
+    keys = tuple(key for key in relation.keys if built.issuperset(key))
+    described = tuple((name, kind) for name, kind in columns)
+    return PublishedTable(str(relation), rows, checksum, copy.from_version, described, keys)
 
 
 @contextmanager
@@ -385,6 +505,7 @@ def _write_manifest(
     run_id: str,
     tables: Sequence[PublishedTable],
     copies: Sequence[_Copy],
+    withheld: Mapping[str, str],
 ) -> None:
     import duckdb
 
@@ -394,6 +515,7 @@ def _write_manifest(
         "created_at": now(),
         "git_revision": git_revision(settings.project_dir),
         "duckdb_version": duckdb.__version__,
+        "withheld": dict(withheld),
         "tables": [{**asdict(table), "parquet": parquet[table.name]} for table in tables],
         "files": [_file(folder, name) for name in (DATABASE, *parquet.values())],
     }
@@ -416,17 +538,11 @@ def _seal(settings: Settings, folder: Path, run_id: str) -> Version:
                 os.fsync(handle.fileno())
         sync_folder(Path(place))
     path = settings.published_dir / run_id
+    failpoint("publish.synced")
     folder.rename(path)
+    failpoint("publish.sealed")
     sync_folder(settings.published_dir)
     return Version(run_id, path)
-
-
-def _remove_surplus(settings: Settings, history: History) -> tuple[str, ...]:
-    removed = surplus(settings, settings.publish.keep)
-    for version in removed:
-        remove(version.path)
-        history.mark_removed(version.name)
-    return tuple(version.name for version in removed)
 
 
 def _parquet(relation: Relation) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ingestion.errors import BadInput, IngestionError
 from runner.errors import AuditFailed
 from runner.history import Item
+from runner.machine import StepResult, Task
 from runner.report import count
-from runner.steps import Run, Step, StepResult
+from runner.steps import Run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,9 +43,9 @@ class Reconciliation:
         self.comparisons: list[Comparison] = []
 
     @property
-    def step(self) -> Step:
+    def step(self) -> Task:
         """The step for the pipeline."""
-        return Step("reconcile", "Compare what is loaded with the sources.", self._work)
+        return Task("reconcile", "Compare what is loaded with the sources.", self._work)
 
     def _work(self, run: Run) -> StepResult:
         from ingestion.reconcile import reconcile

@@ -30,6 +30,7 @@ _SIGNS = {
     "warned": ("!", "yellow"),
     "failed": ("✗", "red"),
     "skipped": ("-", "dim"),
+    "waiting": ("…", "yellow"),
 }
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.errors import BadInput
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.transform import Dbt
 from runner.veracity.page import FILE as SCORES_PAGE
@@ -56,8 +57,10 @@ def build_docs(dbt: Dbt, folder: Path, version: Version | None = None) -> Path:
         text = veracity_page(veracity_fields(dbt.settings, version))
         (fresh / SCORES_PAGE).write_text(text, encoding="utf-8")
         _link_scores(fresh / PAGE)
+    failpoint("docs.written")
     if folder.exists():
         shutil.rmtree(folder)
+    failpoint("docs.former_removed")
     os.rename(fresh, folder)  # noqa: PTH104  # a rename of a folder, not of a file
     return folder / PAGE
 

@@ -3,26 +3,34 @@
 extract -> load -> build -> audit -> publish -> docs
 
 Each step is a function of the `Run`; it returns a `StepResult` or raises the error that ends the
-run. `STEPS` is the one list of them. Left out: what goes on around a step (lock, history, time),
-which `pipeline` knows.
+run. `flow` declares in which order they come. Left out: what goes on around a step (lock, history,
+time), which `pipeline` knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import IngestionError, first_line
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.beside import Companion
 from runner.errors import AuditFailed, BuildFailed, SourceStale
 from runner.fingerprint import fingerprint
 from runner.history import History, Item
+from runner.machine import StepResult
 from runner.observers import Observers
-from runner.project import code_hash, published_relations, source_names, sources_above
+from runner.project import (
+    code_hash,
+    node_codes,
+    published_relations,
+    source_names,
+    sources_above,
+)
 from runner.publish import Published, publish
 from runner.report import Reporter, count
 from runner.site import build_docs, docs_folder
@@ -30,6 +38,7 @@ from runner.transform import Dbt, NodeResult, Selection, room_fault
 from runner.usage import count_rows
 from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
+from runner.withholding import Withheld, former_of, named, split_tests, withhold_misfits
 
 if TYPE_CHECKING:
     from ingestion.declarations import SourceDeclaration
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
     from ingestion.load import LoadResult
     from ingestion.progress import ProgressEvent
     from ingestion.verify import LandingFault
+    from runner.resuming import Resumption
 
 _SAMPLE_ROWS = 3
 _SAMPLED_TESTS = 20
@@ -63,29 +73,6 @@ class FailedTest:
     sources: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """What a step did.
-
-    Attributes:
-        status: ok, nothing_new, warned, failed or skipped.
-        text: One line for people.
-        items: What it did to each thing.
-        later: Faults that do not stop the run but make it end non-zero.
-        stop: The fault that ends the run; None if it goes on.
-        rows: Rows that came of it; None where that means nothing.
-        bytes: Size of what came of it, likewise.
-    """
-
-    status: str
-    text: str
-    items: tuple[Item, ...] = ()
-    later: tuple[IngestionError, ...] = ()
-    stop: IngestionError | None = None
-    rows: int | None = None
-    bytes: int | None = None
-
-
 @dataclass
 class Run:
     """One pass of the runner: what was asked for, with what, and what came of it.
@@ -98,9 +85,15 @@ class Run:
         run_id: Its name.
         history: Where results are noted.
         reporter: Who tells people.
+        steps: Names of the steps asked for.
         published: What was published, once it was.
         failed_tests: Tests that did not pass.
         observed: What was unusual.
+        withheld: Models that are held back because something that they are made from failed.
+        failed_tables: Names of tables whose extraction failed, by source.
+        failed_nodes: What could not be built.
+        landing_faults: Where landing is not what was loaded.
+        resumption: What is left of the run that this one goes on with; None for a new one.
         docs_page: The page of the documentation, once it is written.
         observers: Who is told of it while it goes on.
     """
@@ -112,15 +105,22 @@ class Run:
     run_id: str
     history: History
     reporter: Reporter
+    steps: tuple[str, ...] = ()
     published: Published | None = None
     failed_tests: list[FailedTest] = field(default_factory=list)
     observed: Observed = field(default_factory=Observed)
+    withheld: Withheld = field(default_factory=Withheld)
+    failed_tables: dict[str, set[str]] = field(default_factory=dict)
+    failed_nodes: list[NodeResult] = field(default_factory=list)
+    landing_faults: list[LandingFault] = field(default_factory=list)
+    loaded_tables: set[str] = field(default_factory=set)
+    resumption: Resumption | None = None
     docs_page: str | None = None
     observers: Observers = field(default_factory=Observers)
     step: str = ""
 
     def __post_init__(self) -> None:
-        self.dbt = Dbt(self.settings, self._on_node)
+        self.dbt = Dbt(self.settings, self._on_node, on_built=self._on_built)
         self.companion = Companion(self.settings)
 
     @cached_property
@@ -139,6 +139,17 @@ class Run:
 
         manifest, wanted = self._selected_sources
         return load_declarations(manifest, None if self.selection.everything else wanted)
+
+    @property
+    def due_sources(self) -> list[SourceDeclaration]:
+        """The sources to extract: all, or those that a resumed run lacks."""
+        wanted = self.resumption.sources if self.resumption else None
+        return [d for d in self.declarations if wanted is None or d.name in wanted]
+
+    @cached_property
+    def node_codes(self) -> dict[str, str]:
+        """Names the code of each node that can be built."""
+        return node_codes(self._selected_sources[0], self.settings.project_dir)
 
     @cached_property
     def code(self) -> str | None:
@@ -173,31 +184,30 @@ class Run:
             text = event.message or _landed(event.rows, event.files, 0)
             self.reporter.item(self.step, name, status, text, kind="table", rows=event.rows)
 
+    def note_audit(self, passed: bool) -> None:
+        """Notes the verdict on the warehouse as it is, of the models that are not withheld."""
+        stamp = fingerprint(self.settings.warehouse_path)
+        if stamp is None:
+            return
+        covered = [key for key in self.model_ids if key not in self.withheld]
+        code = self.code if self.selection.everything and not self.withheld else None
+        self.history.add_audit(stamp, self.run_id, passed, covered, code)
+
     def _on_node(self, done: int, total: int, name: str) -> None:
         self.reporter.advance(self.step, done, total, name)
 
-
-@dataclass(frozen=True)
-class Step:
-    """A step as the command line and the pipeline know it.
-
-    Attributes:
-        name: Its name.
-        title: What it does, in one sentence.
-        work: The function that does it.
-    """
-
-    name: str
-    title: str
-    work: Callable[[Run], StepResult]
+    def _on_built(self, unique_id: str) -> None:
+        self.history.add_build(unique_id, self.node_codes.get(unique_id, ""), self.run_id)
 
 
 def prepare(run: Run) -> StepResult:
     """Reads the project and checks every declaration before anything is done."""
+    from runner.gates import gates
     from runner.veracity.watches import watches
 
     declarations = run.declarations
     watches(run.dbt.manifest)
+    gates(run.dbt.manifest)
     tables = sum(len(declaration.tables) for declaration in declarations)
     return StepResult(
         "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
@@ -207,26 +217,66 @@ def prepare(run: Run) -> StepResult:
 # -- extract and load --------------------------------------------------------------------------
 
 
-def extract_step(run: Run) -> StepResult:
-    """Extracts what is new or changed in the selected sources."""
-    from ingestion.extract import extract
+def wants_companion(run: Run) -> bool:
+    """Whether the companion is worth starting before it is known which sources are read."""
+    has_one = bool(run.settings.companion.command)
+    return has_one and run.selection.everything and "extract" in run.steps
 
-    if not run.declarations:
+
+def start_companion(run: Run) -> StepResult:
+    """Starts the companion; a fault is told once a source turns out to need it."""
+    run.companion.start()
+    return StepResult("ok", "started" if run.companion.is_started else "not needed")
+
+
+@contextmanager
+def reading(run: Run) -> Iterator[None]:
+    """What reading sources needs: their connections, and dlt in memory."""
+    if not run.due_sources:
+        yield
+        return
+    from ingestion.extract import prepare_extraction
+
+    prepare_extraction(run.settings)
+    with run.companion.connections({d.connection for d in run.due_sources if d.connection}):
+        yield
+
+
+def interrupt_reading() -> None:
+    """Makes whatever reads a source end soon."""
+    from ingestion.progress import interruption
+
+    interruption.set()
+
+
+def extract_one(
+    run: Run, declaration: SourceDeclaration, former: SourceResult | None
+) -> SourceResult:
+    """Extracts what is new or changed in one source; again, what failed before."""
+    from ingestion.extract import extract_source
+
+    return extract_source(
+        declaration,
+        run.settings,
+        full_refresh=run.full_refresh,
+        on_progress=run.on_event,
+        former=former,
+    )
+
+
+def gather_sources(run: Run, results: Sequence[SourceResult]) -> StepResult:
+    """Makes one result of what became of the sources."""
+    if not results:
         return StepResult("skipped", "the selection is made from no declared source")
-    connections = {d.connection for d in run.declarations if d.connection}
-    with run.companion.connections(connections):
-        results = extract(
-            run.declarations,
-            run.settings,
-            full_refresh=run.full_refresh,
-            on_progress=run.on_event,
-        )
     items = [item for result in results for item in _source_items(result)]
     for item in items:
         if item.kind == "source":
             run.reporter.item("extract", item.name, item.status, item.message, kind="source")
     failed = [result for result in results if result.status == "failed"]
     faults = tuple(fault for result in failed for fault in _faults(result))
+    for result in failed:
+        tables = {table.table for table in result.tables if table.error is not None}
+        run.failed_tables[result.source] = tables or {table.table for table in result.tables}
     rows = sum(table.rows for result in results for table in result.tables)
     files = sum(table.files for result in results for table in result.tables)
     size = sum(table.bytes for result in results for table in result.tables)
@@ -278,6 +328,7 @@ def load_step(run: Run) -> StepResult:
     rows = sum(table.rows for table in result.tables)
     files = sum(table.files for table in result.tables)
     rejected = sum(table.rejected for table in result.tables)
+    run.loaded_tables = {f"{t.source}.{t.table}" for t in result.tables if t.files}
     size = sum(table.bytes for table in result.tables)
     items = [
         Item("table", f"{t.source}.{t.table}", "ok", t.rows, t.files, t.rejected, bytes=t.bytes)
@@ -317,16 +368,16 @@ def _totals(run: Run) -> list[Item]:
 
 
 def build_step(run: Run) -> StepResult:
-    """Builds seeds and models."""
-    if run.settled_by is not None:
-        text = f"same code and same rows as in run {run.settled_by}"
-        return StepResult("nothing_new", text, tuple(_outcomes(run)))
-    results = run.dbt.build(run.selection, run.full_refresh)
+    """Builds seeds and models, but for what is withheld; of a resumed run what it lacks."""
+    missing = run.resumption.missing(run) if run.resumption else None
+    if missing is not None and not missing - set(run.withheld.why):
+        return StepResult("nothing_new", "the run that is resumed had built everything")
+    results = run.dbt.build(run.selection, run.full_refresh, missing, run.withheld.why)
     if not results:
         return StepResult("skipped", "the selection holds nothing to build")
     accounted = any(r.name == _OUTCOMES_MODEL and r.status == "ok" for r in results)
     items = [*_built_items(run, results), *(_outcomes(run) if accounted else [])]
-    failed = [result for result in results if result.status == "failed"]
+    failed = run.failed_nodes = [result for result in results if result.status == "failed"]
     skipped = sum(result.status == "skipped" for result in results)
     models = sum(result.kind == "model" for result in results)
     if not failed:
@@ -336,9 +387,16 @@ def build_step(run: Run) -> StepResult:
     names = ", ".join(result.name for result in failed[:5])
     text = f"{len(failed)} of {count(len(results), 'node')} failed ({names})"
     text += f", {skipped} below them skipped" if skipped else ""
-    hint = f"Mend {failed[0].file} and run `wellspring build`; compiled SQL lies below target/."
+    hint = f"Mend {failed[0].file}, then `wellspring resume`; compiled SQL lies below target/."
     fault = room_fault(run.settings, failed) or BuildFailed(text, hint=hint)
     return StepResult("failed", text, tuple(items), stop=fault)
+
+
+def nothing_to_build(run: Run) -> StepResult:
+    """What is said where neither code nor rows have changed."""
+    run.history.repeat_builds(run.run_id)
+    text = f"same code and same rows as in run {run.settled_by}"
+    return StepResult("nothing_new", text, tuple(_outcomes(run)))
 
 
 def _told(result: NodeResult) -> str:
@@ -392,10 +450,10 @@ def audit_step(run: Run) -> StepResult:
     if not path.is_file():
         raise AuditFailed("there is no warehouse", file=path, hint="Run `wellspring load build`.")
     fresh = run.dbt.freshness(run.source_ids)
-    landing = _landing_faults(run)
+    landing = run.landing_faults = _landing_faults(run)
     if run.settled_by is not None and not landing:
         return _still_audited(run, fresh)
-    results = run.dbt.test(run.selection)
+    results = _test(run)
     failed = [result for result in results if result.status == "failed"]
     warned = [result for result in results if result.status == "warned"]
     run.failed_tests = _explain_failures(run, [*failed, *warned])
@@ -404,8 +462,25 @@ def audit_step(run: Run) -> StepResult:
         run.reporter.item("audit", test.result.name, status, tell_test(test), kind="test")
     chosen = None if run.selection.everything else run.model_ids
     where = (run.settings, run.history, run.run_id, run.dbt.manifest)
+    failpoint("audit.tested")
     run.observed = observe(*where, chosen, [*results, *fresh])
     return _audited(run, results, fresh, landing)
+
+
+def _test(run: Run) -> list[NodeResult]:
+    """Results of the data tests; those of withheld models are left out."""
+    if not run.withheld:
+        return run.dbt.test(run.selection)
+    manifest = run.dbt.manifest
+    former = former_of(run.settings, manifest, run.withheld)
+    tests = run.dbt.compiled_tests(run.selection)
+    split = split_tests(tests, run.withheld, former)
+    fresh = run.dbt.judge(split.fresh)
+    mixed = run.dbt.judge(split.mixed, former)
+    if split.unasked:
+        names = named([test.name for test in split.unasked])
+        run.reporter.warn(f"not asked, for they read what is withheld: {names}")
+    return fresh + withhold_misfits(run, split, mixed)
 
 
 def _audited(
@@ -418,10 +493,9 @@ def _audited(
     failed = [result for result in results if result.status == "failed"]
     warned = [result for result in results if result.status == "warned"]
     is_refused = bool(failed or landing or run.observed.errors)
-    stamp = fingerprint(run.settings.warehouse_path)
-    if stamp is not None:
-        code = run.code if run.selection.everything else None
-        run.history.add_audit(stamp, run.run_id, not is_refused, run.model_ids, code)
+    failpoint("audit.judged")
+    run.note_audit(passed=not is_refused)
+    failpoint("audit.noted")
     stale, aging = _stale(run, fresh)
     items = (
         *_node_items(results),
@@ -484,7 +558,7 @@ def _audit_failure(
     told = []
     if failed:
         told.append(f"{count(len(failed), 'test')} failed: {_first([r.name for r in failed])}")
-    hint = "Mend the model, its rules or the source, then `wellspring build audit publish docs`."
+    hint = "Mend the model, its rules or the source, then `wellspring resume`."
     if observed.errors:
         names = _first([anomaly.name for anomaly in observed.errors])
         told.append(f"{count(len(observed.errors), 'value')} unusual: {names}")
@@ -497,7 +571,7 @@ def _audit_failure(
     text = "; ".join(told)
     end = "\n" if landing else "; "
     return AuditFailed(
-        f"{text}{end}nothing is published, readers keep the former version", hint=hint
+        f"{text}{end}readers keep the last good version of what it concerns", hint=hint
     )
 
 
@@ -582,11 +656,19 @@ def _freshness_item(result: NodeResult) -> Item:
 
 
 def publish_step(run: Run) -> StepResult:
-    """Copies what readers get into a new version and makes it current."""
+    """Copies what readers get into a new version and makes it current, unless a gate holds it."""
+    from runner.gates import gates
+
     relations = published_relations(run.dbt.manifest)
     selected = None if run.selection.everything else run.model_ids
     if selected is not None and not any(r.unique_id in selected for r in relations):
         return StepResult("skipped", "the selection holds no published model")
+    withheld = run.withheld.relations(run.dbt.manifest)
+    kept = tuple(Item("withheld", name, "warned", message=why) for name, why in withheld.items())
+    for item in kept:
+        run.reporter.item("publish", item.name, "warned", f"withheld: {item.message}", kind="table")
+    if len(withheld) == len(relations):
+        return StepResult("skipped", "every table is withheld; readers keep the last version", kept)
     done = publish(
         run.settings,
         run.history,
@@ -594,27 +676,34 @@ def publish_step(run: Run) -> StepResult:
         relations,
         selected,
         lambda number, total, name: run.reporter.advance("publish", number, total, name),
+        withheld,
+        gates(run.dbt.manifest),
     )
     run.published = done
     status = {True: "unchanged", False: "ok"}[done.unchanged]
-    items = tuple(
+    items = kept + tuple(
         Item("relation", t.name, "carried_over" if t.name in done.carried_over else status, t.rows)
         for t in done.tables
     )
+    held = f"; withheld: {named(withheld)}" if withheld else ""
+    if done.error is not None:
+        text = f"version {done.version.name} is held back, readers keep the former one"
+        return StepResult("waiting", text, items, (done.error,))
     if done.unchanged:
-        return StepResult(
-            "nothing_new", f"nothing has changed since version {done.version.name}", items
-        )
+        text = f"nothing has changed since version {done.version.name}{held}"
+        return StepResult("warned" if withheld else "nothing_new", text, items)
     text = f"{count(len(done.tables), 'table')}, {count(done.rows, 'row')}"
     if done.carried_over:
         text += f"; {len(done.carried_over)} carried over from the former version"
     if done.missing:
         text += f"; not yet there: {', '.join(done.missing)}"
-    return StepResult("ok", text, items, rows=done.rows, bytes=done.bytes)
+    status = "warned" if withheld else "ok"
+    return StepResult(status, text + held, items, rows=done.rows, bytes=done.bytes)
 
 
 def docs_step(run: Run) -> StepResult:
     """Writes the documentation beside the version that it describes."""
+    # What is held back gets its documentation too: it may be approved.
     version = run.published.version if run.published else current_version(run.settings)
     if run.settled_by is not None and version is not None and version.docs_page.is_file():
         run.docs_page = str(version.docs_page)
@@ -622,19 +711,6 @@ def docs_step(run: Run) -> StepResult:
     page = build_docs(run.dbt, docs_folder(run.settings, version), version)
     run.docs_page = str(page)
     return StepResult("ok", f"{page.stat().st_size / 2**20:.1f} MiB")
-
-
-STEPS = {
-    step.name: step
-    for step in (
-        Step("extract", "Land what is new or changed in the sources.", extract_step),
-        Step("load", "Load landed files into raw tables, with the ledger.", load_step),
-        Step("build", "Build seeds and models with dbt.", build_step),
-        Step("audit", "Run the data tests and freshness checks.", audit_step),
-        Step("publish", "Publish what passed its audit, in one atomic swap.", publish_step),
-        Step("docs", "Write the documentation.", docs_step),
-    )
-}
 
 
 @contextmanager

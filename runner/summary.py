@@ -150,7 +150,8 @@ def summary_fields(result: RunResult) -> dict[str, Any]:
             | {"value": a.value, "expected": [a.low, a.high], "message": a.text}
             for a in result.run.observed.anomalies
         ],
-        "published": published.version.name if published else None,
+        "published": published.version.name if published and not published.held else None,
+        "held_back": published.version.name if published and published.held else None,
         "database": str(published.version.database) if published else None,
         "docs": result.run.docs_page,
         "errors": [error_fields(error) for error in _faults(result)],
@@ -228,11 +229,12 @@ def _print_lines(console: Console, result: RunResult) -> None:
         size = f"{published.bytes / 2**20:.1f} MiB"
         what = f"{count(len(published.tables), 'table')}, {count(published.rows, 'row')}, {size}"
         what += ", unchanged" if published.unchanged else ""
-        lines.append(("published", f"{published.version.name}: {what}"))
+        word = "held back" if published.held else "published"
+        lines.append((word, f"{published.version.name}: {what}"))
         lines.append(("", shown_path(published.version.database)))
     if result.run.docs_page:
         lines.append(("docs", f"{shown_path(Path(result.run.docs_page))}  (wellspring docs)"))
-    if published is not None:
+    if published is not None and not published.held:
         lines.append(("query", f'wellspring sql "from {_example(result)} limit 10"'))
     for name, text in lines:
         console.print(f"[bold]{name:<10}[/bold] ", end="")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from ingestion.errors import (
     disk_full,
     disk_full_error,
 )
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.errors import BuildFailed
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
     from runner.batch import Verdict
+    from runner.withholding import Former
 
 _STATUS = {
     "success": "ok",
@@ -106,15 +108,18 @@ class Dbt:
     Args:
         settings: The project's settings.
         on_node: Called as `on_node(done, total, name)` when a node is finished.
+        on_built: Called with the unique id of each model, seed or snapshot that was built.
         parsed: The project as parsed before, to spare the parsing.
     """
 
     settings: Settings
     on_node: OnNode | None = None
     parsed: InitVar[Manifest | None] = None
+    on_built: Callable[[str], None] | None = None
     _manifest: Manifest | None = field(default=None, init=False, repr=False)
     _compiled: set[str] = field(default_factory=set, init=False, repr=False)
     _compiled_models: set[str] = field(default_factory=set, init=False, repr=False)
+    _building: bool = field(default=False, init=False)
     _done: int = field(default=0, init=False)
     _total: int = field(default=0, init=False)
 
@@ -167,8 +172,20 @@ class Dbt:
 
         return sorted(json.loads(line)["unique_id"] for line in done.result)
 
-    def build(self, selection: Selection, full_refresh: bool = False) -> list[NodeResult]:
+    def build(
+        self,
+        selection: Selection,
+        full_refresh: bool = False,
+        only: Collection[str] | None = None,
+        without: Collection[str] = (),
+    ) -> list[NodeResult]:
         """Builds seeds, models and snapshots, without tests.
+
+        Args:
+            selection: What to build.
+            full_refresh: Whether to build incremental models and seeds anew.
+            only: Unique ids of the nodes to build, in place of the selection.
+            without: Unique ids of nodes that are left out.
 
         Returns:
             A result a node, also where some failed.
@@ -176,10 +193,20 @@ class Dbt:
         Raises:
             BuildFailed: dbt could not even begin.
         """
+        chosen = selection
+        if only is not None:
+            chosen = Selection(tuple(self._names(set(only) - set(without))))
+        elif without:
+            chosen = replace(selection, exclude=(*selection.exclude, *self._names(without)))
         arguments = ["build", "--exclude-resource-type", "test"]
-        arguments += ["--exclude-resource-type", "unit_test", *selection.arguments()]
-        results = self._results([*arguments, "--full-refresh"] if full_refresh else arguments)
-        self._compiled |= {"build"} if selection.everything else set()
+        arguments += ["--exclude-resource-type", "unit_test", *chosen.arguments()]
+        self._building = True
+        try:
+            results = self._results([*arguments, "--full-refresh"] if full_refresh else arguments)
+        finally:
+            self._building = False
+        failpoint("build.finished")
+        self._compiled |= {"build"} if chosen.everything else set()
         return results
 
     def test(self, selection: Selection) -> list[NodeResult]:
@@ -193,25 +220,57 @@ class Dbt:
         """
         if not selection.everything:
             return self._tested(selection.arguments())
-        done = self._invoke(["compile", "--select", "test_type:data"], self.manifest)
+        return self.judge(self.compiled_tests(selection))
+
+    def compiled_tests(self, selection: Selection) -> list[Any]:
+        """Dbt's nodes of the data tests of a selection, compiled.
+
+        Raises:
+            BuildFailed: dbt cannot compile them.
+        """
+        names = ["test_type:data"]
+        if not selection.everything:
+            names = self._names(self.select(selection, "test"))
+        wanted = [part for name in names for part in ("--select", name)]
+        if not wanted:
+            return []
+        done = self._invoke(["compile", *wanted], self.manifest)
         if done.exception is not None:
             raise self._failure(done.exception, "dbt test could not be done")
-        self._compiled.add("test")
+        self._compiled |= {"test"} if selection.everything else set()
+        nodes = [result.node for result in done.result.results]
+        return [node for node in nodes if str(node.resource_type) == "test"]
+
+    def judge(self, tests: Sequence[Any], former: Former | None = None) -> list[NodeResult]:
+        """Asks compiled tests, many at a time; those that keep their failures are run by dbt.
+
+        Args:
+            tests: dbt's nodes, compiled.
+            former: What stands in for relations that are withheld. A test that keeps its failures
+                is then asked without keeping them.
+
+        Returns:
+            A result a test.
+        """
         from runner.batch import can_batch, judge
 
-        compiled = [result.node for result in done.result.results]
-        batched = [node for node in compiled if can_batch(node)]
-        self._done, self._total = 0, len(compiled)
-        results = [_judged(verdict) for verdict in judge(batched, self.settings, self._on_test)]
-        rest = [node.unique_id for node in compiled if not can_batch(node)]
+        batched = [node for node in tests if former is not None or can_batch(node)]
+        self._done, self._total = 0, len(tests)
+        verdicts = judge(batched, self.settings, self._on_test, former)
+        known = {node.unique_id for node in batched}
+        rest = [node.unique_id for node in tests if node.unique_id not in known]
+        results = [_judged(verdict) for verdict in verdicts]
         return results + (self._tested_by_dbt(rest) if rest else [])
 
     def _tested(self, arguments: Sequence[str]) -> list[NodeResult]:
         return self._results(["test", "--exclude-resource-type", "unit_test", *arguments])
 
     def _tested_by_dbt(self, tests: Sequence[str]) -> list[NodeResult]:
-        names = [".".join(self.manifest.nodes[key].fqn) for key in tests]
-        return self._tested([part for name in names for part in ("--select", name)])
+        return self._tested([part for name in self._names(tests) for part in ("--select", name)])
+
+    def _names(self, unique_ids: Collection[str]) -> list[str]:
+        """Nodes as dbt's selection language names them."""
+        return [".".join(self.manifest.nodes[key].fqn) for key in sorted(unique_ids)]
 
     def _on_test(self, node: Any) -> None:
         self._done += 1
@@ -317,7 +376,11 @@ class Dbt:
         if event.info.name == "ConcurrencyLine":
             self._total = event.data.node_count
         elif event.info.name == "NodeFinished":
+            failpoint("build.node_finished")
             self._done += 1
+            info = event.data.node_info
+            if self._building and self.on_built is not None and info.node_status == "success":
+                self.on_built(info.unique_id)
             if self.on_node is not None:
                 total = max(self._total, self._done)
                 self.on_node(self._done, total, event.data.node_info.node_name)

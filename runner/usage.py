@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import duckdb
     import psutil
 
-    from runner.pipeline import FinishedStep
+    from runner.machine import Visit
     from runner.steps import Run
 
 _PAUSE_SECONDS = 0.1
@@ -127,7 +127,7 @@ class Recorder(Observer):
         """Begins the step's own peak."""
         self._memory.open(step)
 
-    def on_step(self, run: Run, step: FinishedStep) -> None:
+    def on_step(self, run: Run, step: Visit) -> None:
         """Notes the step's peak with its rows and bytes."""
         peak = self._memory.close(step.name)
         run.history.measure_step(

@@ -22,6 +22,7 @@ from runner.cli.shared import (
     command_line,
     console,
     log_format_of,
+    planned_run,
     print_json,
     selection_of,
     waiting,
@@ -199,14 +200,10 @@ def quarantine_replay(
 
 
 def _show_replay_plan(selection: Selection, files: Sequence[str], as_json: bool) -> None:
-    from runner.history import History
     from runner.plan import plan_fields, print_plan
     from runner.quarantine.replay import STEPS_AFTER, plan_replay, print_due
-    from runner.report import Reporter
-    from runner.steps import Run
 
-    history = History(Path(":memory:"))
-    run = Run(load_settings(), selection, False, False, "dry-run", history, Reporter())
+    run = planned_run(load_settings(), selection, False)
     due = plan_replay(run, files)
     plan = plan_fields(run, STEPS_AFTER)
     if as_json:

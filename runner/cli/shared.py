@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +20,9 @@ from ingestion.units import is_time
 from runner.errors import EXIT_CODES
 
 if TYPE_CHECKING:
+    from ingestion.settings import Settings
     from runner.report import LogFormat
+    from runner.steps import Run
     from runner.transform import Selection
 
 RUN_STEPS = ("extract", "load", "build", "audit", "publish", "docs")
@@ -103,6 +105,14 @@ def chain(first: str, then: Sequence[StepName] | None) -> tuple[str, ...]:
     return steps
 
 
+Retries = Annotated[
+    int | None,
+    typer.Option(
+        "--retry", min=1, help="Try what may pass, such as a lost connection, so often in all."
+    ),
+]
+
+
 def do_steps(
     steps: Sequence[str],
     select: Sequence[str] | None,
@@ -111,6 +121,7 @@ def do_steps(
     dry_run: bool,
     log_format: Format,
     quiet: bool,
+    attempts: int | None = None,
     wait: str | None = None,
 ) -> None:
     """Does steps, or says what they would do, and ends the command with the run's exit code."""
@@ -119,7 +130,7 @@ def do_steps(
     selection = selection_of(select, exclude)
     settings = waiting(load_settings(), wait)
     if dry_run:
-        _show_plan(steps, selection, full_refresh, log_format is Format.json)
+        show_plan(steps, selection, full_refresh, "json" if log_format is Format.json else "text")
         return
     from runner.pipeline import execute
     from runner.summary import print_summary
@@ -133,6 +144,7 @@ def do_steps(
             reporter,
             command_line(),
             lazy=tuple(steps) == RUN_STEPS,
+            attempts=attempts,
         )
     print_summary(result, as_json=log_format is Format.json)
     raise typer.Exit(result.exit_code)
@@ -170,22 +182,35 @@ def log_format_of(value: Format) -> LogFormat:
     return formats[value]
 
 
-def _show_plan(
-    steps: Sequence[str], selection: Selection, full_refresh: bool, as_json: bool
-) -> None:
+def planned_run(settings: Settings, selection: Selection, full_refresh: bool) -> Run:
+    """A run that is only asked what it would do: it has no history and tells nobody."""
     from runner.history import History
-    from runner.plan import plan_fields, print_plan
     from runner.report import Reporter
     from runner.steps import Run
 
-    settings = load_settings()
     history = History(Path(":memory:"))
-    planned = Run(settings, selection, full_refresh, False, "dry-run", history, Reporter())
-    plan = plan_fields(planned, steps)
-    if as_json:
+    return Run(settings, selection, full_refresh, False, "dry-run", history, Reporter())
+
+
+def show_plan(
+    steps: Sequence[str],
+    selection: Selection,
+    full_refresh: bool,
+    output: Literal["text", "json", "mermaid"],
+) -> None:
+    """Says what steps would do."""
+    from runner.flow import FLOW
+    from runner.plan import flow_fields, mermaid, plan_fields, print_plan
+
+    settings = load_settings()
+    flow = FLOW.only(steps)
+    plan = plan_fields(planned_run(settings, selection, full_refresh), steps)
+    if output == "json":
         print_json(plan)
+    elif output == "mermaid":
+        sys.stdout.write(mermaid(flow, plan) + "\n")
     else:
-        print_plan(plan, console())
+        print_plan(plan, console(), flow_fields(flow, settings))
 
 
 def console() -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,9 @@ from runner.cli.shared import (
     FullRefresh,
     LogFormatOption,
     Quiet,
+    Retries,
     Select,
+    StepName,
     Then,
     Wait,
     chain,
@@ -24,7 +28,10 @@ from runner.cli.shared import (
     console,
     do_steps,
     log_format_of,
+    planned_run,
+    print_json,
     selection_of,
+    show_plan,
     waiting,
 )
 
@@ -37,6 +44,7 @@ def run(
     exclude: Exclude = None,
     full_refresh: FullRefresh = False,
     dry_run: DryRun = False,
+    retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
     wait: Wait = None,
@@ -46,7 +54,7 @@ def run(
     Where neither the code nor any row has changed since the last audit, nothing is built again;
     `--full-refresh` does it all the same.
     """
-    do_steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet, wait)
+    do_steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -56,13 +64,14 @@ def extract(
     exclude: Exclude = None,
     full_refresh: FullRefresh = False,
     dry_run: DryRun = False,
+    retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
     wait: Wait = None,
 ) -> None:
     """Land what is new or changed in the sources above the selection."""
     steps = chain("extract", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, wait)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -72,13 +81,14 @@ def load(
     exclude: Exclude = None,
     full_refresh: FullRefresh = False,
     dry_run: DryRun = False,
+    retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
     wait: Wait = None,
 ) -> None:
     """Load landed files into raw tables, with the ledger, in one transaction."""
     steps = chain("load", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, wait)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -88,13 +98,14 @@ def build(
     exclude: Exclude = None,
     full_refresh: FullRefresh = False,
     dry_run: DryRun = False,
+    retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
     wait: Wait = None,
 ) -> None:
     """Build seeds and models with dbt."""
     steps = chain("build", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, wait)
+    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -103,12 +114,14 @@ def audit(
     select: Select = None,
     exclude: Exclude = None,
     dry_run: DryRun = False,
+    retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
     wait: Wait = None,
 ) -> None:
     """Run data tests and freshness checks. Unit tests are left out: `make test` runs them."""
-    do_steps(chain("audit", then), select, exclude, False, dry_run, log_format, quiet, wait)
+    steps = chain("audit", then)
+    do_steps(steps, select, exclude, False, dry_run, log_format, quiet, retry, wait)
 
 
 @commands.command()
@@ -117,12 +130,78 @@ def publish(
     select: Select = None,
     exclude: Exclude = None,
     dry_run: DryRun = False,
+    retry: Retries = None,
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
     wait: Wait = None,
 ) -> None:
     """Publish what passed its audit, in one atomic swap."""
-    do_steps(chain("publish", then), select, exclude, False, dry_run, log_format, quiet, wait)
+    do_steps(
+        chain("publish", then), select, exclude, False, dry_run, log_format, quiet, retry, wait
+    )
+
+
+class PlanFormat(StrEnum):
+    """How a plan is written."""
+
+    text = "text"
+    mermaid = "mermaid"
+    json = "json"
+
+
+@commands.command()
+def plan(
+    steps: Annotated[
+        list[StepName] | None,
+        typer.Argument(metavar="[STEP]...", help="The steps, in this order; all of a run if none."),
+    ] = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: FullRefresh = False,
+    output: Annotated[
+        PlanFormat, typer.Option("--format", help="mermaid is a picture that Markdown pages draw.")
+    ] = PlanFormat.text,
+    of_model: Annotated[
+        str | None, typer.Option("--sql", help="Only the compiled SQL of this model or test.")
+    ] = None,
+) -> None:
+    """Show what a run would do: its states, what is tried again, what survives which fault."""
+    if of_model:
+        from runner.plan import compiled_sql
+
+        run = planned_run(load_settings(), selection_of(None, None), False)
+        sys.stdout.write(compiled_sql(run, of_model) + "\n")
+        return
+    names = chain(steps[0].value, steps[1:]) if steps else RUN_STEPS
+    show_plan(names, selection_of(select, exclude), full_refresh, output.value)
+
+
+@commands.command()
+def resume(
+    retry: Retries = None,
+    log_format: LogFormatOption = Format.auto,
+    quiet: Quiet = False,
+    wait: Wait = None,
+) -> None:
+    """Go on with the last run from the step that failed, for the same moment.
+
+    Sources that failed are read again, models that failed or whose code was mended are built with
+    all that is made from them; then audit and publish as usual. Says so if nothing is left to do.
+    """
+    from runner.pipeline import resume as go_on
+    from runner.report import reporting
+    from runner.summary import print_summary
+
+    with reporting(log_format_of(log_format), quiet) as reporter:
+        result = go_on(waiting(load_settings(), wait), reporter, command_line(), attempts=retry)
+    if isinstance(result, str):
+        if log_format is Format.json:
+            print_json({"event": "nothing_to_resume", "message": result})
+        else:
+            console().print(result, markup=False, soft_wrap=True)
+        return
+    print_summary(result, as_json=log_format is Format.json)
+    raise typer.Exit(result.exit_code)
 
 
 @commands.command()

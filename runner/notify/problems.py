@@ -20,7 +20,7 @@ from runner.history import History, Item, now
 
 if TYPE_CHECKING:
     from runner.observers import Ending
-    from runner.pipeline import FinishedStep
+    from runner.machine import Visit
     from runner.steps import Run
 
 Key = tuple[str, str, str]
@@ -184,7 +184,7 @@ def _is_over(problem: Problem, run: Run, ending: Ending) -> bool:
     return any(_has_passed(problem, step, run.selection.everything) for step in steps)
 
 
-def _has_passed(problem: Problem, step: FinishedStep, everything: bool) -> bool:
+def _has_passed(problem: Problem, step: Visit, everything: bool) -> bool:
     items = step.result.items
     same = [item for item in items if _key(step.name, item) == problem.key]
     if any(item.status in ("ok", "nothing_new", "warned") for item in same):

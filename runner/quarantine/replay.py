@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ingestion.errors import IngestionError
 from ingestion.settings import Settings
 from runner.history import Item
+from runner.machine import StepResult, Task
 from runner.quarantine.counts import KINDS, chosen_tables, open_books, quarantine_counts, told_total
 from runner.report import count
-from runner.steps import Run, Step, StepResult
+from runner.steps import Run
 from runner.transform import Selection
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class Replay:
     staged: dict[str, int] = field(default_factory=dict)
     entries: list[ReplayEntry] = field(default_factory=list)
 
-    def step(self) -> Step:
+    def step(self) -> Task:
         """The step of a run that reads files again."""
-        return Step("replay", "Read files again that are refused or read otherwise.", self._work)
+        return Task("replay", "Read files again that are refused or read otherwise.", self._work)
 
     def _work(self, run: Run) -> StepResult:
         from ingestion.replay import replay

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.history import History, Item
 from runner.transform import NodeResult
@@ -137,6 +138,7 @@ def observe(
         history.add_measures(
             run_id, moment, [(v.relation, v.column, v.measure, v.value) for v in values]
         )
+        failpoint("audit.measured")
         history.prune_measures(moment, settings.measures.keep_days)
         found = unusual_changes(changes(history, moment), built, moment)
         there = {value.relation for value in values}
@@ -146,6 +148,7 @@ def observe(
             found += missing_files(connection, files)
         observed = Observed(tuple(found), _known(history, run_id))
         _write(connection, history, run_id, observed, manifest, results)
+        failpoint("audit.observed")
         _write_scores(connection, history, run_id, moment, manifest)
     return observed
 

@@ -7,11 +7,14 @@ partial parse holds only for the folder it was made in, and a full parse costs s
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from publishkit import Warehouse
 from toyshop import Answer, Call, ToyShop, command, make_toyshop
 
+from ingestion.settings import PublishSettings, Settings
 from runner.cli import main
 
 
@@ -69,3 +72,11 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         return Answer(code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
+    """A warehouse of two tables of which nothing is published yet; three versions are kept."""
+    made = Warehouse(Settings(tmp_path, tmp_path / "data", publish=PublishSettings(keep=3)))
+    yield made
+    made.history.close()

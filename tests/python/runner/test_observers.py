@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from toyshop import Call, ToyShop
 
+from runner.machine import Visit
 from runner.observers import Ending, Observer
-from runner.pipeline import FinishedStep
 from runner.steps import Run
 from runner.usage import MemoryWatch
 
@@ -29,7 +29,7 @@ class Diary(Observer):
     def on_step_begin(self, run: Run, step: str) -> None:
         self.told.append(f"{step} begins")
 
-    def on_step(self, run: Run, step: FinishedStep) -> None:
+    def on_step(self, run: Run, step: Visit) -> None:
         self.told.append(f"{step.name} {step.result.status}")
 
     def on_end(self, run: Run, ending: Ending) -> None:

@@ -7,91 +7,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
+from publishkit import TABLES, Warehouse, child, relation
 
 from ingestion.errors import BadInput
-from ingestion.settings import PublishSettings, Settings
 from runner.errors import AuditFailed, BuildFailed
 from runner.fingerprint import fingerprint
-from runner.history import History, Origin, new_run_id
-from runner.project import Relation, code_hash
-from runner.publish import Published, publish
+from runner.project import code_hash
+from runner.publish import publish
 from runner.versions import all_versions, current_version, require_current
-
-ORIGIN = Origin(None, "0", "someone", "somewhere", 1, "pytest")
-
-
-def relation(name: str) -> Relation:
-    return Relation(f"model.shop.{name}", "core", name, f"One row per {name}.", {"n": "A number."})
-
-
-TABLES = [relation("odd"), relation("even")]
-
-
-@dataclass
-class Warehouse:
-    """A warehouse of two tables that always hold the same number, as one version."""
-
-    settings: Settings
-    history: History = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.settings.warehouse_path.parent.mkdir(parents=True)
-        self.history = History(self.settings.state_dir / "history.sqlite")
-
-    def write(self, number: int) -> None:
-        with closing(duckdb.connect(str(self.settings.warehouse_path))) as connection:
-            connection.execute("create schema if not exists core")
-            for name in ("odd", "even"):
-                connection.execute(
-                    f"create or replace table core.{name} as "
-                    f"select {number} as n, range as position from range(2000)"
-                )
-            connection.execute("create or replace view core.seen as select * from core.odd")
-
-    def audit(self, passed: bool = True, names: tuple[str, ...] = ("odd", "even")) -> None:
-        stamp = fingerprint(self.settings.warehouse_path)
-        assert stamp is not None
-        run_id = self.begin()
-        self.history.add_audit(stamp, run_id, passed, [f"model.shop.{name}" for name in names])
-
-    def begin(self) -> str:
-        run_id = new_run_id()
-        self.history.start_run(run_id, "test", "", ORIGIN)
-        return run_id
-
-    def publish(self, number: int | None = None) -> Published:
-        if number is not None:
-            self.write(number)
-            self.audit()
-        return publish(self.settings, self.history, self.begin(), TABLES)
-
-    def read(self) -> tuple[int, int]:
-        database = require_current(self.settings).database
-        with closing(duckdb.connect(str(database), read_only=True)) as connection:
-            odd, even = (
-                connection.execute(f"select max(n), min(n), count(*) from core.{name}").fetchall()[
-                    0
-                ]
-                for name in ("odd", "even")
-            )
-        assert odd[0] == odd[1]
-        assert even[0] == even[1]
-        assert odd[2] == even[2] == 2000
-        return odd[0], even[0]
-
-
-@pytest.fixture
-def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
-    made = Warehouse(Settings(tmp_path, tmp_path / "data", publish=PublishSettings(keep=3)))
-    yield made
-    made.history.close()
 
 
 def test_version_is_complete_compact_and_described(warehouse: Warehouse) -> None:
@@ -288,7 +217,7 @@ def test_publish_that_meets_a_full_disk_leaves_no_trace(warehouse: Warehouse) ->
     warehouse.audit()
     before = sorted(warehouse.settings.published_dir.iterdir())
 
-    done = _child(warehouse, "limit")
+    done = child(warehouse, "limit")
 
     assert "DiskFull" in done.stdout, done.stdout + done.stderr
     assert sorted(warehouse.settings.published_dir.iterdir()) == before
@@ -302,9 +231,9 @@ POINTS = {
     "manifest written": ("runner.publish", "_write_manifest", 1),
     "noted in the history": ("runner.history", "History.add_version", 1),
     "folder renamed": ("runner.publish", "_seal", 1),
-    "link swapped": ("runner.publish", "make_current", 1),
+    "link swapped": ("runner.publications", "make_current", 1),
     "publication noted": ("runner.history", "History.mark_published", 2),
-    "one surplus version removed": ("runner.publish", "remove", 1),
+    "one surplus version removed": ("runner.publications", "remove", 1),
     "manifest of a surplus version removed": ("pathlib", "Path.unlink", 2),
 }
 
@@ -318,7 +247,7 @@ def test_kill_leaves_a_whole_version_and_the_next_publish_clears_up(
     warehouse.write(4)
     warehouse.audit()
 
-    done = _child(warehouse, "kill", *map(str, POINTS[point]))
+    done = child(warehouse, "kill", *map(str, POINTS[point]))
 
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     assert warehouse.read() in ((3, 3), (4, 4))
@@ -332,55 +261,6 @@ def test_kill_leaves_a_whole_version_and_the_next_publish_clears_up(
         "select version from published_versions where published_at is null and removed_at is null"
     )
     assert unclear == []
-
-
-CHILD = """
-import importlib, os, resource, signal, sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-import test_runner_publish as tests
-from ingestion.settings import PublishSettings, Settings
-from ingestion.errors import IngestionError
-from runner.history import History
-from runner.publish import publish
-
-data, act = Path(sys.argv[2]), sys.argv[3]
-settings = Settings(data.parent, data, publish=PublishSettings(keep=3))
-history = History(settings.state_dir / "history.sqlite")
-run_id = tests.new_run_id()
-history.start_run(run_id, "child", "", tests.ORIGIN)
-if act == "kill":
-    module, name, times = sys.argv[4], sys.argv[5], int(sys.argv[6])
-    owner = importlib.import_module(module)
-    *path, last = name.split(".")
-    for part in path:
-        owner = getattr(owner, part)
-    work, calls = getattr(owner, last), [0]
-    def killing(*args, **kwargs):
-        given = work(*args, **kwargs)
-        calls[0] += 1
-        if calls[0] == times:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return given
-    setattr(owner, last, killing)
-else:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-try:
-    publish(settings, history, run_id, tests.TABLES)
-except IngestionError as error:
-    print(type(error).__name__, error)
-"""
-
-
-def _child(warehouse: Warehouse, *arguments: str) -> subprocess.CompletedProcess[str]:
-    folders = [str(Path(__file__).parent), str(warehouse.settings.data_dir)]
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, *folders, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 MANIFEST = {

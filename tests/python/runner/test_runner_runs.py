@@ -189,8 +189,11 @@ def test_warning_is_told_and_does_not_block(shop: ToyShop, call: Call) -> None:
     assert shop.current != before
 
 
-def test_failed_model_names_its_file_and_stops_the_run(shop: ToyShop, call: Call) -> None:
+def test_failed_model_names_its_file_and_stops_the_run_if_so_set(
+    shop: ToyShop, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = shop.current
+    monkeypatch.setenv("WELLSPRING__FAILURES__BUILD", "stop")
     shop.write("models/marts/core/dim_toys.sql", "select no_such_column from {{ ref('colours') }}")
 
     answer = call(shop, "run")
