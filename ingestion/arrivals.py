@@ -28,7 +28,7 @@ class Arrivals:
     def __init__(self, settings: Settings, source: str) -> None:
         self._settings = settings
         self._source = source
-        self._listed: dict[str, list[LandedFile]] = {}
+        self._listed: dict[str, dict[str, list[LandedFile]]] = {}
 
     def faults(self, counts: Iterable[LandedCount]) -> dict[str, str]:
         """What is wrong with a load, by table; empty if everything has arrived.
@@ -40,12 +40,12 @@ class Arrivals:
         return {table: fault for table, fault in found.items() if fault}
 
     def _fault(self, count: LandedCount) -> str:
-        files = [f for f in self._files(count.folder) if f.load_id == count.load_id]
+        files = self._files(count.folder).get(count.load_id, [])
         if not files and count.expected:
             return f"{count.expected:,} rows were extracted, no file of them is in landing"
         total = 0
         for file in files:
-            rows = parquet_rows(file.path)
+            rows = rows_of(file)
             if rows is None:
                 return f"{file.file} is no whole Parquet file"
             total += rows
@@ -54,10 +54,19 @@ class Arrivals:
         names = ", ".join(file.file for file in files)
         return f"{count.expected:,} rows were extracted, landing holds {total:,} ({names})"
 
-    def _files(self, folder: str) -> list[LandedFile]:
+    def _files(self, folder: str) -> dict[str, list[LandedFile]]:
+        """Files of a table by load."""
         if folder not in self._listed:
-            self._listed[folder] = landed_files(self._settings, self._source, folder)
+            found: dict[str, list[LandedFile]] = {}
+            for file in landed_files(self._settings, self._source, folder):
+                found.setdefault(file.load_id, []).append(file)
+            self._listed[folder] = found
         return self._listed[folder]
+
+
+def rows_of(file: LandedFile) -> int | None:
+    """Number of rows of a landed file; None if it is no whole Parquet file."""
+    return parquet_rows(file.path) if file.part is None else file.part.rows
 
 
 def parquet_rows(path: Path) -> int | None:

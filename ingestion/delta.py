@@ -19,6 +19,7 @@ Left out: reading the source (`database`, `rest`, `python_source`), writing to l
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -26,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from ingestion.compacted import OWN_COLUMNS, read_pack
 from ingestion.databases.base import pattern_of
 from ingestion.settings import Settings
 
@@ -50,6 +52,14 @@ class LandedFile(Protocol):
     @property
     def load_id(self) -> str:
         """Id of its load: seconds since 1970, with a fraction."""
+
+    @property
+    def file(self) -> str:
+        """Its path below the landing zone."""
+
+    @property
+    def part(self) -> object | None:
+        """What it was, if `path` is a compacted file that it was taken into."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +147,14 @@ class Delta:
     def landed_columns(self) -> dict[str, str]:
         """Landed columns and their DuckDB types, the widest over all files."""
         if self._types is None:
-            self._types = self.describe([file.path for file in self._landed])
+            found = self.describe(self._landed_paths)
+            self._types = {name: kind for name, kind in found.items() if name not in OWN_COLUMNS}
         return self._types
+
+    @property
+    def _landed_paths(self) -> list[Path]:
+        """What is read of landing; a compacted file once for all its parts."""
+        return list(dict.fromkeys(file.path for file in self._landed))
 
     def describe(self, files: Sequence[Path]) -> dict[str, str]:
         """Columns of some Parquet files and their DuckDB types; empty without files."""
@@ -366,7 +382,7 @@ class Delta:
             parts.append(
                 f"""
                 select {columns}, true as {DELETED}
-                from {scan([file.path for file in self._landed])} as rows
+                from {self._landed_rows()} as rows
                 semi join gone on rows.filename = gone.{_i("part")}
                     and rows.file_row_number = gone.{_i("row")}
                 """
@@ -383,11 +399,31 @@ class Delta:
         )
 
     def _landed_rows(self) -> str:
-        """All landed rows, each with the time of its load, which the file's name begins with."""
+        """All landed rows, each with its place and the time of its load.
+
+        The load stands at the beginning of a file's name; rows of compacted files bring all that
+        with them.
+        """
         load = "regexp_extract(parse_filename(filename), '^[0-9]+[.][0-9]+')"
+        files = scan(self._landed_paths)
+        packed = [file for file in self._landed if file.part is not None]
+        if not packed:
+            return (
+                f"(select *, filename, file_row_number, to_timestamp({load}::double) as load_time "
+                f"from {files})"
+            )
+        root = literal(f"{self._settings.landing_dir}/")
+        places = Counter(file.path for file in packed)
+        whole = all(len(read_pack(path).parts) == found for path, found in places.items())
+        # Otherwise some of their loads do not count.
+        counted = ", ".join(literal(file.file) for file in packed)
+        chosen = "" if whole else f" where _file is null or _file in ({counted})"
         return (
-            f"(select *, filename, file_row_number, to_timestamp({load}::double) as load_time "
-            f"from {scan([file.path for file in self._landed])})"
+            f"(select * exclude ({', '.join(OWN_COLUMNS)}), "
+            f"coalesce({root} || _file, filename) as filename, "
+            "coalesce(_row - 1, file_row_number) as file_row_number, "
+            f"to_timestamp(coalesce(_load_id, {load})::double) as load_time "
+            f"from {files}{chosen})"
         )
 
     def _one(self, sql: str) -> tuple[Any, ...]:

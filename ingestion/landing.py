@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ingestion.compacted import Part, packs
 from ingestion.errors import (
     BadInput,
     SourceFailed,
@@ -57,12 +58,14 @@ class LandedFile:
         load_id: dlt's load id; as a text it sorts by time.
         path: Where the file lies.
         file: Its path below the landing zone, as raw rows state it in `_file`.
+        part: What it was, if it lies in a compacted file now; `path` is that file then.
     """
 
     table: str
     load_id: str
     path: Path
     file: str
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -273,8 +276,27 @@ class _explained:
         ) from error
 
 
+def check_whole(settings: Settings) -> None:
+    """Refuses a landing zone that is being restored, or of which a restore broke off.
+
+    Raises:
+        BadInput: It is not whole.
+    """
+    if settings.restore_mark.exists():
+        raise BadInput(
+            "landing is being restored from a backup, or a restore of it broke off",
+            file=settings.restore_mark,
+            hint="`wellspring restore` goes on with it; until it has ended, landing is not whole.",
+        )
+
+
 def completed_loads(settings: Settings, source: str) -> list[str]:
-    """Ids of the completed loads of a source, oldest first."""
+    """Ids of the completed loads of a source, oldest first.
+
+    Raises:
+        BadInput: Landing is being restored.
+    """
+    check_whole(settings)
     folder = settings.landing_dir / source / _LOADS
     if not folder.is_dir():
         return []
@@ -286,7 +308,11 @@ def completed_loads(settings: Settings, source: str) -> list[str]:
 def landed_files(settings: Settings, source: str, table: str) -> list[LandedFile]:
     """Parquet files of completed loads of a table, in load order.
 
-    For tables of databases, APIs and Python sources; files tables have `register_rows`.
+    For tables of databases, APIs and Python sources; files tables have `register_rows`. Files that
+    were compacted are listed as before, each with the place where its rows lie now.
+
+    Raises:
+        BadInput: Landing is being restored, or a compacted file is damaged.
     """
     completed = set(completed_loads(settings, source))
     return [file for file in _table_files(settings, source, table) if file.load_id in completed]
@@ -296,12 +322,45 @@ def _table_files(settings: Settings, source: str, table: str) -> Iterator[Landed
     folder = settings.landing_dir / source / table
     if not folder.is_dir():
         return
-    names = sorted(e.name for e in os.scandir(folder) if e.name.endswith(".parquet"))
-    for name in names:
-        seconds, _, rest = name.partition(".")
-        fraction = rest.partition(".")[0]
-        load_id = f"{seconds}.{fraction}"
-        yield LandedFile(table, load_id, folder / name, f"{source}/{table}/{name}")
+    found = {}
+    for entry in os.scandir(folder):
+        if entry.name.endswith(".parquet"):
+            seconds, _, rest = entry.name.partition(".")
+            load_id = f"{seconds}.{rest.partition('.')[0]}"
+            file = f"{source}/{table}/{entry.name}"
+            found[file] = LandedFile(table, load_id, folder / entry.name, file)
+    for pack in packs(folder):
+        # Beside a compacted file its parts count no more, if they were not removed yet.
+        for part in pack.parts:
+            found[part.file] = LandedFile(table, part.load_id, pack.path, part.file, part)
+    yield from (found[file] for file in sorted(found))
+
+
+def _records(files: Iterable[LandedFile], what: str, **where: Any) -> Iterator[tuple[str, Any]]:
+    """Load id and values of each row of small landed files; dlt leaves out columns of no value.
+
+    Raises:
+        BadInput: One cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    wanted: dict[Path, dict[str, str]] = {}
+    for landed in files:
+        wanted.setdefault(landed.path, {})[landed.file] = landed.load_id
+    for path, loads in wanted.items():
+        try:
+            content = pq.read_table(path).to_pylist()
+        except Exception as error:
+            raise BadInput(
+                f"{what} cannot be read: {first_line(error)}",
+                file=path,
+                hint="Restore this file from a backup of landing.",
+                **where,
+            ) from error
+        for row in content:
+            load_id = row["_load_id"] if "_load_id" in row else next(iter(loads.values()))
+            if "_file" not in row or row["_file"] in loads:
+                yield load_id, row
 
 
 def register_rows(settings: Settings, source: str, table: str) -> list[RegisterRow]:
@@ -310,25 +369,14 @@ def register_rows(settings: Settings, source: str, table: str) -> list[RegisterR
     Raises:
         BadInput: A register file cannot be read.
     """
-    import pyarrow.parquet as pq
-
     names = [f.name for f in fields(RegisterRow) if f.name != "load_id"]
+    landed = landed_files(settings, source, table + REGISTER_SUFFIX)
+    told = "the register of landed files"
     rows = []
-    for landed in landed_files(settings, source, table + REGISTER_SUFFIX):
-        try:
-            # dlt leaves out columns without any value.
-            content = pq.read_table(landed.path).to_pylist()
-        except Exception as error:
-            raise BadInput(
-                f"the register of landed files cannot be read: {first_line(error)}",
-                source=source,
-                table=table,
-                file=landed.path,
-                hint="Restore this file from a backup of landing.",
-            ) from error
-        for row in content:
-            values = {name: row.get(name, None if name == "rows" else "") for name in names}
-            rows.append(RegisterRow(**values, load_id=landed.load_id))
+    for load_id, row in _records(landed, told, source=source, table=table):
+        values = {name: row.get(name) for name in names}
+        texts = {name: "" for name in names if name != "rows" and values[name] is None}
+        rows.append(RegisterRow(**{**values, **texts}, load_id=load_id))
     return rows
 
 
@@ -343,26 +391,13 @@ def landed_counts(settings: Settings, source: str, known: Collection[str]) -> li
     Raises:
         BadInput: A file of counts cannot be read.
     """
-    import pyarrow.parquet as pq
-
     names = [f.name for f in fields(LandedCount) if f.name != "load_id"]
-    counts = []
-    for landed in landed_files(settings, source, COUNTS_TABLE):
-        if landed.load_id in known:
-            continue
-        try:
-            content = pq.read_table(landed.path).to_pylist()
-        except Exception as error:
-            raise BadInput(
-                f"the counts of a landed load cannot be read: {first_line(error)}",
-                source=source,
-                file=landed.path,
-                hint="Restore this file from a backup of landing.",
-            ) from error
-        for row in content:
-            values = {name: row.get(name) for name in names}
-            counts.append(LandedCount(**values, load_id=landed.load_id))
-    return counts
+    landed = landed_files(settings, source, COUNTS_TABLE)
+    unknown = [file for file in landed if file.load_id not in known]
+    return [
+        LandedCount(**{name: row.get(name) for name in names}, load_id=load_id)
+        for load_id, row in _records(unknown, "the counts of a landed load", source=source)
+    ]
 
 
 def counts_table(counts: Sequence[LandedCount]) -> pa.Table:

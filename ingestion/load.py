@@ -19,8 +19,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +55,7 @@ from ingestion.ledger import (
 )
 from ingestion.progress import OnProgress, Reporter, counted
 from ingestion.settings import Settings
-from ingestion.stage import Counted, DueFile, Relation, Staged, Stager
+from ingestion.stage import Counted, DueFile, Relation, Staged, Stager, extracted_at
 from ingestion.warehouse import connect
 
 if TYPE_CHECKING:
@@ -189,10 +187,43 @@ class Again:
 
 @dataclass(frozen=True)
 class _Arrived:
-    """A dlt load, and what it was to land."""
+    """A dlt load, what it was to land, and the tables of which it has files to load."""
 
     load_id: str
     counts: Sequence[LandedCount]
+    tables: Sequence[str]
+
+
+@dataclass
+class _Batch:
+    """Loads that are loaded in one transaction: one, or several whose files were compacted.
+
+    Loads whose rows lie in the same compacted files have the same columns, so that the raw tables
+    come out the same as if they were loaded one by one.
+    """
+
+    arrived: list[_Arrived] = field(default_factory=list)
+    files: list[DueFile] = field(default_factory=list)
+    packs: dict[str, Path] = field(default_factory=dict)
+    compacted: bool = True
+
+    def takes(self, files: Sequence[DueFile]) -> bool:
+        """Whether a further load with these files can be added."""
+        if not self.arrived:
+            return True
+        return self.compacted and all(
+            file.own == "compacted" and self.packs.get(file.table, file.path) == file.path
+            for file in files
+        )
+
+    def add(self, load_id: str, counts: Sequence[LandedCount], files: Sequence[DueFile]) -> None:
+        """Adds a load."""
+        tables = list(dict.fromkeys(file.table for file in files))
+        self.arrived.append(_Arrived(load_id, counts, tables))
+        self.files += files
+        for file in files:
+            self.packs.setdefault(file.table, file.path)
+            self.compacted &= file.own == "compacted"
 
 
 @dataclass
@@ -320,6 +351,7 @@ class SourceLoader:
         self._reporter = Reporter("load", declaration.name, on_progress)
         self._tallies = {table.name: _Tally() for table in declaration.tables}
         self._units: tuple[Path | None, list[Unit]] = (None, [])
+        self._packs: dict[Path, str] = {}
 
     def run(self) -> None:
         """Loads what is due, oldest load first."""
@@ -341,18 +373,28 @@ class SourceLoader:
                     again[(table.name, file.file)] = Again(entered, "declaration")
                 due.setdefault(file.load_id, []).append(file)
         arrivals = Arrivals(self._settings, self._source.name)
+        batch = _Batch()
         for load_id in sorted({*due, *counts}):
-            own = counts.get(load_id, [])
+            own, files = counts.get(load_id, []), due.get(load_id, [])
             faults = arrivals.faults(count for count in own if count.table in self._tallies)
+            if faults or not batch.takes(files):
+                self._load_batch(batch, again)
+                batch = _Batch()
             if faults:
                 self._refuse(load_id, own, faults)
-                continue
-            require_free(self._settings, f"load {load_id} of {self._source.name} is not begun")
-            files = due.get(load_id, [])
-            of_load = {(file.table, file.file) for file in files}
-            own_again = {key: again[key] for key in again.keys() & of_load}
-            self._load(files, own_again, arrived=_Arrived(load_id, own))
+            else:
+                room = f"load {load_id} of {self._source.name} is not begun"
+                require_free(self._settings, room)
+                batch.add(load_id, own, files)
+        self._load_batch(batch, again)
         self._finish()
+
+    def _load_batch(self, batch: _Batch, again: Mapping[tuple[str, str], Again]) -> None:
+        """Loads what is together in a batch in one transaction."""
+        if batch.arrived:
+            keys = {(file.table, file.file) for file in batch.files}
+            own_again = {key: again[key] for key in again.keys() & keys}
+            self._load(batch.files, own_again, arrived=batch.arrived)
 
     def _note_outdated(self, table: TableDeclaration) -> None:
         """Rows that are in raw stay there until a replay is asked for."""
@@ -413,16 +455,18 @@ class SourceLoader:
                 seen.add(row.file)
             return
         for landed in landed_files(self._settings, self._source.name, table.name):
+            part = landed.part
             yield DueFile(
                 table=table.name,
                 file=landed.file,
                 path=landed.path,
                 load_id=landed.load_id,
                 reader="parquet",
-                own="dlt",
+                own="dlt" if part is None else "compacted",
                 origin_name=None,
-                size=-1,
-                sha256="",
+                size=-1 if part is None else part.bytes,
+                sha256="" if part is None else part.sha256,
+                rows=None if part is None else part.rows,
             )
 
     def reads_otherwise(self, table: TableDeclaration, due: DueFile, entered: KnownFile) -> bool:
@@ -453,6 +497,8 @@ class SourceLoader:
 
     def _current(self, table: TableDeclaration, due: DueFile, again: bool) -> DueFile:
         """The file as today's declaration reads it: prepared again if that has changed."""
+        if due.own == "compacted":
+            return replace(due, refused=self._pack_fault(due.path))
         if self._source.kind != "files":
             return replace(due, size=due.path.stat().st_size, sha256=_sha256(due.path))
         same = due.options["reading"] == reading_of(table.files)
@@ -469,6 +515,18 @@ class SourceLoader:
             due.path.unlink(missing_ok=True)
             self._units = (None, [])
         return self._prepared(table, due, original)
+
+    def _pack_fault(self, path: Path) -> str:
+        """Why a compacted file cannot be trusted, which its name tells; empty if it can."""
+        if path not in self._packs:
+            whole = _sha256(path) == path.stem
+            self._packs[path] = (
+                ""
+                if whole
+                else "it was compacted, and the compacted file has other bytes now. "
+                "Restore it from a backup."
+            )
+        return self._packs[path]
 
     def _prepared(self, table: TableDeclaration, due: DueFile, original: Path) -> DueFile:
         """The file, prepared from its original."""
@@ -544,7 +602,7 @@ class SourceLoader:
         due: Sequence[DueFile],
         again: Mapping[tuple[str, str], Again],
         whole: Collection[str] = (),
-        arrived: _Arrived | None = None,
+        arrived: Sequence[_Arrived] = (),
     ) -> None:
         """Stages files and commits them; one that fails while being read is left out."""
         import duckdb
@@ -578,6 +636,7 @@ class SourceLoader:
     ) -> dict[tuple[str, str], Staged]:
         """What can be inserted, by load and table: oldest load first, tables as declared."""
         current: dict[tuple[str, str], list[DueFile]] = {}
+        firsts: dict[Path, str] = {}
         for table in self._source.tables:
             for file in due:
                 if file.table != table.name:
@@ -585,7 +644,10 @@ class SourceLoader:
                 now = self._current(table, file, (table.name, file.file) in again)
                 if file.file in unreadable:
                     now = replace(now, refused=unreadable[file.file])
-                current.setdefault((file.load_id, table.name), []).append(now)
+                # What lies in one compacted file goes in with the first of its loads.
+                first = firsts.setdefault(file.path, file.load_id)
+                load_id = first if file.own == "compacted" else file.load_id
+                current.setdefault((load_id, table.name), []).append(now)
         staged = {}
         for load_id, name in sorted(current, key=lambda key: key[0]):
             table = self._source.table(name)
@@ -597,13 +659,15 @@ class SourceLoader:
     def _unreadable(stager: Stager, staged: dict[tuple[str, str], Staged]) -> dict[str, str]:
         """Parquet files whose data breaks off or is damaged behind a whole footer."""
         found = {}
+        reasons: dict[Path, str] = {}
         for table in staged.values():
             for relation in table.relations:
                 for file in relation.files:
                     if file.due.reader == "parquet" and relation.sql:
-                        reason = stager.check_readable(file.due)
-                        if reason:
-                            found[file.due.file] = reason
+                        if file.due.path not in reasons:
+                            reasons[file.due.path] = stager.check_readable(file.due)
+                        if reasons[file.due.path]:
+                            found[file.due.file] = reasons[file.due.path]
         return found
 
     def _without_unchanged(
@@ -637,23 +701,22 @@ class SourceLoader:
         staged: dict[tuple[str, str], Staged],
         again: Mapping[tuple[str, str], Again],
         whole: Collection[str],
-        arrived: _Arrived | None,
+        arrived: Sequence[_Arrived],
     ) -> None:
         """Rows and ledger of what was staged, in one transaction."""
         files: list[FileEntry] = []
         rejected: list[RejectedEntry] = []
         changes: list[ChangeEntry] = []
         refused: list[RefusedFile] = []
-        held: dict[str, str] = {}
+        held: dict[tuple[str, str], str] = {}
         with _transaction(self._connection):
             self._take_out(again, whole)
             failpoint("load.taken_out")
             for (load_id, name), table in staged.items():
                 evolution = self._evolution(name)
-                taken, brought, frozen = self._evolve(name, evolution, table.relations)
+                taken, brought, frozen = self._evolve(name, evolution, table.relations, held)
                 changes += brought
                 refused += frozen
-                held.update((name, file.reason) for file in frozen)
                 for relation in taken:
                     self._insert(name, evolution, relation, load_id)
                     failpoint("load.rows_inserted")
@@ -665,9 +728,8 @@ class SourceLoader:
             replays = self._replays(files, refused, again)
             write_ledger(self._connection, files, rejected, changes, replays)
             failpoint("load.ledger_written")
-            if arrived is not None:
-                tables = [name for _, name in staged]
-                write_loads(self._connection, self._load_entries(arrived, tables, held))
+            entries = [e for load in arrived for e in self._load_entries(load, held)]
+            write_loads(self._connection, entries)
         self._result.replays += replays
         self._tell(files, changes, refused)
 
@@ -733,12 +795,17 @@ class SourceLoader:
         ]
 
     def _evolve(
-        self, table: str, evolution: Evolution, relations: list[Relation]
+        self,
+        table: str,
+        evolution: Evolution,
+        relations: list[Relation],
+        held: dict[tuple[str, str], str],
     ) -> tuple[list[Relation], list[ChangeEntry], list[RefusedFile]]:
         """Makes the table fit all relations, before any row goes in.
 
         Returns:
-            The relations to insert, what changed, and the files that a frozen contract refuses.
+            The relations to insert, what changed, and the files that a frozen contract refuses;
+            why it does stands in `held` then, by load and table.
         """
         frozen = self._source.table(table).ingest.contract == "freeze"
         taken: list[Relation] = []
@@ -752,7 +819,9 @@ class SourceLoader:
             changes = evolution.plan(relation.columns)
             breach = _breach(changes) if frozen and not fresh else ""
             if breach:
-                refused += [self._frozen(table, c.due, breach) for c in relation.files]
+                breached = [self._frozen(table, c.due, breach) for c in relation.files]
+                held.update(((c.due.load_id, table), breached[0].reason) for c in relation.files)
+                refused += breached
                 continue
             statements += evolution.take(changes)
             settled.update(relation.columns)
@@ -797,8 +866,8 @@ class SourceLoader:
         values += [
             "data._file",
             "data._row",
-            literal(load_id),
-            f"timestamp {literal(_extracted_at(load_id).isoformat(sep=' '))}",
+            "data._load_id" if relation.has_load else literal(load_id),
+            "data._extracted_at" if relation.has_load else _moment(load_id),
             "coalesce(data._deleted, false)" if relation.has_deleted else "false",
         ]
         (added,) = self._connection.execute(
@@ -834,18 +903,18 @@ class SourceLoader:
     def _load_entries(
         self,
         arrived: _Arrived,
-        staged: Collection[str],
-        held: dict[str, str],
+        held: Mapping[tuple[str, str], str],
     ) -> list[LoadEntry]:
         """What is to be noted of a load's tables."""
         counted = {count.table: count for count in arrived.counts}
-        for table in staged:
+        for table in arrived.tables:
             counted.setdefault(table, LandedCount(table, load_id=arrived.load_id))
         entries = []
         for table, count in counted.items():
             selected = table in self._tallies
-            status: LoadStatus = "held" if table in held else "loaded" if selected else "pending"
-            entries.append(self._load_entry(count, status, held.get(table)))
+            reason = held.get((arrived.load_id, table))
+            status: LoadStatus = "held" if reason else "loaded" if selected else "pending"
+            entries.append(self._load_entry(count, status, reason))
         return self._news(entries)
 
     def _load_entry(self, count: LandedCount, status: LoadStatus, reason: str | None) -> LoadEntry:
@@ -1049,12 +1118,9 @@ def _told(changes: list[ChangeEntry]) -> list[str]:
     return lines
 
 
-def _extracted_at(load_id: str) -> datetime:
-    """The time in a load id, in UTC without zone; microseconds, exactly."""
-    microseconds = int(Decimal(load_id) * 1_000_000)
-    seconds, rest = divmod(microseconds, 1_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
-    return moment.replace(microsecond=rest)
+def _moment(load_id: str) -> str:
+    """The time in a load id as an SQL literal."""
+    return f"timestamp {literal(extracted_at(load_id).isoformat(sep=' '))}"
 
 
 def _sha256(path: Path) -> str:

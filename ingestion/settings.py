@@ -165,6 +165,39 @@ class FailuresSettings:
     tests: str = "stop"
 
 
+@dataclass(frozen=True)
+class BackupSettings:
+    """Section `[backup]`.
+
+    Attributes:
+        url: Where backups go: a folder, or any address that fsspec knows, such as
+            `s3://bucket/warehouse`; empty if it is always given on the command line. Secrets do
+            not belong here.
+        connection: Name of the connection that holds the login and further keys of that place;
+            empty if the environment has them, or none is needed.
+        keep: How many backups are kept, at least 1.
+    """
+
+    url: str = ""
+    connection: str = ""
+    keep: int = 30
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """Section `[retention]`: how long is kept what no other section speaks of.
+
+    Attributes:
+        logs: How many logs of runs are kept, at least 1.
+        logs_days: How many days other logs and those of runs are kept, at least 1.
+        runs_days: How many days runs, their steps and audits stay in the run history, at least 1.
+    """
+
+    logs: int = 30
+    logs_days: int = 90
+    runs_days: int = 400
+
+
 _CHOICES = {
     ("failures", "source"): ("withhold", "go_on"),
     ("failures", "build"): ("withhold", "stop"),
@@ -183,6 +216,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "measures": MeasuresSettings,
     "retry": RetrySettings,
     "failures": FailuresSettings,
+    "backup": BackupSettings,
+    "retention": RetentionSettings,
 }
 # Former names, still heard where the present one is not set.
 _MOVED = {("load", "memory"): ("limits", "memory")}
@@ -211,6 +246,8 @@ class Settings:
         measures: Section `[measures]`.
         retry: Section `[retry]`.
         failures: Section `[failures]`.
+        backup: Section `[backup]`.
+        retention: Section `[retention]`.
     """
 
     project_dir: Path
@@ -224,6 +261,8 @@ class Settings:
     measures: MeasuresSettings = field(default_factory=MeasuresSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     failures: FailuresSettings = field(default_factory=FailuresSettings)
+    backup: BackupSettings = field(default_factory=BackupSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
     @property
     def landing_dir(self) -> Path:
@@ -244,6 +283,16 @@ class Settings:
     def state_dir(self) -> Path:
         """Working folders, run history, lock and logs."""
         return self.data_dir / "state"
+
+    @property
+    def history_path(self) -> Path:
+        """The run history; with landing all that has to be kept."""
+        return self.state_dir / "history.sqlite"
+
+    @property
+    def restore_mark(self) -> Path:
+        """Lies there while a restore is under way: until it is gone, landing is not whole."""
+        return self.data_dir / "restore.json"
 
     @property
     def dlt_dir(self) -> Path:
@@ -422,12 +471,21 @@ def _checked(value: Any, wanted: Any, shown: str, path: Path | None, section: st
         str: isinstance(value, str) and value.strip() != "",
         tuple[str, ...]: isinstance(value, tuple) and all(isinstance(v, str) for v in value),
     }[wanted]
+<<<<<<< HEAD
     if right and (section, key) in _FORMS:
         is_right, expected = _FORMS[section, key]
         right = is_right(value)
     choices = _CHOICES.get((section, key))
     if right and choices is not None:
         expected, right = f"one of: {', '.join(choices)}", value in choices
+=======
+    choices = _CHOICES.get((section, key))
+    if right and choices is not None:
+        expected, right = f"one of: {', '.join(choices)}", value in choices
+    if right and (section, key) in _FORMS:
+        is_right, expected = _FORMS[section, key]
+        right = is_right(value)
+>>>>>>> origin/main
     if not right:
         raise SettingsError(f"found {value!r}, expected {expected}", file=path, key=shown)
     return value

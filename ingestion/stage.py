@@ -16,6 +16,8 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +51,8 @@ class DueFile:
         path: What is read.
         load_id: dlt's load id.
         reader: How it is read.
-        own: `dlt` for what dlt wrote, `prepared` for Parquet of texts, `original` for the bytes.
+        own: `dlt` for what dlt wrote, `compacted` if `path` is a compacted file that holds it,
+            `prepared` for Parquet of texts, `original` for the bytes.
         origin_name: Name at the origin; None where the origin is no file.
         size: Bytes of what landed.
         sha256: Checksum of what landed.
@@ -64,7 +67,7 @@ class DueFile:
     path: Path
     load_id: str
     reader: Literal["parquet", "csv", "ndjson", ""]
-    own: Literal["dlt", "prepared", "original"]
+    own: Literal["dlt", "compacted", "prepared", "original"]
     origin_name: str | None
     size: int
     sha256: str
@@ -98,12 +101,14 @@ class Relation:
         columns: Name -> DuckDB type of the source's columns.
         sql: A query that yields these, `_file`, `_row` and perhaps `_deleted`.
         has_deleted: Whether it yields `_deleted`.
+        has_load: Whether it yields `_load_id` and `_extracted_at`, being of several loads.
     """
 
     files: tuple[Counted, ...]
     columns: dict[str, str]
     sql: str
     has_deleted: bool = False
+    has_load: bool = False
 
 
 @dataclass
@@ -176,6 +181,8 @@ class Stager:
         if due.rows == 0 and not due.columns:
             staged.relations.append(_nothing(due))
             return None
+        if due.own == "compacted":
+            return ("parquet", due.own, due.path)
         if due.reader == "parquet":
             own = due.own != "original"
             footer = parquetfile.read_footer(due.path, own_columns=own)
@@ -233,6 +240,8 @@ class Stager:
 
     def _parquet(self, files: list[DueFile]) -> Relation:
         own = files[0].own
+        if own == "compacted":
+            return self._compacted(files)
         footers = [parquetfile.read_footer(f.path, own_columns=own != "original") for f in files]
         names = footers[0].names
         paths = self._paths(files)
@@ -258,6 +267,24 @@ class Stager:
             for due, footer in zip(files, footers, strict=True)
         )
         return Relation(found, columns, sql, has_deleted)
+
+    def _compacted(self, files: list[DueFile]) -> Relation:
+        """Parts of one compacted file, in one reading of it."""
+        names = parquetfile.read_footer(files[0].path, own_columns=True).names
+        reader = f"read_parquet({literal(str(files[0].path))}, hive_partitioning = false)"
+        described = self._types(f"select * from {reader}")
+        columns = {name: described[origin] for origin, name in names.items()}
+        selected = [f"data.{quoted(o)} as {quoted(n)}" for o, n in names.items()]
+        selected += ["paths.file as _file", "data._row as _row", "paths.load_id as _load_id"]
+        selected.append("paths.extracted_at as _extracted_at")
+        if "_deleted" in described:
+            selected.append("data._deleted as _deleted")
+        sql = (
+            f"select {', '.join(selected)} from {reader} as data "
+            f"inner join temp.{self._paths(files)} as paths on data._file = paths.file"
+        )
+        found = tuple(Counted(due, due.rows or 0) for due in files)
+        return Relation(found, columns, sql, "_deleted" in described, has_load=True)
 
     def _rejected_beside(self, due: DueFile) -> tuple[tuple[int, str, str], ...]:
         """Records that were rejected when a file was prepared."""
@@ -420,6 +447,10 @@ class Stager:
             {
                 "path": pa.array([str(f.path) for f in files], pa.string()),
                 "file": pa.array([f.file for f in files], pa.string()),
+                "load_id": pa.array([f.load_id for f in files], pa.string()),
+                "extracted_at": pa.array(
+                    [extracted_at(f.load_id) for f in files], pa.timestamp("us")
+                ),
                 "first_row": pa.array(
                     [(firsts or {}).get(str(f.path), 0) for f in files], pa.int64()
                 ),
@@ -437,6 +468,14 @@ class Stager:
     def _types(self, query: str) -> dict[str, str]:
         described = self._connection.execute(f"describe {query}").fetchall()
         return {row[0]: row[1] for row in described}
+
+
+def extracted_at(load_id: str) -> datetime:
+    """The time in a load id, in UTC without zone; microseconds, exactly."""
+    microseconds = int(Decimal(load_id) * 1_000_000)
+    seconds, rest = divmod(microseconds, 1_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+    return moment.replace(microsecond=rest)
 
 
 # Begins no normalised column name.

@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingestion.arrivals import parquet_rows
+from ingestion.arrivals import parquet_rows, rows_of
+from ingestion.compacted import Part, pack_files, packs
 from ingestion.declarations import SourceDeclaration
+from ingestion.errors import BadInput
 from ingestion.landing import (
     COUNTS_TABLE,
     REGISTER_SUFFIX,
@@ -138,9 +140,15 @@ class _SourceCheck:
         # Sizes of a folder come with one listing; asking file by file would cost a call each.
         self._listings: dict[Path, dict[str, int]] = {}
         self._counted: dict[str, dict[str, int]] = {}
+        self._compacted: dict[str, dict[str, Part]] = {}
 
     def faults(self, checksums: bool) -> Iterator[LandingFault]:
         """Everything that differs."""
+        damaged = list(self._damaged_packs(checksums))
+        yield from damaged
+        if damaged:
+            # Which files they held cannot be told, so neither what else is amiss.
+            return
         yield from self._lost_marks()
         yield from self._load_faults()
         yield from self._file_faults(checksums)
@@ -148,6 +156,26 @@ class _SourceCheck:
 
     def _fault(self, table: str, file: str, problem: str) -> LandingFault:
         return LandingFault(self._source.name, table, file, problem)
+
+    def _damaged_packs(self, checksums: bool) -> Iterator[LandingFault]:
+        """Compacted files that cannot be read or, if that is asked, have other bytes."""
+        for table in sorted(self._tables):
+            suffix = REGISTER_SUFFIX if self._source.kind == "files" else ""
+            yield from self._pack_faults(table, table + suffix, checksums)
+        yield from self._pack_faults("", COUNTS_TABLE, checksums)
+
+    def _pack_faults(self, table: str, folder: str, checksums: bool) -> Iterator[LandingFault]:
+        place = self._settings.landing_dir / self._source.name / folder
+        try:
+            packs(place)
+        except BadInput as error:
+            yield self._fault(table, f"{self._source.name}/{folder}", error.message)
+            return
+        for path in pack_files(place) if checksums else ():
+            if _sha256(path) != path.stem:
+                file = path.relative_to(self._settings.landing_dir).as_posix()
+                told = "its bytes are other than those that were compacted (SHA-256)"
+                yield self._fault(table, file, told)
 
     def _lost_marks(self) -> Iterator[LandingFault]:
         loads = {entry.load_id for entry in self._entries} | {row[1] for row in self._loads}
@@ -194,7 +222,7 @@ class _SourceCheck:
         if folder not in self._counted:
             found: dict[str, int] = {}
             for file in landed_files(self._settings, self._source.name, folder):
-                rows = parquet_rows(file.path) or 0
+                rows = rows_of(file) or 0
                 found[file.load_id] = found.get(file.load_id, 0) + rows
             self._counted[folder] = found
         return self._counted[folder]
@@ -204,6 +232,10 @@ class _SourceCheck:
         footers: list[tuple[_Entry, Path]] = []
         seen: dict[Path, _Entry] = {}
         for entry in self._entries:
+            part = self._parts(entry.table).get(entry.file)
+            if part is not None:
+                yield from self._part_faults(entry, part)
+                continue
             path = self._path(entry)
             if path is None:
                 yield self._fault(entry.table, entry.file, "it is missing")
@@ -222,6 +254,24 @@ class _SourceCheck:
         yield from self._footer_faults(footers)
         if checksums:
             yield from self._checksum_faults(seen)
+
+    def _parts(self, table: str) -> dict[str, Part]:
+        """Files of a table that lie in compacted ones now."""
+        if table not in self._compacted:
+            landed = landed_files(self._settings, self._source.name, table)
+            self._compacted[table] = {f.file: f.part for f in landed if f.part is not None}
+        return self._compacted[table]
+
+    def _part_faults(self, entry: _Entry, part: Part) -> Iterator[LandingFault]:
+        """Where a compacted file lists a part otherwise than it was when it was loaded."""
+        if entry.status != "loaded":
+            yield self._fault(entry.table, entry.file, "it was refused: it cannot be read")
+        elif (entry.bytes, entry.sha256) != (part.bytes, part.sha256):
+            told = "it was compacted with other bytes than those that were loaded (SHA-256)"
+            yield self._fault(entry.table, entry.file, told)
+        elif entry.rows != part.rows:
+            told = f"it has {part.rows:,} rows, it had {entry.rows:,} when it was loaded"
+            yield self._fault(entry.table, entry.file, told)
 
     def _footer_faults(self, files: list[tuple[_Entry, Path]]) -> Iterator[LandingFault]:
         with ThreadPoolExecutor(_THREADS, "footers") as pool:

@@ -28,6 +28,7 @@ def cleanable(settings: Settings, *, warehouse: bool = False, landing: bool = Fa
     root = settings.project_dir
     places = [root / "target", root / "logs", settings.logs_dir, settings.spool_dir]
     places += [settings.dlt_dir, settings.temporary_dir, settings.extensions_dir]
+    places += [settings.state_dir / "rebuild", settings.state_dir / "backup"]
     places += leftovers(settings)
     if warehouse:
         path = settings.warehouse_path

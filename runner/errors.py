@@ -46,3 +46,9 @@ class VersionHeld(IngestionError):
     """A sealed version is not shown to readers until a person decides."""
 
     exit_code = 8
+
+
+class StoreFailed(IngestionError):
+    """The place of the backups cannot be reached, read or written."""
+
+    exit_code = 1

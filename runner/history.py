@@ -113,6 +113,26 @@ create table if not exists published_versions (
     bytes integer not null,
     git_revision text
 );
+<<<<<<< HEAD
+=======
+create table if not exists node_builds (
+    unique_id text primary key,
+    code text not null,
+    run_id text not null references runs,
+    built_at text not null
+) without rowid;
+create table if not exists publications (
+    number integer primary key,
+    version text not null,
+    former text,
+    at text not null,
+    action text not null,
+    user text not null,
+    host text not null,
+    run_id text,
+    is_done integer not null default 0
+);
+>>>>>>> origin/main
 create table if not exists problems (
     problem_id integer primary key,
     step text not null,
@@ -137,6 +157,7 @@ create table if not exists notices (
     last_error text,
     told_at text,
     primary key (message_id, target)
+<<<<<<< HEAD
 );
 create table if not exists node_builds (
     unique_id text primary key,
@@ -154,6 +175,8 @@ create table if not exists publications (
     host text not null,
     run_id text,
     is_done integer not null default 0
+=======
+>>>>>>> origin/main
 );
 create table if not exists measured_runs (
     number integer primary key,
@@ -174,6 +197,17 @@ create table if not exists measures (
     value real not null,
     primary key (content, series)
 ) without rowid;
+create table if not exists backups (
+    backup_id text not null,
+    place text not null,
+    made_at text not null,
+    file_count integer not null,
+    bytes integer not null,
+    sent_files integer not null,
+    sent_bytes integer not null,
+    seconds real not null,
+    primary key (backup_id, place)
+);
 create table if not exists veracity (
     run_id text not null references runs,
     measured_at text not null,
@@ -714,6 +748,32 @@ class History:
         """Notes that a version's files were removed."""
         self._write(
             "update published_versions set removed_at = ? where version = ?", (now(), version)
+        )
+
+    # -- backups -------------------------------------------------------------------------------
+
+    def add_backup(
+        self,
+        backup_id: str,
+        place: str,
+        made_at: str,
+        kept: tuple[int, int],
+        sent: tuple[int, int],
+        seconds: float,
+    ) -> None:
+        """Notes a backup that is complete.
+
+        Args:
+            backup_id: Its name.
+            place: Where it lies, without secrets.
+            made_at: When it was complete.
+            kept: Its files and their bytes.
+            sent: The files that had to be sent, and their bytes.
+            seconds: How long it took.
+        """
+        self._write(
+            "insert or replace into backups values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (backup_id, place, made_at, *kept, *sent, round(seconds, 3)),
         )
 
     # -- measures ------------------------------------------------------------------------------

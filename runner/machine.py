@@ -224,7 +224,7 @@ class Flow:
         names = [step if isinstance(step, str) else step.name for step in steps]
         own = {state.name: state for state in self.states}
         given = {step.name: step for step in steps if not isinstance(step, str)}
-        tasks = [own[name] if name in own else given[name] for name in names]
+        tasks = [given[name] if name in given else own[name] for name in names]
         begins = [s for s in self.states if isinstance(s, Parallel) or self._is_waited_for(s)]
         ends = [s for s in self.states if isinstance(s, Succeed | Fail | Wait) and s not in begins]
         chosen: list[State] = []
@@ -303,16 +303,24 @@ class Machine:
         retry: How faults that may pass are tried again.
         watch: Is told what happens.
         translate: Turns an exception into a fault with words for people; None for a bug.
+        before: Called with the name of each state that does something; may raise a fault.
     """
 
     def __init__(
-        self, flow: Flow, context: Any, retry: Retry, watch: Watch, translate: Translate
+        self,
+        flow: Flow,
+        context: Any,
+        retry: Retry,
+        watch: Watch,
+        translate: Translate,
+        before: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._flow = flow
         self._context = context
         self._retry = retry
         self._watch = watch
         self._translate = translate
+        self._before = before
         self._stopped = threading.Event()
 
     def run(self) -> tuple[list[Visit], list[str]]:
@@ -388,7 +396,11 @@ class Machine:
 
     def _tried(self, state: State, work: Work) -> StepResult:
         try:
+<<<<<<< HEAD
             self._watch.allows(state.name)
+=======
+            self._before(state.name)
+>>>>>>> origin/main
             return work(self._context)
         except IngestionError as error:
             return StepResult("failed", error.message, stop=error)

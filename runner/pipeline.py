@@ -232,8 +232,11 @@ def _do_steps(run: Run, flow: Flow, retry: Retry) -> RunResult:
     def translate(error: Exception) -> IngestionError | None:
         return _known_fault(run.settings, error)
 
+    def has_room(step: str) -> None:
+        require_free(run.settings, "the run does not start" if step == "prepare" else f"no {step}")
+
     with run.companion:
-        visits, not_done = Machine(flow, run, retry, _Noting(run), translate).run()
+        visits, not_done = Machine(flow, run, retry, _Noting(run), translate, has_room).run()
     stopped_by = visits[-1].result.stop
     later = [error for visit in visits for error in visit.result.later]
     code = stopped_by.exit_code if stopped_by else _exit_code(later)

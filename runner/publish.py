@@ -288,9 +288,7 @@ def _make(work: _Work) -> tuple[Version, tuple[PublishedTable, ...]]:
         revision = git_revision(settings.project_dir)
         work.history.add_version(run_id, len(tables), rows, size, revision)
         failpoint("publish.registered")
-        version = _seal(settings, folder, run_id)
-        failpoint("publish.sealed")
-        return version, tuple(tables)
+        return _seal(settings, folder, run_id), tuple(tables)
     except Exception as error:
         if folder.exists():
             remove(folder)

@@ -120,7 +120,7 @@ class Run:
     step: str = ""
 
     def __post_init__(self) -> None:
-        self.dbt = Dbt(self.settings, self._on_node, on_built=self._on_built)
+        self.dbt = Dbt(self.settings, self.on_node, on_built=self.on_built)
         self.companion = Companion(self.settings)
 
     @cached_property
@@ -193,10 +193,12 @@ class Run:
         code = self.code if self.selection.everything and not self.withheld else None
         self.history.add_audit(stamp, self.run_id, passed, covered, code)
 
-    def _on_node(self, done: int, total: int, name: str) -> None:
+    def on_node(self, done: int, total: int, name: str) -> None:
+        """Passes on how far dbt is."""
         self.reporter.advance(self.step, done, total, name)
 
-    def _on_built(self, unique_id: str) -> None:
+    def on_built(self, unique_id: str) -> None:
+        """Notes that dbt has built a node."""
         self.history.add_build(unique_id, self.node_codes.get(unique_id, ""), self.run_id)
 
 

@@ -33,7 +33,7 @@ def read_footer(path: Path, *, own_columns: bool = False, **where: Any) -> Foote
 
     Args:
         path: The file.
-        own_columns: Whether `_row` and `_deleted` are columns that ingestion itself added.
+        own_columns: Whether `_row`, `_deleted` and columns of compacted files are ingestion's own.
         where: `source`, `table`, `file` for messages.
 
     Raises:
@@ -54,7 +54,7 @@ def read_footer(path: Path, *, own_columns: bool = False, **where: Any) -> Foote
             f"it is no whole Parquet file ({size} bytes): {said}",
             hint="It was probably cut off: have it sent again.",
         ) from error
-    ours = {"_row", "_deleted"} if own_columns else set()
+    ours = {"_row", "_deleted", "_file", "_load_id"} if own_columns else set()
     theirs = [name for name in schema.names if name not in ours]
     names = dict(column_mapping(theirs, **where))
     signature = str([(field.name, str(field.type)) for field in schema])

@@ -20,6 +20,8 @@ from ingestion.delta import Delta, Difference, Spool
 class File:
     path: Path
     load_id: str
+    file: str = ""
+    part: None = None
 
 
 class Table:

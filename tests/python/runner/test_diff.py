@@ -201,7 +201,7 @@ def test_comparison_keeps_to_the_memory_it_is_given(settings: Settings) -> None:
     many = "create table shop.orders as select range as order_id, md5(range::varchar) as status, "
     before = version(settings, "a", f"{many} uuid()::varchar as amount from range(400_000)")
     after = version(settings, "b", f"{many} uuid()::varchar as amount from range(400_000)")
-    small = replace(settings, limits=LimitsSettings(memory="64MB", min_free="0"))
+    small = replace(settings, limits=LimitsSettings(memory="64MB"))
 
     found = only(compare(small, before, after))
 

@@ -256,12 +256,12 @@ class Answer:
 Call = Callable[..., Answer]
 
 
-def command(shop: ToyShop, *arguments: str) -> Answer:
-    """Calls `wellspring` in a process of its own and waits for it."""
+def command(shop: ToyShop, *arguments: str, **environment: str) -> Answer:
+    """Calls `wellspring` in a process of its own, with more environment, and waits for it."""
     done = subprocess.run(
         [sys.executable, "-m", "runner", *arguments],
         cwd=shop.root,
-        env=surroundings(shop),
+        env={**surroundings(shop), **environment},
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,0 +1,1 @@
+"""Backups of landing and the run history, and the way back."""
