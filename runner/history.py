@@ -113,8 +113,6 @@ create table if not exists published_versions (
     bytes integer not null,
     git_revision text
 );
-<<<<<<< HEAD
-=======
 create table if not exists node_builds (
     unique_id text primary key,
     code text not null,
@@ -132,7 +130,6 @@ create table if not exists publications (
     run_id text,
     is_done integer not null default 0
 );
->>>>>>> origin/main
 create table if not exists problems (
     problem_id integer primary key,
     step text not null,
@@ -157,26 +154,6 @@ create table if not exists notices (
     last_error text,
     told_at text,
     primary key (message_id, target)
-<<<<<<< HEAD
-);
-create table if not exists node_builds (
-    unique_id text primary key,
-    code text not null,
-    run_id text not null references runs,
-    built_at text not null
-) without rowid;
-create table if not exists publications (
-    number integer primary key,
-    version text not null,
-    former text,
-    at text not null,
-    action text not null,
-    user text not null,
-    host text not null,
-    run_id text,
-    is_done integer not null default 0
-=======
->>>>>>> origin/main
 );
 create table if not exists measured_runs (
     number integer primary key,

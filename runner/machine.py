@@ -273,9 +273,6 @@ class Watch:
     def begins(self, name: str) -> None:
         """A state is entered."""
 
-    def allows(self, name: str) -> None:
-        """A state is about to work; raises the fault that keeps it from that."""
-
     def tried(
         self, name: str, thing: str, number: int, seconds: float, error: IngestionError | None
     ) -> None:
@@ -396,11 +393,7 @@ class Machine:
 
     def _tried(self, state: State, work: Work) -> StepResult:
         try:
-<<<<<<< HEAD
-            self._watch.allows(state.name)
-=======
             self._before(state.name)
->>>>>>> origin/main
             return work(self._context)
         except IngestionError as error:
             return StepResult("failed", error.message, stop=error)

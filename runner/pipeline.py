@@ -261,10 +261,6 @@ class _Noting(Watch):
         run.reporter.step_begins(name)
         run.observers.step_begins(run, name)
 
-    def allows(self, name: str) -> None:
-        is_first = self._position == 0
-        require_free(self._run.settings, "the run does not start" if is_first else f"no {name}")
-
     def tried(
         self, name: str, thing: str, number: int, seconds: float, error: IngestionError | None
     ) -> None:

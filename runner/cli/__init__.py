@@ -21,11 +21,7 @@ from runner.cli.shared import StepName, app, arguments_given
 USAGE = 64
 INTERRUPTED = 130
 # `--help` lists the commands in this order.
-<<<<<<< HEAD
-for group in (steps, questions, runs, care, versions, upkeep, schedule, quarantine):
-=======
 for group in (steps, questions, runs, versions, care, upkeep, schedule, quarantine):
->>>>>>> origin/main
     app.add_typer(group.commands)
 _SELECTOR_OPTIONS = ("--select", "-s", "--exclude")
 

@@ -120,12 +120,7 @@ def audit(
     wait: Wait = None,
 ) -> None:
     """Run data tests and freshness checks. Unit tests are left out: `make test` runs them."""
-<<<<<<< HEAD
-    steps = chain("audit", then)
-    do_steps(steps, select, exclude, False, dry_run, log_format, quiet, retry, wait)
-=======
     do_steps(chain("audit", then), select, exclude, False, dry_run, log_format, quiet, retry, wait)
->>>>>>> origin/main
 
 
 @commands.command()
@@ -197,12 +192,8 @@ def resume(
     from runner.summary import print_summary
 
     with reporting(log_format_of(log_format), quiet) as reporter:
-<<<<<<< HEAD
-        result = go_on(waiting(load_settings(), wait), reporter, command_line(), attempts=retry)
-=======
         settings = waiting(load_settings(), wait)
         result = go_on(settings, reporter, command_line(), attempts=retry)
->>>>>>> origin/main
     if isinstance(result, str):
         if log_format is Format.json:
             print_json({"event": "nothing_to_resume", "message": result})
