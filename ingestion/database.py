@@ -136,6 +136,18 @@ def open_database(connection: Connection, declaration: SourceDeclaration) -> Dat
     )
 
 
+def probe_database(declaration: SourceDeclaration) -> None:
+    """Logs in to a source's database, and out again.
+
+    Raises:
+        ConnectionMissing: The connection is not configured.
+        SourceUnreachable: It does not answer or refuses the login.
+    """
+    database = open_database(resolve(declaration.connection or ""), declaration)
+    with _explained(database, declaration, None), database.consistent_view(), database.session():
+        pass
+
+
 def read_tables(
     declaration: SourceDeclaration,
     full_refresh: bool,

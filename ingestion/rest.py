@@ -87,7 +87,7 @@ def read_tables(
         raise DeclarationError(
             [DeclarationFault(*place, found, "an address with http:// or https://")]
         )
-    _auth(declaration.rest, connection)
+    authorisation(declaration.rest, connection)
 
     def work(table: TableDeclaration) -> None:
         def read(delta: Delta, folder: Path) -> Reading:
@@ -261,7 +261,7 @@ class _TableReader:
         return RESTClient(
             base_url=self._connection.url,
             headers=dict(self._source.headers),
-            auth=_auth(self._source, self._connection),
+            auth=authorisation(self._source, self._connection),
             session=session,
             config=runtime,
         )
@@ -332,7 +332,7 @@ class _TableReader:
             raise self._refused(pages, error) from error
         except requests.RequestException as error:
             url = str(error.request.url) if error.request is not None else self._connection.url
-            reason = _reason(error, self._source.page_timeout)
+            reason = why_unanswered(error, self._source.page_timeout)
             raise SourceUnreachable(
                 f"{_safe(url)} does not answer: {reason} (page {pages.read + 1}, {self._tries})",
                 hint=f"Check connections.{self._connection.name}.url and that the service runs; "
@@ -636,8 +636,12 @@ def _moment(text: str) -> Any:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _auth(source: RestSource, connection: Connection) -> Any:
+def authorisation(source: RestSource, connection: Connection) -> Any:
     """Authorisation of the declared type, with the connection's secrets.
+
+    Args:
+        source: The declaration of the API.
+        connection: Where its secrets are.
 
     Raises:
         ConnectionMissing: The connection lacks a key that the authorisation needs.
@@ -664,7 +668,8 @@ def _safe(url: str | None) -> str:
     return redact(sanitize_url(url)) if url else "the API"
 
 
-def _reason(error: requests.RequestException, timeout: float) -> str:
+def why_unanswered(error: requests.RequestException, timeout: float) -> str:
+    """Why a request got no answer, in a few words."""
     import requests
 
     if isinstance(error, requests.Timeout):

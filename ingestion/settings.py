@@ -417,6 +417,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def former_names(root: Path) -> dict[str, str]:
+    """Settings of a project that stand under a former name: that name, and the present one."""
+    values = _read_toml(root / SETTINGS_FILE)
+    found = {}
+    for (section, key), (present, name) in _MOVED.items():
+        variable = f"{_PREFIX}{section.upper()}__{key.upper()}"
+        if variable in os.environ:
+            found[variable] = f"{_PREFIX}{present.upper()}__{name.upper()}"
+        if key in values.get(section, {}):
+            found[f"[{section}] {key}"] = f"[{present}] {name}"
+    return found
+
+
 def _with_present_names(values: dict[str, Any]) -> dict[str, Any]:
     """What stands under a former name, under its present one."""
     found = {name: dict(keys) if isinstance(keys, dict) else keys for name, keys in values.items()}

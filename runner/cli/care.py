@@ -42,3 +42,32 @@ def notify(
     print_deliveries(deliveries, console())
     if any(delivery.error for delivery in deliveries):
         raise typer.Exit(1)
+
+
+@commands.command()
+def doctor(
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not ask sources whether they answer.")
+    ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compare the checksums of the current version too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check everything a run relies on, and say how to mend what is wrong. Changes nothing.
+
+    Ends with 0 if no check fails, else with the exit code that a run would end with.
+    """
+    from runner.doctor.findings import worst_code
+    from runner.doctor.report import examine, finding_fields, print_finding, print_verdict
+
+    findings = []
+    for finding in examine(offline, deep):
+        findings.append(finding)
+        if not as_json:
+            print_finding(finding, console())
+    if as_json:
+        print_json([finding_fields(finding) for finding in findings])
+    else:
+        print_verdict(findings, console())
+    raise typer.Exit(worst_code(findings))

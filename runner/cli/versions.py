@@ -98,10 +98,12 @@ def approve(
     ] = None,
 ) -> None:
     """Make the version current that a gate held back."""
+    from runner.notify.problems import decided
     from runner.publications import approve as give
 
     with _locked() as (settings, history):
         _tell(give(settings, history, version))
+        decided(history, "approve")
 
 
 @commands.command()

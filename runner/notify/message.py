@@ -8,7 +8,7 @@ One message tells all that a run changed. Its id is that of the run: who receive
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 _SHOWN_PROBLEMS = 10
 _SHOWN_MARTS = 8
+_MEND_CODE = "mend {file}, then `wellspring resume`"
 _TO_DO = {
-    "source": "`wellspring extract load build audit publish docs --select source:{name}+` reads it "
-    "again; so does the next run",
+    "source": "mend the cause; `wellspring resume` reads it again, and so does the next run",
     "file": "`wellspring quarantine list` shows why; a mended file is taken by the next run",
-    "model": "mend {file}, then `wellspring build audit publish docs`",
-    "seed": "mend {file}, then `wellspring build audit publish docs`",
+    "model": _MEND_CODE,
+    "seed": _MEND_CODE,
     "test": "look at the rows ({file} is the test), mend the model, its rules or the source, then "
-    "`wellspring build audit publish docs`",
+    "`wellspring resume`",
     "freshness": "see whether the source still delivers; its declaration says how old it may be",
     "landing": "restore landing from a backup, then `wellspring load build audit publish docs`",
     "anomaly": "`wellspring veracity` shows what was expected; if the rows are right, declare it",
-    "version": "`wellspring versions` shows what waits and why",
+    "version": "`wellspring versions` shows what waits, `wellspring approve` makes it current",
 }
-_LAST_RESORT = "`wellspring status` shows the run; mend the cause, then `wellspring run`"
+_LAST_RESORT = "`wellspring runs show last` tells more; mend the cause, then `wellspring resume`"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,11 @@ class Message:
 
 
 def make_message(
-    settings: Settings, run_id: str, change: Change, manifest: Manifest | None
+    settings: Settings,
+    run_id: str,
+    change: Change,
+    manifest: Manifest | None,
+    withheld: Sequence[str] = (),
 ) -> Message:
     """Puts a change into words.
 
@@ -72,6 +76,7 @@ def make_message(
         run_id: The run that made the change.
         change: What is new and what has recovered.
         manifest: dbt's manifest; None if the project could not be read.
+        withheld: Tables that stay at their last good version.
     """
     project, host = settings.project_dir.name, socket.gethostname()
     title = f"Wellspring {project} on {host}: {_counts(change)}"
@@ -88,6 +93,7 @@ def make_message(
         "new": new,
         "recovered": recovered,
         "open": len(change.new) + len(change.remaining),
+        "withheld": list(withheld),
         "readers_have": _version(settings),
     }
     text = "\n".join([title, *_lines(fields, len(change.remaining))])
@@ -129,7 +135,7 @@ def describe(problem: Problem, manifest: Manifest | None) -> dict[str, Any]:
         **vars(problem),
         "lasted_seconds": round(age(problem.first_seen)),
         "depends_on_it": marts,
-        "to_do": to_do.format(name=problem.name.partition(".")[0], file=file),
+        "to_do": to_do.format(file=file),
     }
 
 
@@ -199,6 +205,8 @@ def _lines(fields: dict[str, Any], remaining: int) -> Iterator[str]:
     yield ""
     if remaining:
         yield f"{remaining} known before and still open"
+    if fields["withheld"]:
+        yield f"Withheld, at their last good version: {_some(fields['withheld'])}"
     yield _readers(fields["readers_have"])
     yield "`wellspring problems` lists what is open"
     yield f"run {fields['run_id']}, message {fields['message_id']}"
@@ -213,8 +221,7 @@ def problem_lines(problem: dict[str, Any]) -> Iterator[str]:
     yield f"  since {problem['first_seen'][:16].replace('T', ' ')} UTC, run {problem['first_run']}"
     marts = problem["depends_on_it"]
     if marts:
-        more = f" and {len(marts) - _SHOWN_MARTS} more" if len(marts) > _SHOWN_MARTS else ""
-        yield f"  depends on it: {', '.join(marts[:_SHOWN_MARTS])}{more}"
+        yield f"  depends on it: {_some(marts)}"
     yield f"  to do: {problem['to_do']}"
 
 
@@ -223,6 +230,11 @@ def problem_title(problem: dict[str, Any]) -> str:
     if problem["kind"] == "step":
         return f"{problem['step']} broke off ({problem['name']})"
     return f"{problem['kind']} {problem['name']}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_MARTS} more" if len(names) > _SHOWN_MARTS else ""
+    return ", ".join(names[:_SHOWN_MARTS]) + more
 
 
 def _more(number: int) -> Iterator[str]:

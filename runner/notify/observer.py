@@ -32,7 +32,8 @@ class Notifier(Observer):
         told = targets(run.settings)
         noted = list(problems.statements(change, run.run_id))
         if change and told:
-            message = make_message(run.settings, run.run_id, change, _manifest(run, ending))
+            manifest, withheld = _manifest(run, ending), _withheld(ending)
+            message = make_message(run.settings, run.run_id, change, manifest, withheld)
             noted += outbox.statements(message, told)
         failpoint("notify.noting")
         run.history.write_all(noted)
@@ -43,6 +44,12 @@ class Notifier(Observer):
                     f"{delivery.target} could not be told: {delivery.error}; "
                     "it is tried again after the next run, or by `wellspring notify`"
                 )
+
+
+def _withheld(ending: Ending) -> list[str]:
+    steps = ending.result.steps if ending.result else ()
+    items = [item for step in steps for item in step.result.items]
+    return [item.name for item in items if item.kind == "withheld"]
 
 
 def _manifest(run: Run, ending: Ending) -> Manifest | None:

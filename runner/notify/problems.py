@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Key = tuple[str, str, str]
 # Of a source's tables its own item tells; comparisons are answers to a question that was put.
 _TOLD_BY_OTHERS = ("table", "comparison")
-_BAD = ("failed", "waiting")
+# One problem however many versions are held back, one after the other, until a person decides.
+_WAITING = ("version", "waiting for approval")
 _LONGEST = 600
 _LINES = 4
 
@@ -60,13 +61,6 @@ class Problem:
     def key(self) -> Key:
         """What makes it the same problem in another run."""
         return (self.step, self.kind, self.name)
-
-    @property
-    def title(self) -> str:
-        """Its kind and name, for people."""
-        if self.kind == "step":
-            return f"step {self.step} ({self.name})"
-        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -145,6 +139,19 @@ def statements(change: Change, run_id: str) -> Iterator[tuple[str, tuple[Any, ..
         )
 
 
+def decided(history: History, run_id: str) -> None:
+    """Notes that a person has decided on the version that was held back; nobody need be told."""
+    history.write_all(
+        [
+            (
+                "update problems set cleared_at = ?, cleared_run = ? "
+                "where kind = ? and name = ? and cleared_at is null",
+                (now(), run_id, *_WAITING),
+            )
+        ]
+    )
+
+
 def _found(ending: Ending) -> Iterator[tuple[Key, str]]:
     """Every failing thing of a run, with what to say of it."""
     if ending.result is None:
@@ -154,14 +161,16 @@ def _found(ending: Ending) -> Iterator[tuple[Key, str]]:
         failing = [item for item in step.result.items if _is_bad(item)]
         for item in failing:
             yield _key(step.name, item), _short(item.message)
-        if step.result.status == "failed" and not failing:
-            error = step.result.stop or next(iter(step.result.later), None)
-            name = type(error).__name__ if error else "failed"
-            yield (step.name, "step", name), _short(str(error) if error else step.result.text)
+        error = step.result.stop or next(iter(step.result.later), None)
+        text = _short(str(error) if error else step.result.text)
+        if step.result.status == "waiting":
+            yield (step.name, *_WAITING), text
+        elif step.result.status == "failed" and not failing:
+            yield (step.name, "step", type(error).__name__ if error else "failed"), text
 
 
 def _is_bad(item: Item) -> bool:
-    return item.status in _BAD and item.kind not in _TOLD_BY_OTHERS
+    return item.status == "failed" and item.kind not in _TOLD_BY_OTHERS
 
 
 def _key(step: str, item: Item) -> Key:
@@ -191,8 +200,8 @@ def _has_passed(problem: Problem, step: Visit, everything: bool) -> bool:
         return True
     if same or step.result.status == "skipped":
         return False
-    if problem.kind == "step":
-        return True
+    if problem.kind == "step" or problem.key[1:] == _WAITING:
+        return step.result.status not in ("failed", "waiting")
     # The step went over all there is, and got as far as such things: this one is no more.
     reached = step.result.status != "failed" or any(item.kind == problem.kind for item in items)
     return everything and reached

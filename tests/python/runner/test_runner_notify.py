@@ -106,7 +106,7 @@ def test_failures_are_told_once_and_so_is_their_end(
     new = {found["kind"]: found for found in receiver.got[0]["wellspring"]["new"]}
     assert new["source"]["depends_on_it"] == ["core.dim_toys"]
     assert new["test"]["depends_on_it"] == ["sales.fct_sales"]
-    assert "source:stock+" in new["source"]["to_do"]
+    assert "`wellspring resume` reads it again" in new["source"]["to_do"]
     assert "tests/dbt/assert_amounts_are_positive.sql" in new["test"]["to_do"]
     assert receiver.got[0]["wellspring"]["readers_have"]["version"] == before
     text = receiver.got[0]["text"]
@@ -145,6 +145,29 @@ def test_what_a_run_did_not_look_at_stays_open(
     assert call(told, "build", "-q", "--select", "fct_sales").code == 0
     assert open_keys(told, call) == []
     assert receiver.titles() == ["1 new problem", "1 recovered"]
+
+
+GATED = """
+    models:
+      - name: fct_sales
+        description: One row per sale.
+        access: public
+        config: {meta: {gates: [{measure: rows, moves: 20%}]}}
+    """
+
+
+def test_version_that_waits_is_a_problem_until_somebody_decides(
+    told: ToyShop, call: Call, receiver: Receiver
+) -> None:
+    told.write("models/marts/sales/fct_sales.yml", GATED)
+    told.add_sales("sales_2.csv", "sale_id,toy_id,amount\n6,1,1.00\n7,1,1.00\n8,1,1.00\n")
+    assert call(told, "run", "-q").code == 8
+    assert open_keys(told, call) == [("publish", "version", "waiting for approval")]
+    assert "`wellspring approve` makes it current" in receiver.got[0]["text"]
+    assert call(told, "approve").code == 0
+    assert open_keys(told, call) == []
+    assert call(told, "run", "-q").code == 0
+    assert receiver.titles() == ["1 new problem"]
 
 
 def test_project_that_cannot_be_read_is_told(told: ToyShop, call: Call, receiver: Receiver) -> None:
