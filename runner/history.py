@@ -618,7 +618,7 @@ class History:
 
     def compact(self) -> None:
         """Gives back the room of what was forgotten, once that is a third of the file."""
-        pages, free = (self._tuples(f"pragma {name}")[0][0] for name in _PAGES)
+        pages, free = (self.tuples(f"pragma {name}")[0][0] for name in _PAGES)
         if free * 3 > pages:
             self._write("vacuum", ())
 
@@ -927,7 +927,7 @@ class History:
             "not in (select max(number) from measured_runs group by substr(measured_at, 1, 10)))"
         )
         with self._together():
-            found = int(self._tuples(f"select count(*) {going}", (oldest, recent))[0][0])
+            found = int(self.tuples(f"select count(*) {going}", (oldest, recent))[0][0])
             if dry_run:
                 return found
             self._connection.execute(f"delete {going}", (oldest, recent))
