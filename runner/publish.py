@@ -390,7 +390,7 @@ def _attach_former(connection: duckdb.DuckDBPyConnection, former: Version) -> No
 
 
 def _same(work: _Work, version: Version) -> bool:
-    """Whether a version is whole and holds just what would be copied."""
+    """Whether a version is whole, holds just what would be copied, and says so of the same."""
     import duckdb
 
     manifest = version.manifest()
@@ -401,6 +401,8 @@ def _same(work: _Work, version: Version) -> bool:
     )
     known = {table["name"]: table["checksum"] for table in manifest["tables"]}
     comparable = manifest["duckdb_version"] == duckdb.__version__
+    if manifest.get("withheld", {}) != dict(work.withheld):
+        return False
     if not whole or not comparable or set(known) != {str(copy.relation) for copy in work.copies}:
         return False
     with _attached(work.settings, work.copies, work.former) as connection:
