@@ -80,7 +80,7 @@ def read_tables(
             given = (declaration, table, resource, delta, folder)
             if period is None:
                 return _read_table(*given, full_refresh)
-            return _read_period(*given, period, takes_period)
+            return _read_period(*given, period, settings, takes_period)
 
         on_table(table, read)
 
@@ -92,22 +92,24 @@ def _read_period(
     delta: Delta,
     folder: Path,
     period: Period,
+    settings: Settings,
     takes_period: bool,
 ) -> Reading:
     """Reads the rows of a period; all of them, with the first one, where nothing takes it."""
+    assert declaration.python is not None
     given = (declaration, table, resource, delta, folder, True)
     if takes_period:
         return _read_table(*given)
-    ends = _ends(resource, period) if table.ingest.cursor else None
+    function = _function(declaration, settings, declaration.python.callable)
+    ends = _ends(_initial_value(resource, function), period) if table.ingest.cursor else None
     if ends is not None:
         return _read_table(*given, ends)
     note = "read whole: the function does not take since and until"
     return replace(_read_table(*given), note=note) if period.is_first else skipped(note)
 
 
-def _ends(resource: Any, period: Period) -> tuple[Any, Any] | None:
-    """Both ends of a period in the form of the resource's dlt incremental; None without one."""
-    start = _initial_value(resource)
+def _ends(start: Any, period: Period) -> tuple[Any, Any] | None:
+    """Both ends of a period in the form in which a dlt incremental begins; None if no time is."""
     if isinstance(start, datetime):
         ends = midnight(period.start), midnight(period.end)
         return (
@@ -119,20 +121,20 @@ def _ends(resource: Any, period: Period) -> tuple[Any, Any] | None:
     return (str(period.start), str(period.end)) if is_date else None
 
 
-def _initial_value(resource: Any) -> Any:
-    """Where the resource's dlt incremental begins; None if it has none."""
+def _initial_value(resource: Any, function: Callable[..., Any]) -> Any:
+    """Where the resource's dlt incremental begins; None if it has none that can be seen."""
     from dlt.extract.incremental import Incremental
     from dlt.extract.resource import DltResource
 
     if not isinstance(resource, DltResource) or resource.incremental is None:
         return None
     hint = getattr(resource.incremental, "incremental", None) or resource.incremental
-    if isinstance(hint, Incremental):
-        return hint.initial_value
-    # Until the resource is read, the one of its signature is known to its function only.
-    function = resource._pipe.gen
-    parameters = inspect.signature(function).parameters.values() if callable(function) else ()
-    found = [p.default for p in parameters if isinstance(p.default, Incremental)]
+    found = [hint] if isinstance(hint, Incremental) else []
+    # Until the resource is read, an incremental among its arguments is known to its function only.
+    for code in (resource._pipe.gen, function):
+        if callable(code):
+            parameters = inspect.signature(code).parameters.values()
+            found += [p.default for p in parameters if isinstance(p.default, Incremental)]
     return found[0].initial_value if found else None
 
 

@@ -158,18 +158,35 @@ scored as (
             and derived.part = told.part
 ),
 
+worst_first as (
+    select
+        subject_kind,
+        subject,
+        part,
+        score,
+        weight,
+        sound_row_count,
+        row_count,
+        to_raise,
+        row_number() over (
+            partition by subject_kind, subject
+            order by weight * (1 - score) desc nulls last, part
+        ) as place
+    from scored
+),
+
 overall as (
     select
         subject_kind,
         subject,
         round(sum(score * weight) / nullif(sum(weight), 0), 6) as score,
-        sum(weight) as weight,
+        round(sum(weight), 6) as weight,
         -- the last digits of a sum of fractions depend on its order
         round(sum(sound_row_count * weight) / nullif(sum(weight), 0), 3)
             as sound_row_count,
         max(row_count) as row_count,
-        max_by(part || ': ' || to_raise, weight * (1 - score)) as to_raise
-    from scored
+        max(case when place = 1 then part || ': ' || to_raise end) as to_raise
+    from worst_first
     group by all
 ),
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from ingestion.declarations import (
     SourceDeclaration,
     TableDeclaration,
 )
-from ingestion.extract import SourceResult, extract
+from ingestion.extract import SourceResult, extract, extract_source, prepare_extraction
+from ingestion.periods import Length, periods
 from ingestion.settings import Settings
 
 _MODELS: dict[str, Any] = {"database": DatabaseTable, "rest": RestTable, "python": PythonTable}
@@ -50,6 +52,17 @@ def run(declaration: SourceDeclaration, settings: Settings, **options: Any) -> S
     """One extraction of one source."""
     (result,) = extract([declaration], settings, **options)
     return result
+
+
+def run_periods(
+    declaration: SourceDeclaration, settings: Settings, start: date, end: date, length: Length
+) -> list[SourceResult]:
+    """Extractions of one source, period by period."""
+    prepare_extraction(settings)
+    return [
+        extract_source(declaration, settings, period=period)
+        for period in periods(start, end, length)
+    ]
 
 
 def rows_of(result: SourceResult) -> dict[str, int]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from mysql_servers import PASSWORD, USER, Server, mariadb, protocol
-from sources_kit import declared, landed, rows_of, run, settings_in
+from sources_kit import declared, landed, rows_of, run, run_periods, settings_in
 
 from ingestion.errors import DeclarationError, SourceFailed, SourceUnreachable
 from ingestion.load import load
@@ -231,3 +231,13 @@ def test_what_was_loaded_is_compared_with_the_database(server: Server, settings:
         connection.execute("delete from raw_src.orders where id = 2")
         (made,) = reconcile(connection, [source], settings)
     assert (made.verdict, made.examples) == ("different", ("missing here 2",))
+
+
+def test_a_period_is_half_open(server: Server, settings: Settings) -> None:
+    make_orders(server)
+    server.execute("insert into orders values (31, 'at midnight', 1, '2026-01-13 00:00:00')")
+    source = declared("database", {"orders": KEYED})
+
+    run_periods(source, settings, date(2026, 1, 11), date(2026, 1, 13), "day")
+
+    assert [row["id"] for row in landed(settings, "orders")] == [11, 12]

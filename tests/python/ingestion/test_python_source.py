@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
-from sources_kit import declared, landed, landed_types, rows_of, run, settings_in
+from sources_kit import declared, landed, landed_types, rows_of, run, run_periods, settings_in
 
 from ingestion.errors import BadInput, DeclarationError, SourceFailed
 from ingestion.settings import Settings
@@ -178,3 +178,50 @@ def test_what_is_wrong_is_told(
     assert isinstance(error, DeclarationError | SourceFailed | BadInput)
     assert said in str(error)
     assert "source src" in str(error)
+
+
+DAYS = "['2026-01-30', '2026-01-31', '2026-02-01', '2026-02-02', '2026-02-03']"
+
+
+@pytest.mark.parametrize(
+    ("code", "rows", "note"),
+    [
+        (
+            f"""
+            def source(since=None, until=None):
+                for day in {DAYS}:
+                    if since is None or str(since.date()) <= day < str(until.date()):
+                        yield {{"id": day, "at": day}}
+            """,
+            [1, 2],
+            "",
+        ),
+        (
+            f"""
+            import dlt
+            @dlt.resource(name="things")
+            def source(at=dlt.sources.incremental("at", initial_value="2025-01-01")):
+                yield [{{"id": day, "at": day}} for day in {DAYS}]
+            """,
+            [1, 2],
+            "",
+        ),
+        (
+            f"""
+            def source():
+                yield [{{"id": day, "at": day}} for day in {DAYS}]
+            """,
+            [5, 0],
+            "read whole: the function does not take since and until",
+        ),
+    ],
+)
+def test_a_period_goes_to_the_function_or_to_its_incremental(
+    write: Any, settings: Settings, code: str, rows: list[int], note: str
+) -> None:
+    source = write(code, {"things": {"primary_key": ["id"], "cursor": "at"}})
+
+    results = run_periods(source, settings, date(2026, 1, 31), date(2026, 2, 3), "month")
+
+    assert [rows_of(result)["things"] for result in results] == rows
+    assert {result.tables[0].note for result in results} == {note}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from sources_kit import declared, landed, rows_of, run, settings_in
+from sources_kit import declared, landed, rows_of, run, run_periods, settings_in
 
 from ingestion.errors import (
     ConnectionMissing,
@@ -412,3 +413,43 @@ def test_one_failing_table_does_not_stop_the_others(api: Api, settings: Settings
     assert result.status == "failed"
     assert {table.table: table.rows for table in result.tables} == {"things": 7, "lost": 0}
     assert len(landed(settings, "things")) == 7
+
+
+@pytest.mark.parametrize(
+    ("extra", "asked", "note"),
+    [
+        (
+            {"until_param": "until"},
+            [
+                {"since": "2026-01-30T00:00:00Z", "until": "2026-02-01T00:00:00Z"},
+                {"since": "2026-02-01T00:00:00Z", "until": "2026-02-03T00:00:00Z"},
+            ],
+            "",
+        ),
+        (
+            {},
+            [{"since": "2026-01-30T00:00:00Z"}],
+            "read from 2026-01-30 on: rest.incremental has no until_param",
+        ),
+        (None, [{}], "read whole: the declaration has no rest.incremental"),
+    ],
+)
+def test_a_period_is_asked_for_where_the_api_can_be(
+    api: Api, settings: Settings, extra: Any, asked: Any, note: str
+) -> None:
+    def things(query: dict[str, str], _: dict[str, str]) -> Any:
+        days = [f"2026-01-{n}" for n in (29, 30, 31)] + [f"2026-02-0{n}" for n in (1, 2)]
+        since, until = query.get("since", "")[:10], query.get("until", "9")[:10]
+        return [{"id": day, "at": day} for day in days if since <= day < until]
+
+    api.routes["/things"] = things
+    incremental = {"param": "since", "initial": "2025-01-01", **(extra or {})}
+    rest = {} if extra is None else {"incremental": incremental}
+    results = run_periods(
+        one(rest, cursor="at"), settings, date(2026, 1, 30), date(2026, 2, 3), "month"
+    )
+
+    assert [query for _, query in api.requests] == asked
+    assert {result.tables[0].note for result in results} == {note}
+    wanted = ["2026-01-30", "2026-01-31", "2026-02-01", "2026-02-02"]
+    assert [row["id"] for row in landed(settings, "things")][-4:] == wanted

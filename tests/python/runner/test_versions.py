@@ -315,7 +315,7 @@ def test_gate_measures_the_rows_it_names(warehouse: Warehouse) -> None:
 # -- kills -------------------------------------------------------------------------------------
 
 
-PUBLISH = ("publish.copied", "publish.registered", "publish.sealed", "switch.noted")
+PUBLISH = ("publish.copied", "publish.registered", "publish.renamed", "switch.noted")
 PUBLISHED = (*PUBLISH, "switch.swapped", "publish.removed")
 DEATHS = [
     *(("publish", point) for point in PUBLISHED),
@@ -357,6 +357,19 @@ def test_killed_command_done_again_ends_as_if_it_had_not_been(
     left = {path.name for path in warehouse.settings.published_dir.iterdir()}
     links = {"current", "waiting"} if act == "gated" else {"current"}
     assert left == links | set(states(warehouse))
+
+
+def test_killed_publish_of_what_readers_have_lets_go_of_what_waits(warehouse: Warehouse) -> None:
+    warehouse.publish(1)
+    held = warehouse.publish(30, HALF)
+    warehouse.write(1)
+    warehouse.audit()
+
+    assert child(warehouse, "publish", failpoint="publish.unlinked").returncode == -signal.SIGKILL
+
+    assert warehouse.publish().unchanged
+    assert not held.version.path.exists()
+    assert list(states(warehouse).values()) == ["current"]
 
 
 def test_rollback_that_never_happened_holds_nothing_back(warehouse: Warehouse) -> None:
