@@ -147,6 +147,16 @@ class ExcelOptions(_Strict):
     header_row: Annotated[int, Field(ge=1)] = 1
 
 
+class Retention(_Strict):
+    """How long rows of events are kept.
+
+    Attributes:
+        days: Files that landed longer ago leave landing and raw when `wellspring prune` is called.
+    """
+
+    days: Annotated[int, Field(ge=1)]
+
+
 Format = Literal["csv", "json", "ndjson", "xml", "parquet", "excel"]
 
 
@@ -163,6 +173,7 @@ class FilesTable(TableIngest):
         records: Dotted path of keys to the array of records in a JSON document.
         xml: How records stand in an XML document.
         excel: Which cells of a workbook are the table.
+        retention: How long its rows are kept, where they are events that are never changed.
     """
 
     path: Text
@@ -177,6 +188,7 @@ class FilesTable(TableIngest):
     records: Text | None = None
     xml: XmlOptions | None = None
     excel: ExcelOptions = ExcelOptions()
+    retention: Retention | None = None
 
 
 class RestAuth(_Strict):

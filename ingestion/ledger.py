@@ -3,8 +3,9 @@
 loader -> `Ledger.write`, inside the transaction that loads the rows -> schema `ledger`
 
 One row a landed file: a file that has one is not loaded again, so that raw and ledger cannot
-disagree. `replay` alone takes files out, to enter them anew in the same transaction, and leaves a
-row in `replays`. Only the loader writes here; dbt reads these tables as sources.
+disagree. `replay` takes files out, to enter them anew in the same transaction, and leaves a row in
+`replays`; files whose time is over leave one in `expired_files`, with the counts that they had.
+Only the loader writes here; dbt reads these tables as sources.
 """
 
 from __future__ import annotations
@@ -82,6 +83,20 @@ _TABLES = {
         reading_before varchar,
         reading_after varchar,
         replayed_at timestamp not null
+    """,
+    "expired_files": """
+        source varchar not null,
+        table_name varchar not null,
+        file varchar not null,
+        load_id varchar not null,
+        origin_name varchar,
+        bytes bigint,
+        sha256 varchar,
+        rows_read bigint not null,
+        rows_loaded bigint not null,
+        rows_rejected bigint not null,
+        status varchar not null check (status in ('loaded', 'refused')),
+        expired_at timestamp not null
     """,
 }
 # What ledgers of earlier versions lack.
@@ -237,6 +252,39 @@ class ReplayEntry:
     reading_after: str | None
 
 
+@dataclass(frozen=True)
+class ExpiredEntry:
+    """One row of `ledger.expired_files`: a file that left landing and raw by its table's retention.
+
+    Attributes:
+        source: Name of the source.
+        table_name: Name of the table.
+        file: What raw rows stated in `_file`.
+        load_id: dlt's load id.
+        origin_name: Name at the origin.
+        bytes: Size of what had landed.
+        sha256: Checksum of what had landed.
+        rows_read: Records that were in it.
+        rows_loaded: Rows that were in raw.
+        rows_rejected: Records that were rejected.
+        status: Whether it had been loaded or refused.
+        expired_at: When its time was found to be over, UTC.
+    """
+
+    source: str
+    table_name: str
+    file: str
+    load_id: str
+    origin_name: str | None
+    bytes: int
+    sha256: str
+    rows_read: int
+    rows_loaded: int
+    rows_rejected: int
+    status: str
+    expired_at: datetime
+
+
 def ensure_ledger(connection: duckdb.DuckDBPyConnection) -> None:
     """Makes the ledger's schema, tables and columns where they are absent."""
     connection.execute("create schema if not exists ledger")
@@ -354,6 +402,21 @@ def write_ledger(
     _insert(connection, "rejected_records", rejected)
     _insert(connection, "schema_changes", changes)
     _insert(connection, "replays", replays, replayed_at=now)
+
+
+def noted_expired(connection: duckdb.DuckDBPyConnection, source: str) -> set[tuple[str, str]]:
+    """Table and name of the files of a source that the ledger has as expired."""
+    found = connection.execute(
+        "select table_name, file from ledger.expired_files where source = ?", [source]
+    ).fetchall()
+    return {(table, file) for table, file in found}
+
+
+def write_expired_entries(
+    connection: duckdb.DuckDBPyConnection, entries: Sequence[ExpiredEntry]
+) -> None:
+    """Notes files as expired; belongs inside the transaction that takes out their rows."""
+    _insert(connection, "expired_files", entries)
 
 
 def _insert(

@@ -19,6 +19,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from ingestion.budget import require_free
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
+from ingestion.expired import ExpiredFile, expired_files
 from ingestion.failpoints import failpoint
 from ingestion.files import prepared_folder
 from ingestion.formats.preparing import Unit, prepare, reading_of
@@ -40,6 +42,7 @@ from ingestion.landing import (
 from ingestion.ledger import (
     Cause,
     ChangeEntry,
+    ExpiredEntry,
     FileEntry,
     KnownFile,
     LoadEntry,
@@ -49,7 +52,9 @@ from ingestion.ledger import (
     ensure_ledger,
     forget_files,
     known_files,
+    noted_expired,
     noted_loads,
+    write_expired_entries,
     write_ledger,
     write_loads,
 )
@@ -356,7 +361,7 @@ class SourceLoader:
     def run(self) -> None:
         """Loads what is due, oldest load first."""
         self._reporter.tell("started")
-        self._make_tables()
+        self.forget_expired()
         known = known_files(self._connection, self._source.name)
         counts = self._counts()
         due: dict[str, list[DueFile]] = {}
@@ -388,6 +393,31 @@ class SourceLoader:
                 batch.add(load_id, own, files)
         self._load_batch(batch, again)
         self._finish()
+
+    def forget_expired(self) -> None:
+        """Takes out what landing says has expired; a new ledger learns of it, too."""
+        self._make_tables()
+        if self._source.kind != "files":
+            return
+        noted = noted_expired(self._connection, self._source.name)
+        known = known_files(self._connection, self._source.name)
+        for table in self._source.tables:
+            listed = expired_files(self._settings, self._source.name, table.name)
+            due = [entry for name, entry in listed.items() if (table.name, name) not in noted]
+            if not due:
+                continue
+            names = [entry.file for entry in due]
+            with _transaction(self._connection):
+                if any((table.name, name) in known for name in names):
+                    self._remove_rows(table.name, names)
+                forget_files(self._connection, self._source.name, table.name, names)
+                entries = [self._expired_entry(table.name, entry) for entry in due]
+                write_expired_entries(self._connection, entries)
+                failpoint("expire.before_commit")
+
+    def _expired_entry(self, table: str, entry: ExpiredFile) -> ExpiredEntry:
+        values = {**vars(entry), "expired_at": datetime.fromisoformat(entry.expired_at)}
+        return ExpiredEntry(self._source.name, table, **values)
 
     def _load_batch(self, batch: _Batch, again: Mapping[tuple[str, str], Again]) -> None:
         """Loads what is together in a batch in one transaction."""
@@ -445,9 +475,12 @@ class SourceLoader:
         return counts
 
     def landed(self, table: TableDeclaration) -> Iterator[DueFile]:
-        """Every landed file of a table, each as its first delivery, in load order."""
+        """Every landed file of a table, each as its first delivery, in load order.
+
+        Without those that have expired.
+        """
         if self._source.kind == "files":
-            seen = set()
+            seen = set(expired_files(self._settings, self._source.name, table.name))
             for row in register_rows(self._settings, self._source.name, table.name):
                 # Older landings hold a refused file twice, once for each declaration that met it.
                 if row.file not in seen:

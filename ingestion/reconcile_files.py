@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.declarations import FilesTable, SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput
+from ingestion.expired import expired_files
 from ingestion.files import OriginFile, by_origin, list_origin
 from ingestion.formats import streams
 from ingestion.landing import RegisterRow, register_rows
@@ -100,6 +101,7 @@ class _Check:
             [declaration.name, table.name],
         ).fetchall()
         self._ledger = {file: (read, rejected) for file, read, rejected in rows}
+        self._expired = expired_files(settings, declaration.name, table.name)
 
     def compare(self, filesystem: Any, file: OriginFile, rows: list[RegisterRow]) -> _Told:
         """Compares one file with its newest landed version."""
@@ -113,7 +115,8 @@ class _Check:
             return _Told(fault=f"other content under the same date{told and f', {told}'}")
         uncounted = 0
         for row in rows:
-            if row.original != last.original or row.status != "landed":
+            gone = row.file in self._expired
+            if row.original != last.original or row.status != "landed" or gone:
                 continue
             fault = self._lines_fault(row)
             if fault is None:

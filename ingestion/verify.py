@@ -26,6 +26,7 @@ from ingestion.arrivals import parquet_rows, rows_of
 from ingestion.compacted import Part, pack_files, packs
 from ingestion.declarations import SourceDeclaration
 from ingestion.errors import BadInput
+from ingestion.expired import expired_files
 from ingestion.landing import (
     COUNTS_TABLE,
     REGISTER_SUFFIX,
@@ -320,7 +321,9 @@ class _SourceCheck:
         if entered == self._rows_by_load(table + REGISTER_SUFFIX):
             # As many lines as entries, load by load: there is no need to read the register.
             return []
-        return [(row.file, row.load_id) for row in register_rows(self._settings, name, table)]
+        expired = expired_files(self._settings, name, table)
+        rows = register_rows(self._settings, name, table)
+        return [(row.file, row.load_id) for row in rows if row.file not in expired]
 
     def _path(self, entry: _Entry) -> Path | None:
         """Where a ledger's file lies: itself, or the archive that it is a member of."""

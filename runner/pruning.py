@@ -1,12 +1,12 @@
 """Lets go of what has been kept long enough, by rules that stand in one place.
 
-[retention], [publish], [measures], [backup] -> what may go -> removed, or only told
+[retention], [publish], [measures], [backup], `retention` of tables -> what may go -> removed, or
+only told
 
-Everything here is a copy of something, or tells of the past: logs, published versions that newer
-ones replace, runs in the history, measures, surplus backups, what killed commands left. Each part
-knows its own rule, and the same rules hold within a run where it is its place; here they hold all
-at once, whether anything was run or not. Landing and raw are not among it: they are what everything
-is made of, and leave only by `clean --landing`.
+Nearly everything here is a copy of something, or tells of the past: logs, published versions that
+newer ones replace, runs in the history, measures, surplus backups, what killed commands left. Each
+part knows its own rule; here they hold all at once, whether anything was run or not. Of landing and
+raw only files of events go, where the declaration of their table says so.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from runner.backup.report import told_size
 from runner.clean import size
 from runner.history import History
 from runner.publications import remove_surplus, turns
+from runner.report import count
 from runner.versions import leftovers, remove, surplus
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Pruned:
     """What goes of one kind.
 
     Attributes:
-        kind: logs, versions, runs, measures, backups or leftovers.
+        kind: logs, versions, runs, measures, backups, leftovers, or the name of a table whose files
+            go.
         number: How many.
         bytes: Their size; None where that is not known beforehand.
         rule: The rule by which they go, for people.
@@ -70,7 +72,23 @@ def prune(settings: Settings, *, dry_run: bool) -> list[Pruned]:
             found += _past(settings, history, dry_run)
     if settings.backup.url or settings.backup.connection:
         found.append(_backups(settings, dry_run))
-    return found
+    return [*found, *_tables(settings, dry_run)]
+
+
+def _tables(settings: Settings, dry_run: bool) -> Iterator[Pruned]:
+    """Files of events whose time is over; the project is only read if it speaks of any."""
+    from ingestion.declarations import load_declarations
+    from ingestion.expire import expire
+    from runner.transform import Dbt, Selection
+
+    models = (settings.project_dir / "models").rglob("*.y*ml")
+    told = any("retention" in path.read_text(encoding="utf-8") for path in models)
+    if not told or not settings.warehouse_path.is_file():
+        return
+    manifest, _ = Dbt(settings).sources(Selection())
+    for gone in expire(load_declarations(manifest, None), settings, dry_run=dry_run):
+        rule = f"files that landed more than {gone.days} days ago: {count(gone.rows, 'row')} of raw"
+        yield Pruned(f"{gone.source}.{gone.table}", gone.files, gone.bytes, rule)
 
 
 def _logs(settings: Settings, dry_run: bool) -> Pruned:
@@ -166,3 +184,5 @@ def print_pruned(found: Sequence[Pruned], dry_run: bool, console: Console) -> No
         told = "" if not entry.bytes else told_size(entry.bytes)
         table.add_row(entry.kind, f"{entry.number:,}", told, entry.rule)
     console.print(table)
+    if not dry_run and any("." in entry.kind and entry.number for entry in found):
+        console.print("`wellspring run` makes models and a version without the rows that are gone.")

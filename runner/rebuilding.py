@@ -149,13 +149,13 @@ def _lost(present: Settings, made: Settings) -> list[str]:
     """Files that are loaded in the present warehouse, and not in the new one."""
     import duckdb
 
-    def loaded(settings: Settings) -> set[str]:
+    def loaded(settings: Settings, table: str = "files") -> set[str]:
         if not settings.warehouse_path.is_file():
             return set()
         try:
             with closing(connect(settings, read_only=True)) as connection:
                 rows = connection.execute(
-                    "select source || '.' || table_name || ': ' || file from ledger.files "
+                    f"select source || '.' || table_name || ': ' || file from ledger.{table} "
                     "where status = 'loaded'"
                 ).fetchall()
         except (BadInput, duckdb.Error):
@@ -163,7 +163,7 @@ def _lost(present: Settings, made: Settings) -> list[str]:
             return set()
         return {str(name) for (name,) in rows}
 
-    return sorted(loaded(present) - loaded(made))
+    return sorted(loaded(present) - loaded(made) - loaded(made, "expired_files"))
 
 
 def _require_free(settings: Settings) -> None:

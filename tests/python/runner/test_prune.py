@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,31 @@ def test_logs_of_runs_are_kept_by_number(
 def test_a_shop_without_anything_has_nothing_to_prune(fresh: ToyShop, call: Call) -> None:
     assert all(entry["number"] == 0 for entry in pruned(fresh, call).values())
     assert "leftovers" in good(call(fresh, "prune")).out
+
+
+def test_events_go_by_age_and_what_is_made_of_them_follows(
+    shop: ToyShop, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "models/staging/till/_till__sources.yml"
+    declared = (shop.root / path).read_text()
+    named = 'path: "sales_*.csv"'
+    shop.write(path, declared.replace(named, named + ", retention: {days: 30}"))
+    assert pruned(shop, call, "--dry-run")["till.sales"]["number"] == 0
+    with monkeypatch.context() as later:
+        later.setattr("ingestion.expire.datetime", InAYear)
+        assert pruned(shop, call)["till.sales"]["number"] == 1
+    assert content(shop)['"raw_till"."sales"'][1] == []
+    shop.add_sales("sales_2.csv", "sale_id,toy_id,amount\n4,1,1.00\n")
+    good(call(shop, "run", "--quiet"))
+    assert [row[0] for row in content(shop)['"sales"."fct_sales"'][1]] == [4]
+    after = content(shop)
+    good(call(shop, "rebuild", "--no-publish", "--quiet"))
+    assert content(shop) == after
+
+
+class InAYear(datetime):
+    """A clock of next year."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) + timedelta(days=365)
