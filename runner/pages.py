@@ -30,7 +30,7 @@ svg { display: block; } .overall { font-weight: 600; } .why { color: var(--soft)
 ul { margin: 0; padding-left: 1.1rem; }
 .key span { display: inline-block; width: .8em; height: .8em; margin: 0 .35em 0 1em;
   border-radius: 2px; } .key span:first-child { margin-left: 0; }
-.bars { max-width: 100%; height: auto; }
+.bars { max-width: 100%; height: auto; } .when { white-space: nowrap; }
 """
 
 

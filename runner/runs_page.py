@@ -21,7 +21,7 @@ from runner.runs import seconds_between, size_text
 
 FILE = "runs.html"
 _SHOWN_RUNS, _LISTED_RUNS, _SHOWN_TESTS, _SHOWN_VERSIONS = 90, 20, 15, 20
-_WIDTH, _HEIGHT, _LABELS = 900, 160, 20
+_WIDTH, _HEIGHT = 900, 120
 _LINE_WIDTH, _LINE_HEIGHT = 220, 30
 _GRADES = {"succeeded": "good", "partly": "fair", "running": "fair"}
 _COLOURS = {"good": "var(--good)", "fair": "var(--fair)", "bad": "var(--bad)"}
@@ -98,25 +98,21 @@ def _bars(runs: Sequence[dict[str, Any]]) -> str:
         return "<p>None yet.</p>"
     longest = max([seconds or 0 for _, seconds in shown]) or 1
     step = min(_WIDTH / len(shown), 40)
-    floor = _HEIGHT - _LABELS
     drawn = []
     for place, (run, seconds) in enumerate(shown):
-        height = max(3.0, (seconds or 0) / longest * (floor - _LABELS))
+        height = max(3.0, (seconds or 0) / longest * _HEIGHT)
         took = f"{seconds:,.1f} s" if seconds is not None else "not ended"
-        said = f"run {run['number']}, {_moment(run['started_at'])}: {run['status']}, {took}"
+        said = f"run {run['number']}, {_when(run['started_at'])}: {run['status']}, {took}"
         drawn.append(
-            f'<rect x="{place * step + 1:.1f}" y="{floor - height:.1f}" height="{height:.1f}" '
+            f'<rect x="{place * step + 1:.1f}" y="{_HEIGHT - height:.1f}" height="{height:.1f}" '
             f'width="{max(step - 2, 1):.1f}" fill="{_colour(run["status"])}">'
             f"<title>{escape(said)}</title></rect>"
         )
-    ends = (_moment(shown[0][0]["started_at"]), _moment(shown[-1][0]["started_at"]))
+    ends = (_when(shown[0][0]["started_at"]), _when(shown[-1][0]["started_at"]))
     said = f"Duration of {len(shown)} runs from {ends[0]} to {ends[1]}, longest {longest:,.1f} s"
     return (
         f'<svg class="bars" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
-        f'aria-label="{said}"><g fill="currentColor" font-size="11">'
-        f'<text x="0" y="11">longest {longest:,.1f} s</text>'
-        f'<text x="0" y="{_HEIGHT - 4}">{ends[0]} to {ends[1]}, UTC</text></g>'
-        f"{''.join(drawn)}</svg>{_key()}"
+        f'aria-label="{said}">{"".join(drawn)}</svg><p class="soft">{said}, UTC.</p>{_key()}'
     )
 
 
@@ -140,7 +136,7 @@ def _run_table(runs: Sequence[dict[str, Any]]) -> str:
         )
         rows.append(
             f'<tr><th scope="row">{run["number"]}</th><td>{_moment(run["started_at"])}</td>'
-            f"<td>{escape(run['command'])}</td>"
+            f'<td class="when">{escape(run["command"])}</td>'
             f'<td class="{_GRADES.get(run["status"], "bad")}">{escape(run["status"])}</td>'
             f"{_numbers(figures)}"
             f'<td class="why">{escape((run["message"] or "").partition(chr(10))[0])}</td></tr>'
@@ -222,5 +218,9 @@ def _figure(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
-def _moment(text: str) -> str:
+def _when(text: str) -> str:
     return escape(text[:19].replace("T", " "))
+
+
+def _moment(text: str) -> str:
+    return f'<span class="when">{_when(text)}</span>'
