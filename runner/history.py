@@ -245,6 +245,7 @@ update runs set number = (
     where (earlier.started_at, earlier.rowid) <= (runs.started_at, runs.rowid)
 ) where number is null
 """
+_SHOWN_PARENTS = 3
 _PAGES = ("page_count", "freelist_count")
 # Of runs, those that are kept however old they are.
 _NEEDED = """
@@ -340,7 +341,7 @@ class Origin:
         user: Who started it.
         host: On which machine.
         pid: Process id.
-        started_by: Name of the parent process: a shell, make, cron, a CI runner.
+        started_by: Names of the processes above it, nearest first: `make < bash`, `sh < cron`.
     """
 
     git_revision: str | None
@@ -359,7 +360,7 @@ def origin(settings: Settings) -> Origin:
         user=user_name(),
         host=socket.gethostname(),
         pid=os.getpid(),
-        started_by=_parent_name(),
+        started_by=_started_by(),
     )
 
 
@@ -378,11 +379,18 @@ def git_revision(folder: Path) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def _parent_name() -> str:
+def _started_by() -> str:
+    """The processes above this one, nearest first: a shell or make, then cron, a CI runner."""
+    import psutil
+
+    names: list[str] = []
     try:
-        return Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
-    except OSError:
-        return f"process {os.getppid()}"
+        for process in psutil.Process().parents()[:_SHOWN_PARENTS]:
+            names.append(process.name())
+    except psutil.Error:
+        # It has ended meanwhile, or may not be looked at: those nearer are told.
+        pass
+    return " < ".join(names) or f"process {os.getppid()}"
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The run history inside the warehouse, for models that tell of runs.
 
 finished runs in the run history -> schema `runs` (past_runs, past_steps, past_test_results,
-past_versions) -> views of schema `ops`, published with the rest
+past_versions, past_publications) -> views of schema `ops`, published with the rest
 
 Written before dbt builds, and only where something that is built reads it: a run that finds nothing
 new leaves the warehouse as it was. So a version tells of the runs before the one that made it. The
@@ -83,6 +83,16 @@ TABLES = {
         "size_bytes": "bigint",
         "git_revision": "string",
     },
+    "past_publications": {
+        "publication_number": "bigint",
+        "published_at": "timestamp",
+        "version": "string",
+        "former_version": "string",
+        "action": "string",
+        "user_name": "string",
+        "host_name": "string",
+        "run_id": "string",
+    },
 }
 """Tables of schema `runs`: column and type, as macro `create_run_tables` makes them for dbt."""
 
@@ -127,6 +137,12 @@ _QUERIES = {
         from published_versions
         where sealed_at >= ?
         order by sealed_at, version
+    """,
+    "past_publications": """
+        select number, at, version, former, action, user, host, run_id
+        from publications
+        where is_done and at >= ?
+        order by number
     """,
 }
 

@@ -1,7 +1,8 @@
-"""The documentation: dbt's page and the scores, kept with the version it describes, and served.
+"""The documentation: dbt's page and those beside it, with the version they describe.
 
-dbt docs, veracity scores -> HTML pages without outside parts -> `published/<version>/docs/`, or
-`docs/` in the data folder before anything is published -> a small web server
+dbt docs, veracity scores, run history -> HTML pages without outside parts ->
+`published/<version>/docs/`, or `docs/` in the data folder before anything is published -> a small
+web server
 
 Left out: guides, which are Markdown in the repository, and a server for others: any web server can
 serve the folder.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +20,11 @@ from typing import Any
 
 from ingestion.errors import BadInput
 from ingestion.failpoints import failpoint
+from ingestion.redaction import redact
 from ingestion.settings import Settings
+from runner.history import History
+from runner.runs_page import FILE as RUNS_PAGE
+from runner.runs_page import runs_page, runs_page_fields
 from runner.transform import Dbt
 from runner.veracity.page import FILE as SCORES_PAGE
 from runner.veracity.page import veracity_page
@@ -34,13 +39,16 @@ def docs_folder(settings: Settings, version: Version | None = None) -> Path:
     return (version.path if version else settings.data_dir) / "docs"
 
 
-def build_docs(dbt: Dbt, folder: Path, version: Version | None = None) -> Path:
+def build_docs(
+    dbt: Dbt, folder: Path, version: Version | None = None, history: History | None = None
+) -> Path:
     """Writes the documentation to a folder, which is replaced as a whole.
 
     Args:
         dbt: The project.
         folder: Where to; its parent exists or is made.
         version: The version that it describes; with scores, these get a page of their own.
+        history: The run history, which gets a page too; None for none.
 
     Returns:
         Path of the page.
@@ -53,10 +61,16 @@ def build_docs(dbt: Dbt, folder: Path, version: Version | None = None) -> Path:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     shutil.copyfile(page, fresh / PAGE)
+    pages: dict[str, str] = {}
     if version is not None and has_scores(dbt.settings, version):
         text = veracity_page(veracity_fields(dbt.settings, version))
         (fresh / SCORES_PAGE).write_text(text, encoding="utf-8")
-        _link_scores(fresh / PAGE)
+        pages[SCORES_PAGE] = "Veracity scores"
+    if history is not None:
+        text = redact(runs_page(runs_page_fields(history)))
+        (fresh / RUNS_PAGE).write_text(text, encoding="utf-8")
+        pages[RUNS_PAGE] = "Runs"
+    _link(fresh / PAGE, pages)
     failpoint("docs.written")
     if folder.exists():
         shutil.rmtree(folder)
@@ -65,15 +79,19 @@ def build_docs(dbt: Dbt, folder: Path, version: Version | None = None) -> Path:
     return folder / PAGE
 
 
-def _link_scores(page: Path) -> None:
-    """Puts a link to the scores onto dbt's page, which has no place for one."""
-    style = (
-        "position:fixed;right:16px;top:12px;z-index:9999;padding:4px 12px;border-radius:4px;"
-        "background:#23785a;color:#fff;font:14px system-ui,sans-serif"
+def _link(page: Path, others: Mapping[str, str]) -> None:
+    """Puts links to other pages onto dbt's page, which has no place for them."""
+    if not others:
+        return
+    place = (
+        "position:fixed;right:16px;top:12px;z-index:9999;display:flex;gap:8px;"
+        "font:14px system-ui,sans-serif"
     )
-    link = f'<a href="{SCORES_PAGE}" style="{style}">Veracity scores</a>'
+    look = "padding:4px 12px;border-radius:4px;background:#23785a;color:#fff"
+    links = "".join(f'<a href="{file}" style="{look}">{name}</a>' for file, name in others.items())
     head, end, tail = page.read_text(encoding="utf-8").rpartition("</body>")
-    page.write_text(f"{head}{link}{end}{tail}", encoding="utf-8")
+    text = f'{head}<div style="{place}">{links}</div>{end}{tail}'
+    page.write_text(text, encoding="utf-8")
 
 
 def serve(folder: Path, port: int, on_ready: Callable[[str], Any]) -> None:

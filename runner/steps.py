@@ -727,7 +727,7 @@ def docs_step(run: Run) -> StepResult:
     if run.settled_by is not None and version is not None and version.docs_page.is_file():
         run.docs_page = str(version.docs_page)
         return StepResult("nothing_new", "same code and same tables as before")
-    page = build_docs(run.dbt, docs_folder(run.settings, version), version)
+    page = build_docs(run.dbt, docs_folder(run.settings, version), version, run.history)
     run.docs_page = str(page)
     return StepResult("ok", f"{page.stat().st_size / 2**20:.1f} MiB")
 

@@ -25,6 +25,8 @@
         "past_versions": "version string, run_id string, sealed_at " ~ moment ~ ", published_at " ~ moment ~ ", "
             ~ "removed_at " ~ moment ~ ", table_count bigint, row_count bigint, size_bytes bigint, "
             ~ "git_revision string",
+        "past_publications": "publication_number bigint, published_at " ~ moment ~ ", version string, "
+            ~ "former_version string, action string, user_name string, host_name string, run_id string",
     } -%}
 create schema if not exists runs;
     {%- for name, columns in tables.items() %}

@@ -12,28 +12,10 @@ from collections import defaultdict
 from html import escape
 from typing import Any
 
+from runner.pages import html_page
 from runner.veracity.scores import KINDS, PARTS, by_subject, percent
 
 FILE = "veracity.html"
-_STYLE = """
-:root { color-scheme: light dark; --text: #1c2430; --soft: #5b6675; --page: #fbfbf9;
-  --line: #dcdfe4; --good: #23785a; --fair: #a86b00; --bad: #b3342d; --band: #cfe3da; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e9ee; --soft: #9aa5b4; --page: #14181e;
-  --line: #303743; --good: #5cc29a; --fair: #e0a944; --bad: #f0837b; --band: #24473b; } }
-body { margin: 2rem auto; max-width: 84rem; padding: 0 1rem; background: var(--page);
-  color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
-p { max-width: 48rem; } .soft { color: var(--soft); } a { color: inherit; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-th { font-weight: 600; } td.number { text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums; }
-.good { color: var(--good); } .fair { color: var(--fair); } .bad { color: var(--bad); }
-svg { display: block; } .overall { font-weight: 600; } .why { color: var(--soft); font-size: .9em;
-  min-width: 22rem; } summary { cursor: pointer; } li { margin-bottom: .2rem; }
-ul { margin: 0; padding-left: 1.1rem; }
-"""
 _INTRODUCTION = """
 A score is the share of rows that nothing speaks against, from 0 to 100 %. <b>Fresh</b>: arrived in
 time, no stale versions. <b>Complete</b>: nothing missing or unreadable. <b>Unique</b>: nothing sent
@@ -62,15 +44,15 @@ def veracity_page(fields: dict[str, Any]) -> str:
         for kind, found in subjects.items()
         if found
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Veracity scores</title><style>{_STYLE}</style></head><body><header>"
-        f'<h1>Veracity</h1><p class="soft">Version {escape(fields["version"])}, made '
-        f'{escape(str(fields["created_at"]))}. <a href="index.html">Documentation of all '
-        f"tables</a></p></header><main><p>{_INTRODUCTION}</p><h2>Anomalies</h2>"
-        f"{_anomaly_table(fields['anomalies'])}{''.join(tables)}</main></body></html>\n"
+    header = (
+        f"Version {escape(fields['version'])}, made {escape(str(fields['created_at']))}. "
+        '<a href="index.html">Documentation of all tables</a>'
     )
+    body = (
+        f"<p>{_INTRODUCTION}</p><h2>Anomalies</h2>"
+        f"{_anomaly_table(fields['anomalies'])}{''.join(tables)}"
+    )
+    return html_page("Veracity scores", "Veracity", header, body)
 
 
 def _trends(history: list[dict[str, Any]]) -> dict[tuple[str, str], list[float]]:

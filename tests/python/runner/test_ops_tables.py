@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +12,9 @@ from typing import Any
 
 import duckdb
 import pytest
-from toyshop import Call, ToyShop
+from toyshop import Call, ToyShop, surroundings
 
+from ingestion.failpoints import VARIABLE
 from ingestion.settings import Settings
 from runner.history import History, Item, Origin
 from runner.ops import TABLES, write_past
@@ -70,6 +74,23 @@ def test_a_project_that_does_not_ask_gets_no_tables(shop: ToyShop, call: Call) -
         shop.write(path, text)
     assert call(shop, "build", "--select", "fct_sales").code == 0
     assert rows(warehouse(shop), "from duckdb_tables() where table_name like 'past%'") == []
+
+
+@pytest.mark.parametrize("point", ["build.before_past_runs", "build.after_past_runs"])
+def test_a_death_while_it_is_written_changes_nothing_that_counts(shop: ToyShop, point: str) -> None:
+    for path, text in SOURCES.items():
+        shop.write(path, text)
+    arguments = [sys.executable, "-m", "runner", "build", "audit", "publish", "--quiet"]
+    environment = surroundings(shop)
+    died = subprocess.run(
+        arguments, cwd=shop.root, env={**environment, VARIABLE: point}, capture_output=True
+    )
+    assert died.returncode == -signal.SIGKILL
+    done = subprocess.run(arguments, cwd=shop.root, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    published = (shop.published / "current").resolve() / "wellspring.duckdb"
+    told = rows(published, "select status from ops.runs order by run_id")
+    assert told == [("succeeded",), ("interrupted",)]
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -159,3 +161,16 @@ def test_what_the_present_rests_on_is_kept_however_old(history: History) -> None
     assert left(history, "runs") == ["counted", "last", "published", "vouching"]
     assert left(history, "published_versions") == ["published"]
     assert history.settled_by("now", "code") == "vouching"
+
+
+def test_a_run_knows_what_started_it(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from ingestion.settings import Settings; "
+        "from runner.history import origin; "
+        "print(origin(Settings(Path('.'), Path('data'))).started_by)"
+    )
+    root = Path(__file__).resolve().parents[3]
+    command = ["sh", "-c", f'"{sys.executable}" -c "{code}"; true']
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split(" < ")[0] == "sh"
+    assert len(done.stdout.split(" < ")) > 1
