@@ -57,7 +57,7 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
             "secrets",
             "fail",
             f"git does not ignore {path}",
-            "Add `.dlt/secrets.toml` to .gitignore; if it was committed, change every secret in it.",
+            "Add `.dlt/secrets.toml` to .gitignore; if it was committed, change its secrets.",
             3,
         )
 
