@@ -139,7 +139,7 @@ def test_the_line_of_cron_runs_in_a_bare_environment(
     assert end.startswith(begin.partition(" begin")[0])
     assert line.startswith("30 6 * * * ")
     command = line.removeprefix("30 6 * * * ")
-    assert r"WELLSPRING__LIMITS__DISK='80\%'" in command
+    assert r"WELLSPRING__LIMITS__DISK=80\% " in command
     assert "%" not in command.replace(r"\%", "")
     done = subprocess.run(
         ["/bin/sh", "-c", command.replace(r"\%", "%")],
