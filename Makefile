@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists the targets. Python 3.11 and make are all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint unit format docs clean bench
+.PHONY: help setup run test lint unit format docs clean bench torture
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -50,6 +50,9 @@ clean: .venv/.synced ## remove working folders and logs; landing and published v
 
 bench: .venv/.synced ## time a first run, one with nothing new, and one after a week
 	@$(BIN)/python tests/bench/run_times.py
+
+torture: .venv/.synced ## kill every command at random and at every failpoint (ARGS="--seed 8")
+	@$(BIN)/python tests/torture/torture.py $(ARGS)
 
 # A data and target folder of its own, gone afterwards: neither data nor dbt's partial parse are met.
 in_scratch = scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

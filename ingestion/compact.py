@@ -321,6 +321,7 @@ class _Folder:
                 "path": pa.array([str(landing / part.file) for part in parts], pa.string()),
                 "file": pa.array([part.file for part in parts], pa.string()),
                 "load_id": pa.array([part.load_id for part in parts], pa.string()),
+                "place": pa.array(range(len(parts)), pa.int64()),
             }
         )
         self._connection.register("wellspring_content", content)
@@ -337,20 +338,23 @@ class _Folder:
             if is_pack:
                 own = [f"data.{name}" for name in OWN_COLUMNS]
                 source = f"{_reader(paths)} as data"
+                joined = "data._file = parts.file"
             else:
                 own = ["parts.file as _file", "data.file_row_number + 1 as _row"]
                 own.append("parts.load_id as _load_id")
-                source = (
-                    f"(select *, filename, file_row_number from {_reader(paths)}) as data "
-                    "inner join wellspring_parts as parts on data.filename = parts.path"
-                )
+                source = f"(select *, filename, file_row_number from {_reader(paths)}) as data"
+                joined = "data.filename = parts.path"
             present = self._present(paths) if self._by_name else set(columns)
             chosen = [
                 name if column in present else f"null::{columns[column]} as {quoted(column)}"
                 for name, column in zip(names, columns, strict=True)
             ]
-            selects.append(f"select {', '.join([*chosen, *own])} from {source}")
-        return " union all ".join(selects)
+            selects.append(
+                f"select {', '.join([*chosen, *own])}, parts.place as wellspring_place "
+                f"from {source} inner join wellspring_parts as parts on {joined}"
+            )
+        every = " union all ".join(selects)
+        return f"select * exclude (wellspring_place) from ({every}) order by wellspring_place, _row"
 
     def _present(self, paths: Sequence[Path]) -> set[str]:
         described = self._connection.execute(f"describe select * from {_reader(paths)}").fetchall()

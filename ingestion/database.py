@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ from ingestion.errors import (
     SourceUnreachable,
 )
 from ingestion.landing import column_mapping
+from ingestion.periods import Period, midnight
 from ingestion.progress import counted, span
 
 if TYPE_CHECKING:
@@ -65,10 +66,19 @@ class Reading:
     Attributes:
         spool: The rows, ready to be compared with landing.
         statement: What was read, in words.
+        note: Where a period was asked for, what could not be kept to it; empty if all was.
+        is_skipped: Whether nothing was read, because it came with an earlier period.
     """
 
     spool: Spool
     statement: str
+    note: str = ""
+    is_skipped: bool = False
+
+
+def skipped(note: str) -> Reading:
+    """The reading of a table that came whole with the first period."""
+    return Reading(Spool([]), "read with the first period", note, is_skipped=True)
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,12 @@ def probe_database(declaration: SourceDeclaration) -> None:
         pass
 
 
-def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: OnTable) -> None:
+def read_tables(
+    declaration: SourceDeclaration,
+    full_refresh: bool,
+    on_table: OnTable,
+    period: Period | None = None,
+) -> None:
     """Reads every table of a source inside one consistent view.
 
     Args:
@@ -146,6 +161,7 @@ def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: On
         full_refresh: Whether cursors are ignored and every row is read.
         on_table: Called once a table, from several threads, with a function that reads it; it must
             call that function and deals with its errors itself.
+        period: Read the rows whose cursor lies in it, whatever has landed.
 
     Raises:
         ConnectionMissing: The connection is not configured.
@@ -154,6 +170,8 @@ def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: On
     """
 
     def read(session: Session, table: TableDeclaration, delta: Delta, folder: Path) -> Reading:
+        if period is not None:
+            return _read_period(session, declaration, table, delta, folder, period)
         return _read_table(session, declaration, table, delta, folder, full_refresh)
 
     _each_table(declaration, read, on_table)
@@ -293,6 +311,64 @@ def _read_table(
     return Reading(spool, statement)
 
 
+def _read_period(
+    session: Session,
+    declaration: SourceDeclaration,
+    table: TableDeclaration,
+    delta: Delta,
+    folder: Path,
+    period: Period,
+) -> Reading:
+    """Reads the rows of a period; a table that has no dates whole, with the first period."""
+    ingest = table.database
+    relation = session.describe(ingest.schema_name, ingest.origin or table.name)
+    check = _Names(declaration, table, relation)
+    columns = check.chosen(ingest)
+    cursor = check.column("cursor", ingest.cursor, columns) if ingest.cursor else None
+    names = column_mapping([c.name for c in columns], source=declaration.name, table=table.name)
+    bounds = _bounds(cursor, names, table, delta, period)
+    if bounds is None or cursor is None:
+        why = f"its cursor {cursor.name} is no date" if cursor else "it has no cursor"
+        if not period.is_first:
+            return skipped(f"read whole: {why}")
+        reading = _read_table(session, declaration, table, delta, folder, True)
+        return replace(reading, note=f"read whole: {why}")
+    since = Since(cursor, *bounds, nulls=period.is_first)
+    reader = _Reader(session, relation, names, delta.connection, folder)
+    files = [reader.read(columns, since, "rows")]
+    key = [names[column.name] for column in check.key(ingest, columns)]
+    # A row that landed with a cursor of this period may have moved on, so what is not among these
+    # rows need not be gone: only a reading of all keys can tell.
+    note = "gone keys are told by the next run's sweep" if ingest.deletes == "sweep" else ""
+    read = f"read {counted(reader.rows, 'row')} of {relation.label} of {period}"
+    return Reading(Spool(files, key, names[cursor.name]), read, note)
+
+
+def _bounds(
+    cursor: Column | None,
+    names: Mapping[str, str],
+    table: TableDeclaration,
+    delta: Delta,
+    period: Period,
+) -> tuple[Any, Any] | None:
+    """Both ends of a period as values of the cursor; None if it holds no dates."""
+    if cursor is None or cursor.type not in _TIMES:
+        return None
+    if cursor.type == "date":
+        return period.start, period.end
+    ends = midnight(period.start), midnight(period.end)
+    if cursor.type == "timestamp":
+        return ends[0].replace(tzinfo=None), ends[1].replace(tzinfo=None)
+    if cursor.type != "varchar":
+        return ends
+    declared = {column.name: column.data_type or "" for column in table.columns}
+    is_time = declared.get(cursor.name, "").lower().startswith(("date", "timestamp"))
+    if not is_time and not isinstance(delta.high_water(names[cursor.name]), date):
+        return None
+    # As texts: "2026-01-31 23:59" and "2026-01-31T23:59" both lie before "2026-02-01".
+    return str(period.start), str(period.end)
+
+
 def _read_keys(
     session: Session,
     declaration: SourceDeclaration,
@@ -320,8 +396,6 @@ def _swept(
     reader: _Reader, spool: Spool, columns: Sequence[Column], key: Sequence[Column], delta: Delta
 ) -> tuple[Spool, str]:
     """Adds all keys of the source, and the rows whose keys landing does not have."""
-    from dataclasses import replace
-
     before = reader.rows
     swept = replace(spool, keys=reader.read(key, None, "keys"))
     statement = f" and all {counted(reader.rows - before, 'key')}"

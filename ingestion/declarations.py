@@ -285,11 +285,14 @@ class RestIncremental(_Strict):
 
     Attributes:
         param: Query parameter that takes the last cursor value.
+        until_param: Query parameter that takes an end, which is not read any more; only a backfill
+            sets it.
         format: How the API writes times: seconds since 1970, or ISO 8601.
         initial: Where the first extraction begins: a date, time or number, as a text.
     """
 
     param: Text
+    until_param: Text | None = None
     format: Literal["epoch", "iso"] = "iso"
     initial: Text
 

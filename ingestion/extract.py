@@ -39,6 +39,7 @@ from ingestion.errors import (
     our_error,
 )
 from ingestion.failpoints import failpoint
+from ingestion.periods import Period
 from ingestion.progress import Interrupted, OnProgress, Reporter, counted, interruption
 from ingestion.settings import Settings
 
@@ -66,6 +67,7 @@ class TableResult:
         deleted: Of the rows, those that mark a key as deleted in the source.
         read: Rows that were read from the source to find them.
         message: What was done, in words.
+        note: Where a period was asked for, what could not be kept to it.
         error: Why it failed; None if it did not.
     """
 
@@ -78,6 +80,7 @@ class TableResult:
     deleted: int = 0
     read: int = 0
     message: str = ""
+    note: str = ""
     error: IngestionError | None = None
 
 
@@ -167,6 +170,7 @@ def extract_source(
     full_refresh: bool = False,
     on_progress: OnProgress | None = None,
     former: SourceResult | None = None,
+    period: Period | None = None,
 ) -> SourceResult:
     """Lands what is new, changed or gone in one source.
 
@@ -177,6 +181,8 @@ def extract_source(
         on_progress: Told of every table.
         former: Result of an attempt before this one: only the tables that failed are read again,
             and what became of the others is taken over.
+        period: Read what the source has of it, whatever has landed; tables that cannot be asked for
+            a period are read whole with the first one.
 
     Returns:
         What became of it; a failure is in the result.
@@ -184,7 +190,7 @@ def extract_source(
     failed = {t.table for t in former.tables if t.error} if former else set()
     again = tuple(table for table in declaration.tables if table.name in failed)
     chosen = replace(declaration, tables=again) if again else declaration
-    result = _SourceRun(chosen, settings, full_refresh, on_progress).run()
+    result = _SourceRun(chosen, settings, full_refresh, on_progress, period).run()
     if former is None or not again:
         return result
     new = {table.table: table for table in result.tables}
@@ -204,7 +210,9 @@ class _SourceRun:
         settings: Settings,
         full_refresh: bool,
         on_progress: OnProgress | None,
+        period: Period | None = None,
     ) -> None:
+        self._period = period
         self._declaration = declaration
         self._settings = settings
         self._full_refresh = full_refresh
@@ -290,34 +298,35 @@ class _SourceRun:
         return _tables_resource(landing.COUNTS_TABLE, [landing.counts_table(counts)], "table")
 
     def _check_clock(self, newest: str) -> None:
-        """Load ids are times and order the versions of a row, so time must not run backwards."""
+        """Loads are named by the time and sorted by name; one that is in the future is told."""
         now = time.time()
         if newest and float(newest) > now:
-            ahead = float(newest) - now
-            raise SourceFailed(
-                f"the newest landed load is {ahead:,.0f} seconds ahead of this machine's clock",
-                source=self._declaration.name,
-                hint="The system's clock went back. Set it right, or wait until it has passed that "
-                "moment: otherwise new versions of a row would count as old ones.",
+            logger.warning(
+                "%s: its newest load is %s seconds ahead of this machine's clock. Set the clock "
+                "right if it went back. Loads are named after that moment until it has passed, so "
+                "that new versions of a row count as new.",
+                self._declaration.name,
+                f"{float(newest) - now:,.0f}",
             )
 
     def _read(self, folder: Path) -> None:
-        declaration, full = self._declaration, self._full_refresh
+        declaration, full, period = self._declaration, self._full_refresh, self._period
         match declaration.kind:
             case "files":
                 self._read_files()
             case "database":
                 from ingestion import database
 
-                database.read_tables(declaration, full, self._on_table(folder))
+                database.read_tables(declaration, full, self._on_table(folder), period)
             case "rest":
                 from ingestion import rest
 
-                rest.read_tables(declaration, full, self._on_table(folder))
+                rest.read_tables(declaration, full, self._on_table(folder), period)
             case "python":
                 from ingestion import python_source
 
-                python_source.read_tables(declaration, self._settings, full, self._on_table(folder))
+                settings, on_table = self._settings, self._on_table(folder)
+                python_source.read_tables(declaration, settings, full, on_table, period)
 
     def _on_table(
         self, folder: Path
@@ -331,13 +340,16 @@ class _SourceRun:
                 landed = landing.landed_files(self._settings, self._declaration.name, table.name)
                 with Delta(self._settings, landed) as delta:
                     reading = read(delta, place)
+                    result.message, result.note = reading.statement, reading.note
+                    if reading.is_skipped:
+                        return
                     with _COMPARING:
                         difference = delta.difference(reading.spool, place / "difference.parquet")
                 failpoint("extract.spooled")
                 for file in reading.spool.files:
                     file.unlink(missing_ok=True)
                 result.read, result.deleted = difference.read, difference.deleted
-                result.rows, result.message = difference.rows, reading.statement
+                result.rows = difference.rows
                 if difference.rows:
                     self._parcels.append(_Parcel(table.name, difference))
 
@@ -351,6 +363,7 @@ class _SourceRun:
             self._settings,
             full_refresh=self._full_refresh,
             on_progress=self._on_progress,
+            period=self._period,
         )
         for resource, table in zip(extraction.resources, self._declaration.tables, strict=True):
             with self._table(table.name, tell=False) as result:

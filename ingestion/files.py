@@ -38,6 +38,7 @@ from ingestion.failpoints import failpoint
 from ingestion.formats import streams
 from ingestion.formats.preparing import Unit, prepare, reading_of
 from ingestion.landing import REGISTER_SUFFIX, RegisterRow, register_rows, register_table
+from ingestion.periods import Period, day_of_file
 from ingestion.progress import OnProgress, Reporter
 from ingestion.redaction import redact
 from ingestion.settings import Settings
@@ -118,6 +119,7 @@ def files_resources(
     *,
     full_refresh: bool = False,
     on_progress: OnProgress | None = None,
+    period: Period | None = None,
 ) -> FilesExtraction:
     """The dlt resources that land the new and changed files of a source of kind `files`.
 
@@ -129,6 +131,7 @@ def files_resources(
         settings: The project's settings.
         full_refresh: Read every file again and compare its bytes, whatever its date says.
         on_progress: Told of every landed file.
+        period: Read the files of it again and compare their bytes, and no other.
 
     Returns:
         Resources and, by table, the outcomes that they fill.
@@ -145,7 +148,14 @@ def files_resources(
     resources = []
     for table in declaration.tables:
         work = _TableFiles(
-            declaration, table, connection, settings, outcomes[table.name], reporter, full_refresh
+            declaration,
+            table,
+            connection,
+            settings,
+            outcomes[table.name],
+            reporter,
+            full_refresh,
+            period,
         )
         resources.append(_resource(work, table.name + REGISTER_SUFFIX))
     return FilesExtraction(resources, outcomes)
@@ -201,7 +211,9 @@ class _TableFiles:
         outcome: FilesOutcome,
         reporter: Reporter,
         full_refresh: bool,
+        period: Period | None = None,
     ) -> None:
+        self._period = period
         self._source = source.name
         self._table = table.name
         self._declared: FilesTable = table.files
@@ -223,7 +235,7 @@ class _TableFiles:
         self._outcome.found = len(found)
         if not found and not known:
             log.warning("%s.%s: no file matches %s", self._source, self._table, self._declared.path)
-        fresh = [f for f in found if self._full_refresh or self._is_new(f, known)]
+        fresh = [f for f in found if self._is_wanted(f, known)]
         batch: list[RegisterRow] = []
         for rows in self._landed(filesystem, fresh, known):
             batch.extend(rows)
@@ -282,6 +294,11 @@ class _TableFiles:
         if "://" not in url:
             url = str((self._settings.project_dir / Path(url).expanduser()).resolve())
         return url, dict(self._connection.options)
+
+    def _is_wanted(self, found: OriginFile, known: Mapping[str, list[RegisterRow]]) -> bool:
+        if self._period is not None:
+            return self._period.holds(day_of_file(found.name, found.modified_at))
+        return self._full_refresh or self._is_new(found, known)
 
     def _is_new(self, found: OriginFile, known: Mapping[str, list[RegisterRow]]) -> bool:
         """Whether a file's bytes have to be looked at."""

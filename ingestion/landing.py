@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -208,6 +210,7 @@ def finish_pending(pipeline: dlt.Pipeline, settings: Settings) -> None:
     """
     with _explained(settings, pipeline.pipeline_name):
         pipeline.sync_destination()
+        _remove_half_deleted(pipeline)
         for _ in range(_PENDING_ROUNDS):
             if not pipeline.has_pending_data:
                 return
@@ -220,6 +223,42 @@ def finish_pending(pipeline: dlt.Pipeline, settings: Settings) -> None:
         source=pipeline.pipeline_name,
         hint=f"Delete {pipeline.working_dir}: dlt restores its state from landing.",
     )
+
+
+def _remove_half_deleted(pipeline: dlt.Pipeline) -> None:
+    """Removes extracted packages whose normalised form is whole.
+
+    dlt deletes them file by file just after that. What a death in the middle left would be taken
+    for a package with fewer tables, or for one that is broken.
+    """
+    for load_id in {*pipeline.list_extracted_load_packages()} & {
+        *pipeline.list_normalized_load_packages()
+    }:
+        shutil.rmtree(Path(pipeline.working_dir) / "normalize" / "extracted" / load_id)
+
+
+_floor = threading.local()
+_CLOCK_STEP = 0.00001
+
+
+def _named_after(newest: str) -> None:
+    """Makes the next load of this thread sort after the newest one, whatever the clock says.
+
+    Load ids order the versions of a row. dlt takes them from the clock, which may have gone back.
+    """
+    from dlt.extract import storage
+
+    _floor.newest = newest
+    if getattr(storage.create_load_id, "follows", False):
+        return
+    original = storage.create_load_id
+
+    def create_load_id() -> str:
+        load_id, floor = str(original()), getattr(_floor, "newest", "")
+        return load_id if load_id > floor else str(round(float(floor) + _CLOCK_STEP, 6))
+
+    create_load_id.follows = True  # type: ignore[attr-defined]  # a mark that it is ours
+    storage.create_load_id = create_load_id
 
 
 def run(pipeline: dlt.Pipeline, data: Any, settings: Settings) -> list[str]:
@@ -235,7 +274,9 @@ def run(pipeline: dlt.Pipeline, data: Any, settings: Settings) -> list[str]:
         DiskFull: There is no room in landing or in dlt's working folder.
     """
     with _explained(settings, pipeline.pipeline_name):
-        before = set(completed_loads(settings, pipeline.pipeline_name))
+        earlier = completed_loads(settings, pipeline.pipeline_name)
+        before = set(earlier)
+        _named_after(earlier[-1] if earlier else "")
         # What dlt's own `run` does, in its parts: between them a death must do no harm.
         pipeline.sync_destination()
         pipeline.extract(data, loader_file_format="parquet")

@@ -13,14 +13,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingestion.database import OnTable, Reading
+from ingestion.database import OnTable, Reading, skipped
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.delta import Delta, Spool
 from ingestion.errors import (
@@ -32,6 +34,7 @@ from ingestion.errors import (
     network_fault,
 )
 from ingestion.landing import column_mapping
+from ingestion.periods import Period, midnight
 from ingestion.progress import Interrupted, counted, interruption
 from ingestion.settings import Settings
 
@@ -40,10 +43,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _BATCH = 20_480
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+# Parameters of a function that can be asked for a period.
+_ENDS = ("since", "until")
 
 
 def read_tables(
-    declaration: SourceDeclaration, settings: Settings, full_refresh: bool, on_table: OnTable
+    declaration: SourceDeclaration,
+    settings: Settings,
+    full_refresh: bool,
+    on_table: OnTable,
+    period: Period | None = None,
 ) -> None:
     """Calls the declared function and reads its resources, one after the other.
 
@@ -52,21 +62,88 @@ def read_tables(
         settings: The project's settings; its root is put on Python's path.
         full_refresh: Whether cursors are ignored.
         on_table: See `database.read_tables`.
+        period: Read the rows of it: its ends are handed to the function as `since` and `until` if
+            it takes both, else to a resource that has a dlt incremental.
 
     Raises:
         DeclarationError: The function cannot be found or called, or a table has no resource.
         SourceFailed: The function failed.
     """
-    resources = _resources(declaration, settings)
+    takes_period = period is not None and _takes_period(declaration, settings)
+    resources = _resources(declaration, settings, period if takes_period else None)
     for table in declaration.tables:
         resource = _resource(declaration, table, resources)
 
         def read(
             delta: Delta, folder: Path, table: TableDeclaration = table, resource: Any = resource
         ) -> Reading:
-            return _read_table(declaration, table, resource, delta, folder, full_refresh)
+            given = (declaration, table, resource, delta, folder)
+            if period is None:
+                return _read_table(*given, full_refresh)
+            return _read_period(*given, period, takes_period)
 
         on_table(table, read)
+
+
+def _read_period(
+    declaration: SourceDeclaration,
+    table: TableDeclaration,
+    resource: Any,
+    delta: Delta,
+    folder: Path,
+    period: Period,
+    takes_period: bool,
+) -> Reading:
+    """Reads the rows of a period; all of them, with the first one, where nothing takes it."""
+    given = (declaration, table, resource, delta, folder, True)
+    if takes_period:
+        return _read_table(*given)
+    ends = _ends(resource, period) if table.ingest.cursor else None
+    if ends is not None:
+        return _read_table(*given, ends)
+    note = "read whole: the function does not take since and until"
+    return replace(_read_table(*given), note=note) if period.is_first else skipped(note)
+
+
+def _ends(resource: Any, period: Period) -> tuple[Any, Any] | None:
+    """Both ends of a period in the form of the resource's dlt incremental; None without one."""
+    start = _initial_value(resource)
+    if isinstance(start, datetime):
+        ends = midnight(period.start), midnight(period.end)
+        return (
+            ends if start.tzinfo else (ends[0].replace(tzinfo=None), ends[1].replace(tzinfo=None))
+        )
+    if isinstance(start, date):
+        return period.start, period.end
+    is_date = isinstance(start, str) and _ISO_DATE.match(start)
+    return (str(period.start), str(period.end)) if is_date else None
+
+
+def _initial_value(resource: Any) -> Any:
+    """Where the resource's dlt incremental begins; None if it has none."""
+    from dlt.extract.incremental import Incremental
+    from dlt.extract.resource import DltResource
+
+    if not isinstance(resource, DltResource) or resource.incremental is None:
+        return None
+    hint = getattr(resource.incremental, "incremental", None) or resource.incremental
+    if isinstance(hint, Incremental):
+        return hint.initial_value
+    # Until the resource is read, the one of its signature is known to its function only.
+    function = resource._pipe.gen
+    parameters = inspect.signature(function).parameters.values() if callable(function) else ()
+    found = [p.default for p in parameters if isinstance(p.default, Incremental)]
+    return found[0].initial_value if found else None
+
+
+def _takes_period(declaration: SourceDeclaration, settings: Settings) -> bool:
+    """Whether the declared function asks for the ends of a period."""
+    assert declaration.python is not None
+    function = _function(declaration, settings, declaration.python.callable)
+    try:
+        return set(_ENDS) <= set(inspect.signature(function).parameters)
+    except ValueError:
+        return False
 
 
 def _read_table(
@@ -76,6 +153,7 @@ def _read_table(
     delta: Delta,
     folder: Path,
     full_refresh: bool,
+    ends: tuple[Any, Any] | None = None,
 ) -> Reading:
     ingest, where = table.ingest, {"source": declaration.name, "table": table.name}
     mapping = column_mapping([*ingest.primary_key], **where)
@@ -83,9 +161,10 @@ def _read_table(
         next(iter(column_mapping([ingest.cursor], **where).values())) if ingest.cursor else None
     )
     start = None if full_refresh or cursor is None else _start(delta, cursor, ingest.window)
+    start, end = ends or (start, None)
     writer = _Spooler(folder, where)
     try:
-        for item in _items(resource, ingest.cursor, start):
+        for item in _items(resource, ingest.cursor, start, end):
             interruption.check()
             writer.add(item)
         writer.close()
@@ -171,11 +250,16 @@ def _function(
     return function  # type: ignore[no-any-return]
 
 
-def _resources(declaration: SourceDeclaration, settings: Settings) -> dict[str, Any]:
+def _resources(
+    declaration: SourceDeclaration, settings: Settings, period: Period | None = None
+) -> dict[str, Any]:
     """The resources by name; under the name "" what has no name, such as a generator."""
     assert declaration.python is not None
     function = _function(declaration, settings, declaration.python.callable)
-    arguments = declaration.python.arguments
+    arguments: dict[str, Any] = dict(declaration.python.arguments)
+    if period is not None:
+        ends = midnight(period.start), midnight(period.end)
+        arguments |= dict(zip(_ENDS, ends, strict=True))
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as error:
@@ -232,14 +316,14 @@ def _resource(
     )
 
 
-def _items(resource: Any, cursor: str | None, start: Any) -> Iterator[Any]:
+def _items(resource: Any, cursor: str | None, start: Any, end: Any = None) -> Iterator[Any]:
     from dlt.extract.resource import DltResource
 
     if isinstance(resource, DltResource):
         if cursor and start is not None and resource.incremental is not None:
             import dlt
 
-            incremental = dlt.sources.incremental(cursor, initial_value=start)
+            incremental = dlt.sources.incremental(cursor, initial_value=start, end_value=end)
             resource.apply_hints(incremental=incremental)
         return iter(resource)
     if callable(resource):

@@ -17,14 +17,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ingestion.connections import Connection, resolve
-from ingestion.database import OnTable, Reading
+from ingestion.database import OnTable, Reading, skipped
 from ingestion.declarations import (
     RestIncremental,
     RestSource,
@@ -42,6 +43,7 @@ from ingestion.errors import (
     first_line,
 )
 from ingestion.landing import column_mapping
+from ingestion.periods import Period, midnight
 from ingestion.progress import counted, interruption
 from ingestion.redaction import redact
 
@@ -58,13 +60,19 @@ _SIMPLE_PATH = re.compile(r"^[\w.-]+$")
 _MILLISECONDS_FROM = 100_000_000_000
 
 
-def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: OnTable) -> None:
+def read_tables(
+    declaration: SourceDeclaration,
+    full_refresh: bool,
+    on_table: OnTable,
+    period: Period | None = None,
+) -> None:
     """Reads every table of an API, some of them at the same time.
 
     Args:
         declaration: The source.
         full_refresh: Whether `incremental` starts again at its `initial` value.
         on_table: See `database.read_tables`.
+        period: Read the records of it, whatever has landed.
 
     Raises:
         ConnectionMissing: The connection, or a key that the authorisation needs, is not configured.
@@ -84,6 +92,8 @@ def read_tables(declaration: SourceDeclaration, full_refresh: bool, on_table: On
     def work(table: TableDeclaration) -> None:
         def read(delta: Delta, folder: Path) -> Reading:
             reader = _TableReader(declaration, table, connection)
+            if period is not None:
+                return reader.read_period(delta, folder, period)
             return reader.read(delta, folder, full_refresh)
 
         on_table(table, read)
@@ -134,15 +144,41 @@ class _TableReader:
     def read(self, delta: Delta, folder: Path, full_refresh: bool) -> Reading:
         """Reads all pages from where landing ends."""
         ingest = self._table
+        cursor = self._mapping().get(ingest.cursor) if ingest.cursor else None
+        if (incremental := ingest.rest.incremental) is None:
+            return self._read(folder, {})
+        landed = None if full_refresh or cursor is None else delta.high_water(cursor)
+        return self._read(folder, {incremental.param: _start(incremental, landed, ingest.window)})
+
+    def read_period(self, delta: Delta, folder: Path, period: Period) -> Reading:
+        """Reads all pages of a period; all from its whole stretch on where the API knows no end."""
+        incremental = self._table.rest.incremental
+        if incremental is not None and incremental.until_param is not None:
+            ends = (_bound(incremental, period.start), _bound(incremental, period.end))
+            names = (incremental.param, incremental.until_param)
+            return self._read(folder, dict(zip(names, ends, strict=True)))
+        note = "read whole: the declaration has no rest.incremental"
+        if incremental is not None:
+            note = f"read from {period.whole_start} on: rest.incremental has no until_param"
+        if not period.is_first:
+            return skipped(note)
+        given = {}
+        if incremental is not None:
+            given = {incremental.param: _bound(incremental, period.whole_start)}
+        return replace(self._read(folder, given), note=note)
+
+    def _mapping(self) -> Mapping[str, str]:
+        """Normalised name by declared name, of key and cursor."""
+        ingest = self._table
         names = [*ingest.primary_key, *([ingest.cursor] if ingest.cursor else [])]
-        mapping = column_mapping(list(dict.fromkeys(names)), **self._where)
+        return column_mapping(list(dict.fromkeys(names)), **self._where)
+
+    def _read(self, folder: Path, bounds: Mapping[str, Any]) -> Reading:
+        """Reads all pages that the API gives with these parameters."""
+        ingest, incremental = self._table, self._table.rest.incremental
+        mapping = self._mapping()
         cursor = mapping[ingest.cursor] if ingest.cursor else None
-        params: dict[str, Any] = dict(ingest.rest.params)
-        start = None
-        if (incremental := ingest.rest.incremental) is not None:
-            landed = None if full_refresh or cursor is None else delta.high_water(cursor)
-            start = _start(incremental, landed, ingest.window)
-            params[incremental.param] = start
+        params: dict[str, Any] = {**ingest.rest.params, **bounds}
         spooler = _TextSpooler(folder, self._where)
         pages = _Pages(self._paginator(), ingest, self._connection.url, incremental)
         with self._explained(pages):
@@ -159,7 +195,9 @@ class _TableReader:
         key = [mapping[name] for name in ingest.primary_key]
         self._check_key(key, spooler)
         spool = Spool(spooler.files, key, cursor if cursor in spooler.columns else None)
-        since = f" from {incremental.param} = {start} on" if incremental else ""
+        given = [f"{name} = {value}" for name, value in bounds.items()]
+        since = f" from {given[0]} on" if len(given) == 1 else ""
+        since = f" with {' and '.join(given)}" if len(given) > 1 else since
         read = f"read {counted(spooler.rows, 'record')} in {counted(pages.read, 'page')}"
         return Reading(spool, read + since)
 
@@ -400,6 +438,7 @@ class _Pages:
             # dlt keeps the parameters as the dictionary that was given to it.
             assert isinstance(request.params, dict)
             request.params.pop(self._incremental.param, None)
+            request.params.pop(self._incremental.until_param or "", None)
         address = str(request.url)
         target = urlsplit(urljoin(self._base.geturl(), address))
         downgraded = self._base.scheme == "https" and target.scheme != "https"
@@ -573,6 +612,17 @@ def _start(incremental: RestIncremental, landed: Any, window: timedelta) -> int 
     if incremental.format == "epoch":
         return int(value.timestamp())
     return incremental.initial if landed is None else value.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _bound(incremental: RestIncremental, day: date) -> int | str:
+    """A day's beginning in the API's own format."""
+    moment = midnight(day)
+    if incremental.format == "epoch":
+        seconds = int(moment.timestamp())
+        initial = _moment(incremental.initial)
+        in_milliseconds = isinstance(initial, Decimal) and initial >= _MILLISECONDS_FROM
+        return seconds * 1000 if in_milliseconds else seconds
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _moment(text: str) -> Any:

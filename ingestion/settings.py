@@ -198,6 +198,35 @@ class RetentionSettings:
     runs_days: int = 400
 
 
+@dataclass(frozen=True)
+class MetricsSettings:
+    """Section `[metrics]`.
+
+    Attributes:
+        file: File for Prometheus's node exporter, written when a run has ended; relative to the
+            project's root, empty for none. Its textfile collector reads names that end in `.prom`.
+    """
+
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class OpenLineageSettings:
+    """Section `[openlineage]`: events about runs for a lineage server.
+
+    Attributes:
+        file: File to append events to, one JSON object a line; relative to the project's root.
+        url: Where a server takes them, such as `https://lineage.example.com/api/v1/lineage`.
+        namespace: Namespace of this project's jobs; empty for the name of the dbt project.
+        timeout_seconds: How long a run waits for the server, in all.
+    """
+
+    file: str = ""
+    url: str = ""
+    namespace: str = ""
+    timeout_seconds: int = 5
+
+
 _CHOICES = {
     ("failures", "source"): ("withhold", "go_on"),
     ("failures", "build"): ("withhold", "stop"),
@@ -214,6 +243,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "notifications": NotificationsSettings,
     "publish": PublishSettings,
     "measures": MeasuresSettings,
+    "metrics": MetricsSettings,
+    "openlineage": OpenLineageSettings,
     "retry": RetrySettings,
     "failures": FailuresSettings,
     "backup": BackupSettings,
@@ -244,6 +275,8 @@ class Settings:
         notifications: Section `[notifications]`.
         publish: Section `[publish]`.
         measures: Section `[measures]`.
+        metrics: Section `[metrics]`.
+        openlineage: Section `[openlineage]`.
         retry: Section `[retry]`.
         failures: Section `[failures]`.
         backup: Section `[backup]`.
@@ -259,6 +292,8 @@ class Settings:
     notifications: NotificationsSettings = field(default_factory=NotificationsSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     measures: MeasuresSettings = field(default_factory=MeasuresSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    openlineage: OpenLineageSettings = field(default_factory=OpenLineageSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     failures: FailuresSettings = field(default_factory=FailuresSettings)
     backup: BackupSettings = field(default_factory=BackupSettings)

@@ -83,7 +83,7 @@ def _explain(settings: Settings, error: Exception) -> Exception:
         f"the warehouse cannot be opened: {first_line(error)}",
         file=path,
         hint=(
-            "If the file is damaged, delete it and run `wellspring load build`: everything in it "
-            "is made again from landing."
+            "If the file is damaged, `wellspring rebuild` makes it anew: everything in it comes "
+            "from landing."
         ),
     )

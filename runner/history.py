@@ -119,6 +119,26 @@ create table if not exists node_builds (
     run_id text not null references runs,
     built_at text not null
 ) without rowid;
+create table if not exists backfills (
+    number integer primary key,
+    range_start text not null,
+    range_end text not null,
+    partition text not null,
+    selection text not null,
+    begun_at text not null,
+    finished_at text
+);
+create table if not exists backfill_parts (
+    number integer not null references backfills,
+    source text not null,
+    start text not null,
+    row_count integer not null,
+    file_count integer not null,
+    note text not null,
+    run_id text not null,
+    done_at text not null,
+    primary key (number, source, start)
+);
 create table if not exists publications (
     number integer primary key,
     version text not null,
@@ -225,6 +245,7 @@ update runs set number = (
     where (earlier.started_at, earlier.rowid) <= (runs.started_at, runs.rowid)
 ) where number is null
 """
+_PAGES = ("page_count", "freelist_count")
 # Of runs, those that are kept however old they are.
 _NEEDED = """
     and status <> 'running'
@@ -563,7 +584,9 @@ class History:
             (peak_memory, run_id),
         )
 
-    def prune(self, keep_days: int, moment: datetime | None = None) -> int:
+    def prune(
+        self, keep_days: int, moment: datetime | None = None, *, dry_run: bool = False
+    ) -> int:
         """Forgets runs that began longer ago, with their steps, items, attempts and audits.
 
         What the present rests on is kept, however old: the last run, the runs whose versions are
@@ -573,6 +596,7 @@ class History:
         Args:
             keep_days: How many days are kept.
             moment: The present; by default the time of the call.
+            dry_run: Only count them.
 
         Returns:
             How many runs were forgotten.
@@ -580,7 +604,9 @@ class History:
         oldest = (moment or datetime.now(UTC)) - timedelta(days=keep_days)
         text = oldest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         with self._together():
-            gone = self._tuples(f"select run_id from runs where started_at < ? {_NEEDED}", (text,))
+            gone = self.tuples(f"select run_id from runs where started_at < ? {_NEEDED}", (text,))
+            if dry_run:
+                return len(gone)
             for table in ("step_items", "attempts", "steps", "audits", "runs"):
                 self._connection.executemany(f"delete from {table} where run_id = ?", gone)
             self._connection.execute(
@@ -589,6 +615,12 @@ class History:
                 (text,),
             )
         return len(gone)
+
+    def compact(self) -> None:
+        """Gives back the room of what was forgotten, once that is a third of the file."""
+        pages, free = (self.tuples(f"pragma {name}")[0][0] for name in _PAGES)
+        if free * 3 > pages:
+            self._write("vacuum", ())
 
     # -- what was built ------------------------------------------------------------------------
 
@@ -753,6 +785,57 @@ class History:
             (backup_id, place, made_at, *kept, *sent, round(seconds, 3)),
         )
 
+    # -- backfills -----------------------------------------------------------------------------
+
+    def begin_backfill(self, identity: tuple[str, str, str, str]) -> int:
+        """The number of the backfill of this range that is not finished; of a new one without.
+
+        Args:
+            identity: Start, end, length of the partitions, selection.
+        """
+        last = self.last_backfill(identity)
+        if last is not None and last["finished_at"] is None:
+            return int(last["number"])
+        self._write(
+            "insert into backfills (range_start, range_end, partition, selection, begun_at) "
+            "values (?, ?, ?, ?, ?)",
+            (*identity, now()),
+        )
+        return int(self.rows("select max(number) as number from backfills")[0]["number"])
+
+    def last_backfill(
+        self, identity: tuple[str, str, str, str] | None = None
+    ) -> dict[str, Any] | None:
+        """The last backfill of a range, or of any; None if there is none."""
+        chosen = "where (range_start, range_end, partition, selection) = (?, ?, ?, ?) "
+        found = self.rows(
+            f"select * from backfills {chosen if identity else ''}order by number desc limit 1",
+            identity or (),
+        )
+        return found[0] if found else None
+
+    def add_backfilled(
+        self, number: int, source: str, start: str, rows: int, files: int, note: str, run_id: str
+    ) -> None:
+        """Notes that a partition of a source has landed."""
+        self._write(
+            "insert or replace into backfill_parts values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, source, start, rows, files, note, run_id, now()),
+        )
+
+    def backfilled(self, number: int) -> dict[str, set[str]]:
+        """Partitions of a backfill that have landed, by source."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows(
+            "select source, start from backfill_parts where number = ?", (number,)
+        ):
+            found.setdefault(row["source"], set()).add(row["start"])
+        return found
+
+    def finish_backfill(self, number: int) -> None:
+        """Notes that all of a backfill has landed and is built and published."""
+        self._write("update backfills set finished_at = ? where number = ?", (now(), number))
+
     # -- measures ------------------------------------------------------------------------------
 
     def add_measures(
@@ -765,7 +848,7 @@ class History:
             moment: The moment that the values stand for, UTC.
             values: Relation, column (empty for the relation itself), measure, value.
         """
-        known = {tuple(row[1:]): row[0] for row in self._tuples("select * from measured_series")}
+        known = {tuple(row[1:]): row[0] for row in self.tuples("select * from measured_series")}
         given = list(values)
         with self._together():
             number = self._add_measured_run(run_id, moment, None)
@@ -816,36 +899,43 @@ class History:
             (relation, column, measure) of each series, and by content the places of series therein
             with their values.
         """
-        series = self._tuples(
+        series = self.tuples(
             "select series, relation, column_name, measure from measured_series order by series"
         )
         place = {row[0]: number for number, row in enumerate(series)}
         found: dict[int, tuple[list[int], list[float]]] = {}
         for content in contents:
-            rows = self._tuples("select series, value from measures where content = ?", (content,))
+            rows = self.tuples("select series, value from measures where content = ?", (content,))
             found[content] = ([place[row[0]] for row in rows], [row[1] for row in rows])
         return tuple(tuple(row[1:]) for row in series), found
 
-    def prune_measures(self, moment: datetime, keep_days: int) -> None:
+    def prune_measures(self, moment: datetime, keep_days: int, *, dry_run: bool = False) -> int:
         """Keeps all runs of the last two days, the last run of each earlier day, none older.
 
         Args:
             moment: The present.
             keep_days: How many days are kept.
+            dry_run: Only count them.
+
+        Returns:
+            Of how many runs the measures go.
         """
         oldest = (moment - timedelta(days=keep_days)).isoformat(timespec="seconds")
         recent = (moment - timedelta(days=2)).isoformat(timespec="seconds")
+        going = (
+            "from measured_runs where measured_at < ? or (measured_at < ? and number "
+            "not in (select max(number) from measured_runs group by substr(measured_at, 1, 10)))"
+        )
         with self._together():
-            self._connection.execute(
-                "delete from measured_runs where measured_at < ? or (measured_at < ? and number "
-                "not in (select max(number) from measured_runs group by substr(measured_at, 1, "
-                "10)))",
-                (oldest, recent),
-            )
+            found = int(self.tuples(f"select count(*) {going}", (oldest, recent))[0][0])
+            if dry_run:
+                return found
+            self._connection.execute(f"delete {going}", (oldest, recent))
             self._connection.execute(
                 "delete from measures where content not in (select content from measured_runs)"
             )
             self._connection.execute("delete from veracity where measured_at < ?", (oldest,))
+        return found
 
     def add_veracity(
         self, run_id: str, moment: datetime, scores: Sequence[tuple[str, str, str, float]]
@@ -864,7 +954,8 @@ class History:
                 [(run_id, text, *score) for score in scores],
             )
 
-    def _tuples(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+    def tuples(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Answers a query as a list of plain tuples, which is quicker where rows are many."""
         with self._explained():
             cursor = self._connection.cursor()
             cursor.row_factory = None

@@ -16,7 +16,6 @@ from pathlib import Path
 from ingestion.redaction import RedactingFilter
 from ingestion.settings import Settings
 
-_KEPT = 30
 _PATTERN = "????????T??????Z-*.log"
 
 
@@ -30,7 +29,7 @@ def run_log(settings: Settings, run_id: str) -> Iterator[None]:
     """Writes what is logged within the block to the run's log, with tracebacks."""
     path = log_path(settings, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for old in sorted(path.parent.glob(_PATTERN))[: -(_KEPT - 1)]:
+    for old in sorted(path.parent.glob(_PATTERN))[: -max(1, settings.retention.logs - 1)]:
         old.unlink(missing_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(

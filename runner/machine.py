@@ -212,14 +212,14 @@ class Flow:
     def __contains__(self, name: object) -> bool:
         return any(state.name == name for state in self.states)
 
-    def only(self, steps: Sequence[str | Task]) -> Flow:
+    def only(self, steps: Sequence[str | State]) -> Flow:
         """The part of the flow that does the given steps, in the order given.
 
         What comes before the first step of the flow stays, and so do its ends. A choice stays if
         what it needs does.
 
         Args:
-            steps: Names of states, or tasks that this flow does not have.
+            steps: Names of states, or states that this flow does not have.
         """
         names = [step if isinstance(step, str) else step.name for step in steps]
         own = {state.name: state for state in self.states}

@@ -72,7 +72,17 @@ def observers(settings: Settings) -> list[Observer]:
     from runner.notify.observer import Notifier
     from runner.usage import Recorder
 
-    return [Recorder(), Notifier()]
+    found: list[Observer] = [Recorder(), Notifier()]
+    if settings.metrics.file:
+        from runner.metrics import MetricsFile
+
+        found.append(MetricsFile())
+    if settings.openlineage.file or settings.openlineage.url:
+        from runner.openlineage.observer import LineageObserver
+        from runner.openlineage.sending import sender_of
+
+        found.append(LineageObserver(sender_of(settings)))
+    return found
 
 
 @dataclass

@@ -21,12 +21,13 @@ from types import FrameType
 
 from ingestion.budget import require_free, sweep_temporary
 from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
+from ingestion.failpoints import failpoint
 from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
 from runner.flow import FLOW
 from runner.history import Attempt, History, new_run_id, origin
 from runner.logs import log_path, run_log
-from runner.machine import Flow, Machine, Retry, Task, Visit, Watch
+from runner.machine import Flow, Machine, Retry, State, Visit, Watch
 from runner.observers import Ending, Observers, observers
 from runner.report import Reporter
 from runner.resuming import Request, unfinished
@@ -76,7 +77,7 @@ class RunResult:
 
 def execute(
     settings: Settings,
-    steps: Sequence[str | Task],
+    steps: Sequence[str | State],
     selection: Selection,
     full_refresh: bool,
     reporter: Reporter,
@@ -89,7 +90,7 @@ def execute(
 
     Args:
         settings: The project's settings.
-        steps: Names of the steps, or tasks that are known to their own command only.
+        steps: Names of the steps, or states that are known to their own command only.
         selection: What to work on.
         full_refresh: Whether to extract and build everything anew.
         reporter: Who tells people.
@@ -162,7 +163,7 @@ def _begun(settings: Settings, command: str, reporter: Reporter) -> Iterator[tup
 
 
 def _carried(
-    run: Run, steps: Sequence[str | Task], command: str, attempts: int | None
+    run: Run, steps: Sequence[str | State], command: str, attempts: int | None
 ) -> RunResult:
     flow = FLOW.only(steps)
     run.steps = tuple(step if isinstance(step, str) else step.name for step in steps)
@@ -176,6 +177,7 @@ def _carried(
         resumes=left.run_id if left else None,
         request=_request(run, steps),
     )
+    failpoint("run.started")
     run.reporter.begin(run.run_id, list(run.steps))
     if left is not None:
         run.reporter.warn(f"resuming run {left.run_id}, which stopped because: {left.why}")
@@ -185,7 +187,7 @@ def _carried(
     return _noted(run, flow, retry)
 
 
-def _request(run: Run, steps: Sequence[str | Task]) -> str | None:
+def _request(run: Run, steps: Sequence[str | State]) -> str | None:
     """The request for the history; None if a step is known to its own command only."""
     if not all(isinstance(step, str) for step in steps):
         return None
@@ -279,10 +281,13 @@ class _Noting(Watch):
 
     def ends(self, visit: Visit) -> None:
         run, result = self._run, visit.result
+        failpoint("run.step_done")
         run.history.add_items(run.run_id, visit.name, result.items)
+        failpoint("run.items_noted")
         run.history.finish_step(
             run.run_id, self._position, result.status, visit.seconds, result.text
         )
+        failpoint("run.step_noted")
         run.reporter.step_ends(visit.name, result.status, visit.seconds, result.text)
         run.observers.step_ends(run, visit)
 

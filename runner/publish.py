@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -497,6 +498,15 @@ def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path, relation
     )
 
 
+def _created_at(settings: Settings) -> str:
+    """The present; just after the newest version where the clock has gone back behind it."""
+    made = [str(version.manifest()["created_at"]) for version in all_versions(settings)[-1:]]
+    if not made or made[0] < now():
+        return now()
+    after = datetime.fromisoformat(made[0]) + timedelta(milliseconds=1)
+    return after.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _write_manifest(
     settings: Settings,
     folder: Path,
@@ -510,7 +520,7 @@ def _write_manifest(
     parquet = {str(copy.relation): _parquet(copy.relation) for copy in copies}
     content: dict[str, Any] = {
         "version": run_id,
-        "created_at": now(),
+        "created_at": _created_at(settings),
         "git_revision": git_revision(settings.project_dir),
         "duckdb_version": duckdb.__version__,
         "withheld": dict(withheld),
@@ -538,7 +548,7 @@ def _seal(settings: Settings, folder: Path, run_id: str) -> Version:
     path = settings.published_dir / run_id
     failpoint("publish.synced")
     folder.rename(path)
-    failpoint("publish.sealed")
+    failpoint("publish.renamed")
     sync_folder(settings.published_dir)
     return Version(run_id, path)
 

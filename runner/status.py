@@ -35,7 +35,7 @@ _LATEST = """
         select
             *, rank() over (partition by kind order by run_order desc) as recency
         from (
-            select step_items.*, runs.started_at as run_order
+            select step_items.*, runs.number as run_order
             from step_items inner join runs on runs.run_id = step_items.run_id
             where kind = ?
         )
@@ -61,7 +61,7 @@ def status_fields(settings: Settings) -> dict[str, Any]:
     if not path.is_file():
         return fields
     with closing(History(path)) as history:
-        runs = history.rows("select * from runs order by started_at desc, rowid desc limit 1")
+        runs = history.rows("select * from runs order by number desc limit 1")
         if runs:
             fields["last_run"] = _last_run(history, runs[0], owner.run_id if owner else None)
         fields["sources"] = _sources(history)

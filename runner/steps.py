@@ -24,6 +24,7 @@ from runner.fingerprint import fingerprint
 from runner.history import History, Item
 from runner.machine import StepResult
 from runner.observers import Observers
+from runner.ops import tells_of_runs, write_past
 from runner.project import (
     code_hash,
     node_codes,
@@ -38,7 +39,14 @@ from runner.transform import Dbt, NodeResult, Selection, room_fault
 from runner.usage import count_rows
 from runner.veracity.observe import Observed, observe, observe_time
 from runner.versions import current_version
-from runner.withholding import Withheld, former_of, named, split_tests, withhold_misfits
+from runner.withholding import (
+    Withheld,
+    former_of,
+    named,
+    split_tests,
+    survives_tests,
+    withhold_misfits,
+)
 
 if TYPE_CHECKING:
     from ingestion.declarations import SourceDeclaration
@@ -51,6 +59,8 @@ if TYPE_CHECKING:
 _SAMPLE_ROWS = 3
 _SAMPLED_TESTS = 20
 _TOLD_ANOMALIES = 20
+NOTHING_PUBLISHED = "nothing is published, readers keep the former version"
+KEPT = "what is made from it keeps its last good version"
 _OUTCOMES_MODEL = "row_outcomes"
 
 
@@ -374,6 +384,8 @@ def build_step(run: Run) -> StepResult:
     missing = run.resumption.missing(run) if run.resumption else None
     if missing is not None and not missing - set(run.withheld.why):
         return StepResult("nothing_new", "the run that is resumed had built everything")
+    if tells_of_runs(run.dbt.manifest, run.model_ids if missing is None else missing):
+        write_past(run.settings, run.history)
     results = run.dbt.build(run.selection, run.full_refresh, missing, run.withheld.why)
     if not results:
         return StepResult("skipped", "the selection holds nothing to build")
@@ -511,7 +523,8 @@ def _audited(
     text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
     text += _tell_unusual(run)
     if is_refused:
-        fault = _audit_failure(failed, landing, run.observed)
+        kept = KEPT if survives_tests(run) else NOTHING_PUBLISHED
+        fault = _audit_failure(failed, landing, run.observed, kept)
         return StepResult("failed", text, items, stale, fault)
     is_calm = not (warned or aging or stale or run.observed.anomalies)
     return StepResult("ok" if is_calm else "warned", text, items, stale)
@@ -555,12 +568,18 @@ def _landing_faults(run: Run) -> list[LandingFault]:
 
 
 def _audit_failure(
-    failed: Sequence[NodeResult], landing: Sequence[LandingFault], observed: Observed
+    failed: Sequence[NodeResult],
+    landing: Sequence[LandingFault],
+    observed: Observed,
+    kept: str = NOTHING_PUBLISHED,
 ) -> AuditFailed:
     told = []
     if failed:
         told.append(f"{count(len(failed), 'test')} failed: {_first([r.name for r in failed])}")
-    hint = "Mend the model, its rules or the source, then `wellspring resume`."
+    hint = (
+        "Mend the model or its rules, then `wellspring resume`; if the source was at fault, "
+        "`wellspring run` once it is mended."
+    )
     if observed.errors:
         names = _first([anomaly.name for anomaly in observed.errors])
         told.append(f"{count(len(observed.errors), 'value')} unusual: {names}")
@@ -569,12 +588,10 @@ def _audit_failure(
     if landing:
         shown = "".join(f"\n  {fault}" for fault in landing[:_SAMPLED_TESTS])
         told.append(f"landing is not what was loaded, {count(len(landing), 'fault')}:{shown}")
-        hint = "Restore landing from a backup, then `wellspring load build audit publish docs`."
+        hint = "Restore landing from a backup (`wellspring restore`), then `wellspring rebuild`."
     text = "; ".join(told)
     end = "\n" if landing else "; "
-    return AuditFailed(
-        f"{text}{end}readers keep the last good version of what it concerns", hint=hint
-    )
+    return AuditFailed(f"{text}{end}{kept}", hint=hint)
 
 
 def _first(names: Sequence[str]) -> str:

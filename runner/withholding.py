@@ -130,7 +130,7 @@ def split_tests(tests: Iterable[Any], withheld: Withheld, former: Former | None)
         touched = {key for key in above if key in withheld}
         if not touched:
             split.fresh.append(test)
-        elif test.attached_node in withheld or touched == set(above):
+        elif _attached(test) in withheld or touched == set(above):
             continue
         elif touched <= set(replaced):
             split.mixed.append(test)
@@ -141,8 +141,13 @@ def split_tests(tests: Iterable[Any], withheld: Withheld, former: Former | None)
 
 def tested_models(manifest: Manifest, test_id: str) -> list[str]:
     """What a failed test is held against: its own model, or all that it reads."""
-    attached = getattr(manifest.nodes[test_id], "attached_node", None)
+    attached = _attached(manifest.nodes[test_id])
     return [attached] if attached else parents(manifest, test_id)
+
+
+def _attached(test: Any) -> str:
+    """The model that a test belongs to; empty for a singular one, whose class has no such field."""
+    return getattr(test, "attached_node", None) or ""
 
 
 def withhold_misfits(run: Run, split: SplitTests, mixed: Sequence[NodeResult]) -> list[NodeResult]:
@@ -158,9 +163,9 @@ def withhold_misfits(run: Run, split: SplitTests, mixed: Sequence[NodeResult]) -
     """
     manifest = run.dbt.manifest
     for test in split.unasked:
-        if test.attached_node:
+        if attached := _attached(test):
             reason = f"{test.name} needs a model that is withheld"
-            run.withheld.add(manifest, [test.attached_node], reason)
+            run.withheld.add(manifest, [attached], reason)
     told = []
     for result in mixed:
         if result.status == "failed":
@@ -203,13 +208,18 @@ def withhold_failed(run: Run, result: StepResult) -> StepResult:
     return to_later(replace(result, text=f"{result.text}{_told(number)}"))
 
 
+def survives_tests(run: Run) -> bool:
+    """Whether failed tests hold back their models alone: nothing else is wrong with the audit."""
+    failed = any(test.result.status == "failed" for test in run.failed_tests)
+    whole = not run.landing_faults and not run.observed.errors
+    return failed and whole and run.settings.failures.tests == "withhold"
+
+
 def withhold_tested(run: Run, result: StepResult) -> StepResult:
     """Goes on without the models whose tests failed; vouches for the others."""
+    if not survives_tests(run):
+        return result
     failed = [test.result for test in run.failed_tests if test.result.status == "failed"]
-    if run.settings.failures.tests == "stop" or not failed or run.landing_faults:
-        return result
-    if run.observed.errors:
-        return result
     manifest = run.dbt.manifest
     number = 0
     for test in failed:

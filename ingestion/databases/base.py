@@ -103,10 +103,14 @@ class Since:
     Attributes:
         column: The cursor's column.
         value: A datetime, date, Decimal or text.
+        until: A value before which it is as well; None for no end.
+        nulls: Whether rows without a cursor are read.
     """
 
     column: Column
     value: Any
+    until: Any = None
+    nulls: bool = True
 
 
 @dataclass(frozen=True)

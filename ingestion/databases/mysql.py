@@ -252,7 +252,12 @@ def _where(condition: Condition) -> tuple[str, list[Any]]:
         ]
         return f" where ({names}) in ({places})", values
     name = _quoted(condition.column.name)
-    return f" where ({name} >= %s or {name} is null)", [_parameter(condition.value)]
+    given, bound = [_parameter(condition.value)], f"{name} >= %s"
+    if condition.until is not None:
+        bound += f" and {name} < %s"
+        given.append(_parameter(condition.until))
+    nulls = f" or {name} is null" if condition.nulls else ""
+    return f" where ({bound}{nulls})", given
 
 
 def _key_part(column: Column, value: str | None) -> Any:

@@ -317,12 +317,13 @@ def _where(condition: Condition) -> Any:
             arrays, sql.SQL(", ").join(names), matches
         )
     cursor = sql.Identifier(condition.column.name)
-    return sql.SQL(" where ({} >= {}::{} or {} is null)").format(
-        cursor,
-        sql.Literal(_text(condition.value)),
-        sql.SQL(condition.column.native),
-        cursor,
-    )
+    native = sql.SQL(condition.column.native)
+    bound = sql.SQL("{} >= {}::{}").format(cursor, sql.Literal(_text(condition.value)), native)
+    if condition.until is not None:
+        until = sql.Literal(_text(condition.until))
+        bound = sql.SQL("{} and {} < {}::{}").format(bound, cursor, until, native)
+    nulls = sql.SQL(" or {} is null").format(cursor) if condition.nulls else sql.SQL("")
+    return sql.SQL(" where ({}{})").format(bound, nulls)
 
 
 def _text(value: Any) -> str:

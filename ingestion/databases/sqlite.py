@@ -205,15 +205,18 @@ def _where(condition: Condition) -> tuple[str, list[Any]]:
         ]
         return f" where ({names}) in (values {places})", values
     name = _quoted(condition.column.name)
-    value = _parameter(condition.value)
+    given, until = [_parameter(condition.value)], condition.until
+    if until is not None:
+        given.append(_parameter(until))
     if isinstance(condition.value, datetime | date):
         # Times are stored in many forms; what SQLite does not take for a time is read every time.
-        return (
-            f" where (julianday({name}) is null or typeof({name}) <> 'text'"
-            f" or julianday({name}) >= julianday(?) - 0.00002)",
-            [value],
-        )
-    return f" where ({name} >= ? or {name} is null)", [value]
+        other = f"julianday({name}) is null or typeof({name}) <> 'text' or "
+        bound = f"julianday({name}) >= julianday(?) - 0.00002"
+        end = f" and julianday({name}) < julianday(?) + 0.00002" if until is not None else ""
+    else:
+        other, bound = f"{name} is null or ", f"{name} >= ?"
+        end = f" and {name} < ?" if until is not None else ""
+    return f" where ({other if condition.nulls else ''}({bound}{end}))", given
 
 
 def _parameter(value: Any) -> Any:

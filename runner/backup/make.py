@@ -39,7 +39,7 @@ from runner.backup.manifest import (
 )
 from runner.backup.store import Store
 from runner.history import git_revision, now
-from runner.versions import CURRENT, all_versions, current_version
+from runner.versions import all_versions
 
 OnFile = Callable[[int, int, str], None]
 _THREADS = 4
@@ -114,8 +114,7 @@ def _described(
     links: tuple[Link, ...] = ()
     if versions:
         places |= dict(_published(settings))
-        current = current_version(settings)
-        links = (Link(f"published/{CURRENT}", current.name),) if current else ()
+        links = tuple(_links(settings))
     if not places:
         raise BadInput(
             "there is nothing to back up", file=settings.data_dir, hint="`wellspring run` first."
@@ -152,6 +151,13 @@ def _published(settings: Settings) -> Iterator[tuple[str, Path]]:
         for path in version.path.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 yield path.relative_to(settings.data_dir).as_posix(), path
+
+
+def _links(settings: Settings) -> Iterator[Link]:
+    """What points to a version: the current one, one that waits for approval."""
+    for path in sorted(settings.published_dir.iterdir()) if settings.published_dir.is_dir() else ():
+        if path.is_symlink() and not path.name.endswith(_UNFINISHED):
+            yield Link(path.relative_to(settings.data_dir).as_posix(), path.readlink().name)
 
 
 def copy_history(path: Path, target: Path) -> None:

@@ -15,13 +15,23 @@ import typer
 import typer.exceptions
 
 from ingestion.errors import IngestionError
-from runner.cli import care, quarantine, questions, runs, schedule, steps, upkeep, versions
+from runner.cli import (
+    backfill,
+    care,
+    quarantine,
+    questions,
+    runs,
+    schedule,
+    steps,
+    upkeep,
+    versions,
+)
 from runner.cli.shared import StepName, app, arguments_given
 
 USAGE = 64
 INTERRUPTED = 130
 # `--help` lists the commands in this order.
-for group in (steps, questions, runs, versions, care, upkeep, schedule, quarantine):
+for group in (steps, backfill, questions, runs, versions, care, upkeep, schedule, quarantine):
     app.add_typer(group.commands)
 _SELECTOR_OPTIONS = ("--select", "-s", "--exclude")
 

@@ -56,6 +56,16 @@ def status(as_json: AsJson = False) -> None:
 
 
 @commands.command()
+def metrics() -> None:
+    """Print the state as metrics for Prometheus. Works while a run is under way."""
+    import sys
+
+    from runner.metrics import metrics_text
+
+    sys.stdout.write(metrics_text(load_settings()).decode("utf-8"))
+
+
+@commands.command()
 def veracity(as_json: AsJson = False) -> None:
     """Show how far sources, tables and marts can be trusted, and what was unusual."""
     from runner.veracity.scores import print_veracity, veracity_fields

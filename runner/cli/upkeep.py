@@ -304,6 +304,29 @@ def compact(
     raise typer.Exit(result.exit_code)
 
 
+@commands.command()
+def prune(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove logs, versions, runs of the history, measures and backups that were kept long enough.
+
+    [retention], [publish], [measures] and [backup] say how long that is.
+    """
+    from runner.pruning import print_pruned, pruned_fields
+    from runner.pruning import prune as let_go
+
+    settings = load_settings()
+    with _under_lock(settings):
+        found = let_go(settings, dry_run=dry_run)
+    if as_json:
+        print_json(pruned_fields(found))
+    else:
+        print_pruned(found, dry_run, console())
+
+
 @contextmanager
 def _under_lock(settings: Settings) -> Iterator[None]:
     from ingestion.lock import writer_lock

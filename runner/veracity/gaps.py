@@ -9,12 +9,12 @@ missing after the newest one is a matter of freshness. Left out: values that are
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ingestion.periods import date_in_name
 from runner.veracity.anomalies import Anomaly, next_slot
 from runner.veracity.watches import FileWatch, NoGaps, NumberSequence, Watch
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 _SATURDAY = 5
 # A gap is told with its ends; of very many the first ones tell enough.
 _MOST = 20
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
-_WEEK = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_]?W([0-5]\d)(?!\d)")
-_MONTH = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])(?!\d)")
 
 
 def gaps_in(connection: duckdb.DuckDBPyConnection, table: Watch) -> list[Anomaly]:
@@ -62,32 +59,6 @@ def missing_files(
             place = (f"{watch.source}.{watch.table}", "", "file", None, str(first))
             found.append(Anomaly(*place, count, None, None, watch.expected.severity, text))
     return found
-
-
-def date_in_name(name: str, every: str) -> date | None:
-    """The day, first day of the week or of the month that a file's name tells of; None if none.
-
-    The last date in the name counts, since folders come before the file.
-    """
-    pattern = {"day": _DATE, "week": _WEEK, "month": _MONTH}[every]
-    parts = [match.groups() for match in pattern.finditer(name)]
-    # A weekly or monthly file may bear a day of its period.
-    if not parts and every != "day":
-        day = date_in_name(name, "day")
-        return day and _start(day, every)
-    if not parts:
-        return None
-    year, second, third = (*(int(part) for part in parts[-1]), 1)[:3]
-    try:
-        return (
-            date.fromisocalendar(year, second, 1) if every == "week" else date(year, second, third)
-        )
-    except ValueError:
-        return None
-
-
-def _start(day: date, every: str) -> date:
-    return day.replace(day=1) if every == "month" else day - timedelta(days=day.weekday())
 
 
 def _missing_slots(

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from textwrap import dedent
@@ -18,7 +17,7 @@ from sources_kit import declared, landed, rows_of, run, settings_in
 
 from ingestion import landing
 from ingestion.declarations import FilesTable, SourceDeclaration, TableDeclaration
-from ingestion.errors import DiskFull, IngestionError, SourceFailed, SourceUnreachable
+from ingestion.errors import DiskFull, IngestionError, SourceUnreachable
 from ingestion.extract import extract
 from ingestion.progress import ProgressEvent
 from ingestion.settings import Settings
@@ -129,21 +128,6 @@ def test_nothing_is_written_outside_of_the_data_folder(
     assert done.stderr == ""
     assert list(home.iterdir()) == []
     assert {p.name for p in tmp_path.iterdir()} == {"a.db", "data", "home"}
-
-
-def test_a_clock_that_went_back_is_refused(
-    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CONNECTIONS__SRC__URL", make_database(tmp_path / "a.db", 3))
-    source = declared("database", {"things": {}})
-    run(source, settings)
-    loads = settings.landing_dir / "src" / "_dlt_loads"
-    (entry,) = loads.iterdir()
-    ahead = f"{time.time() + 3600:.6f}"
-    entry.rename(entry.with_name(f"src__{ahead}.jsonl"))
-    error = run(source, settings).error
-    assert isinstance(error, SourceFailed)
-    assert "ahead of this machine's clock" in str(error)
 
 
 _KILLED = """

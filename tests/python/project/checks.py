@@ -26,6 +26,7 @@ READS = {
     "marts/core": {"intermediate", "marts/core", "seed"},
     "marts": {"intermediate", "marts/core", "seed"},
     "ledger": {"source", "staging", "intermediate", "ledger", "seed"},
+    "ops": {"source", "ops"},
 }
 """Which layers a model may read. Staging reads staging only to check a reference."""
 
@@ -35,6 +36,7 @@ NAMES = {
     "marts/core": r"(dim|fct|bridge)_[a-z0-9_]+",
     "marts": r"(dim|fct|bridge|rpt)_[a-z0-9_]+",
     "ledger": r"[a-z0-9_]+",
+    "ops": r"[a-z0-9_]+",
 }
 """How a model of each layer is called; `{folder}` is the folder that it lies in."""
 
@@ -44,6 +46,7 @@ NAME_HINTS = {
     "marts/core": "dim_, fct_ or bridge_",
     "marts": "fct_, dim_, bridge_ or rpt_",
     "ledger": "lower case with underscores",
+    "ops": "lower case with underscores",
 }
 
 TABLES = {"model", "seed", "source"}

@@ -5,10 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import duckdb
 import pytest
 from keeping_kit import content, good, killed, sums
 from toyshop import Call, ToyShop
@@ -102,20 +100,12 @@ def test_a_damaged_warehouse_is_made_anew(shop: ToyShop, call: Call) -> None:
 
 def test_a_warehouse_that_is_open_elsewhere_is_not_pulled_away(shop: ToyShop, call: Call) -> None:
     path = shop.data / "warehouse" / "wellspring.duckdb"
-    script = f"import duckdb; held = duckdb.connect({str(path)!r}, read_only=True); input()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as reader:
+    script = f"import duckdb; c = duckdb.connect({str(path)!r}, read_only=True); print(); input()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe) as reader:
         try:
-            _wait_until_held(path)
+            assert reader.stdout is not None
+            assert reader.stdout.readline(), "it has the warehouse open"
             assert call(shop, "rebuild").code == 5
         finally:
             reader.communicate(b"\n", timeout=30)
-
-
-def _wait_until_held(path: Path) -> None:
-    for _ in range(200):
-        try:
-            duckdb.connect(str(path)).close()
-        except duckdb.IOException:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the reader never opened the warehouse")

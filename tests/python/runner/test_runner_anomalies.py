@@ -11,12 +11,12 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from conftest import Call
-from toyshop import ToyShop
+from toyshop import Call, ToyShop
 
+from ingestion.periods import date_in_name
 from runner.history import History, Origin
 from runner.veracity.anomalies import Anomaly, unusual_changes, unusual_slots
-from runner.veracity.gaps import date_in_name, gaps_in, missing_files
+from runner.veracity.gaps import gaps_in, missing_files
 from runner.veracity.measures import changes, measure
 from runner.veracity.watches import (
     Anomalies,

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import Call
-from toyshop import ToyShop
+from toyshop import Call, ToyShop
 
 ACCOUNTS = """
     select source, table_name, file as _file, load_id as _load_id, rows_read,

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Call
-from toyshop import ToyShop
+from toyshop import Call, ToyShop
 
 from ingestion.errors import BadInput
 from ingestion.lock import RunLock

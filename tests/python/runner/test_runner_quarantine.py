@@ -11,7 +11,6 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from conftest import Call
 from screenedshop import (
     OWN,
     SALES_SQL,
@@ -20,7 +19,7 @@ from screenedshop import (
     make_screened_shop,
     rows,
 )
-from toyshop import FILES, ToyShop, command
+from toyshop import FILES, Call, ToyShop, command
 
 TILL = "models/staging/till/_till__sources.yml"
 SALES = "models/staging/till/stg_till__sales.sql"

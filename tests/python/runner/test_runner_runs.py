@@ -332,6 +332,9 @@ def test_dry_run_tells_everything_and_changes_nothing(
     for said in ("6 tests", "unique_dim_toys_toy_id", "tables: core.dim_toys, sales.fct_sales"):
         assert said in answer.out
     after = {name: seen for name, seen in tree(shop.data).items() if "logs" not in name}
+    # SQLite makes and removes a file beside the history while that is read.
+    for seen in (before, after):
+        seen.pop("state", None)
     assert after == before or (state == "fresh" and logs.exists())
 
 

@@ -8,8 +8,7 @@ from contextlib import closing
 from html.parser import HTMLParser
 
 import duckdb
-from conftest import Call
-from toyshop import ToyShop
+from toyshop import Call, ToyShop
 
 from runner.veracity.page import veracity_page
 from runner.veracity.scores import percent

@@ -69,7 +69,7 @@ def test_a_failed_run_tells_what_broke(shop: ToyShop, call: Call) -> None:
     ]
     text = call(shop, "runs", "show", "2").out
     assert "✗ test assert_never (1 row): Got 1 result" in text
-    assert "nothing is published" in text
+    assert "message    1 test failed: assert_never" in text
 
 
 def test_a_step_is_compared_with_the_same_work_of_former_runs(shop: ToyShop, call: Call) -> None:

@@ -1,0 +1,1 @@
+"""Events about runs for lineage servers, as https://openlineage.io specifies them."""
