@@ -72,7 +72,13 @@ def _ask(declaration: SourceDeclaration) -> Answer:
     login = authorisation(declaration.rest, connection)
     began = time.time()
     try:
-        answer = requests.get(connection.url, auth=login, timeout=_SECONDS, stream=True)
+        answer = requests.get(
+            connection.url,
+            auth=login,
+            headers=declaration.rest.headers,
+            timeout=_SECONDS,
+            stream=True,
+        )
     except requests.RequestException as error:
         raise SourceUnreachable(
             f"{connection.safe_url}: {why_unanswered(error, _SECONDS)}",
