@@ -24,6 +24,7 @@ from ingestion.errors import IngestionError, disk_full, disk_full_error, first_l
 from ingestion.failpoints import failpoint
 from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
+from ingestion.warehouse import damaged, damaged_error
 from runner.flow import FLOW
 from runner.history import Attempt, History, new_run_id, origin
 from runner.logs import log_path, run_log
@@ -302,6 +303,8 @@ def _known_fault(settings: Settings, error: Exception) -> IngestionError | None:
     """The machine's faults in words of ours; None for a fault in the program."""
     if disk_full(error):
         return disk_full_error(settings.data_dir, error)
+    if damaged(str(error)):
+        return damaged_error(settings, str(error))
     if isinstance(error, PermissionError):
         return IngestionError(
             f"not allowed: {error.strerror}",
