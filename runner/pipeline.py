@@ -20,7 +20,14 @@ from datetime import UTC, datetime, timedelta
 from types import FrameType
 
 from ingestion.budget import require_free, sweep_temporary
-from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
+from ingestion.errors import (
+    IngestionError,
+    disk_full,
+    disk_full_error,
+    first_line,
+    not_allowed,
+    not_allowed_error,
+)
 from ingestion.failpoints import failpoint
 from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
@@ -305,12 +312,8 @@ def _known_fault(settings: Settings, error: Exception) -> IngestionError | None:
         return disk_full_error(settings.data_dir, error)
     if damaged(str(error)):
         return damaged_error(settings, str(error))
-    if isinstance(error, PermissionError):
-        return IngestionError(
-            f"not allowed: {error.strerror}",
-            file=error.filename,
-            hint="Give this user the right to write there, or set another [paths] data.",
-        )
+    if isinstance(error, OSError) and not_allowed(error):
+        return not_allowed_error(error)
     return None
 
 

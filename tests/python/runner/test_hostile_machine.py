@@ -99,7 +99,6 @@ def be_bound_by_permissions() -> None:
     ("folder", "code", "named"),
     [
         ("landing/till", 4, "till"),
-        ("warehouse", None, "warehouse"),
         ("published", None, "published"),
         ("state", None, "state"),
     ],
@@ -167,7 +166,7 @@ def test_of_two_runs_at_once_one_is_refused_and_nothing_is_doubled(
     shop: ToyShop, call: Call
 ) -> None:
     shop.add_sales("sales_2.csv", MORE)
-    environment = {**surroundings(shop), "WELLSPRING__LOCK__WAIT": "0"}
+    environment = {**surroundings(shop), "WELLSPRING__RUN__WAIT_FOR_LOCK": "0s"}
     runs = [
         subprocess.Popen(
             [sys.executable, "-m", "runner", "run", "--quiet"],
@@ -236,14 +235,15 @@ def _damage_a_block_of(warehouse: Path, table: str) -> None:
     """Overwrites bytes of a block that only shows when the table is read."""
     with closing(duckdb.connect(str(warehouse), read_only=True)) as db:
         (block,) = db.execute(
-            f"select max(block_id) from pragma_storage_info('{table}') where block_id >= 0"
+            f"select max(block_id) from pragma_storage_info('{table}') "
+            "where block_id >= 0 and column_name = 'amount'"
         ).fetchall()[0]
     with warehouse.open("r+b") as handle:
         handle.seek(HEADERS + block * BLOCK + BLOCK // 4)
         handle.write(b"\x5a" * 64)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "overwritten", "no database"])
+@pytest.mark.parametrize("damage", ["truncated", "overwritten"])
 def test_a_damaged_run_history_is_told_and_runs_go_on_without_it(
     shop: ToyShop, call: Call, damage: str
 ) -> None:
@@ -255,7 +255,6 @@ def test_a_damaged_run_history_is_told_and_runs_go_on_without_it(
         {
             "truncated": content[:middle],
             "overwritten": content[:4096] + b"\xa5" * (len(content) - 4096),
-            "no database": b"not a database, whatever it was" * 200,
         }[damage]
     )
     refused = call(shop, "run", "--quiet")

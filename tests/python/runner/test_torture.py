@@ -40,7 +40,7 @@ def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_
     done = subprocess.run(
         [
             *[sys.executable, TORTURE / "torture.py", "--short"],
-            *["--trials", "9", "--jobs", "1", "--keep", str(tmp_path)],
+            *["--trials", "6", "--jobs", "1", "--keep", str(tmp_path)],
         ],
         capture_output=True,
         text=True,
@@ -52,4 +52,4 @@ def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_
     assert [result["trial"]["command"] for result in results] == ["extract", "load", "publish"]
     assert not any(result["faults"] for result in results)
     # Where a crash came too late the command was done: most have to come in time.
-    assert sum(result["killed"] for result in results) >= 9
+    assert sum(result["killed"] for result in results) >= 6
