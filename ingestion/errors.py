@@ -221,6 +221,19 @@ def network_fault(error: BaseException | None) -> bool:
     return False
 
 
+RIGHTS = "Give this user the right to write there, or set another [paths] data."
+
+
+def not_allowed(error: BaseException | None) -> bool:
+    """Whether an exception says that this user may not write there, or that nobody may."""
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def not_allowed_error(error: OSError) -> IngestionError:
+    """The error to tell when `not_allowed` recognised one."""
+    return IngestionError(f"not allowed: {error.strerror}", file=error.filename, hint=RIGHTS)
+
+
 def disk_full(error: BaseException | None) -> bool:
     """Whether an exception, or one that caused it, says that no space is left."""
     seen: set[int] = set()

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.connections import Connection, resolve
 from ingestion.declarations import FilesTable, SourceDeclaration, TableDeclaration
 from ingestion.errors import (
+    RIGHTS,
     IngestionError,
     SourceFailed,
     SourceUnreachable,
@@ -33,6 +34,7 @@ from ingestion.errors import (
     disk_full_error,
     first_line,
     network_fault,
+    not_allowed,
 )
 from ingestion.failpoints import failpoint
 from ingestion.formats import streams
@@ -347,7 +349,7 @@ class _TableFiles:
             raise self._failed(
                 SourceFailed,
                 f"it cannot be landed: {first_line(error)}",
-                "",
+                RIGHTS if not_allowed(error) else "It is read again by the next run.",
                 found.name,
                 may_pass=network_fault(error),
             ) from error

@@ -61,7 +61,7 @@ from ingestion.ledger import (
 from ingestion.progress import OnProgress, Reporter, counted
 from ingestion.settings import Settings
 from ingestion.stage import Counted, DueFile, Relation, Staged, Stager, extracted_at
-from ingestion.warehouse import connect
+from ingestion.warehouse import connect, damaged, damaged_error
 
 if TYPE_CHECKING:
     import duckdb
@@ -291,6 +291,8 @@ def loading(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     except (duckdb.Error, OSError) as error:
         if disk_full(error):
             raise disk_full_error(settings.data_dir, error) from error
+        if damaged(str(error)):
+            raise damaged_error(settings, str(error)) from error
         raise BadInput(
             f"loading broke off: {first_line(error)}",
             file=settings.warehouse_path,

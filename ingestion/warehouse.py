@@ -19,6 +19,7 @@ from ingestion.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
+_DAMAGED = ("Corrupt database file", "not a valid DuckDB database")
 _HOLDER = re.compile(r"PID (\d+)")
 
 
@@ -79,11 +80,31 @@ def _explain(settings: Settings, error: Exception) -> Exception:
         )
     if disk_full(error):
         return disk_full_error(path.parent, error)
+    if damaged(text):
+        return damaged_error(settings, text)
     return BadInput(
         f"the warehouse cannot be opened: {first_line(error)}",
         file=path,
-        hint=(
-            "If the file is damaged, `wellspring rebuild` makes it anew: everything in it comes "
-            "from landing."
-        ),
+        hint="If the file is damaged: `wellspring rebuild` makes it again from landing.",
+    )
+
+
+def damaged(text: str) -> bool:
+    """Whether a message of DuckDB says that the bytes of a file are not what it wrote."""
+    return any(sign in text for sign in _DAMAGED)
+
+
+def damaged_error(settings: Settings, text: str) -> BadInput:
+    """What is said of a damaged warehouse, whoever comes upon it.
+
+    Args:
+        settings: The project's settings.
+        text: DuckDB's message.
+    """
+    lines = [line.strip() for line in text.splitlines() if damaged(line)]
+    return BadInput(
+        f"the warehouse is damaged: {(lines or [text])[0]}",
+        file=settings.warehouse_path,
+        hint="`wellspring rebuild` makes it again from landing, with the same rows. Readers keep "
+        "the published version meanwhile. See whether the disk is sound.",
     )

@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ingestion.errors import IngestionError
+from ingestion.errors import RIGHTS, IngestionError
 from ingestion.lock import user_name
 from ingestion.settings import Settings
 
@@ -449,6 +449,10 @@ class History:
         try:
             yield
         except sqlite3.DatabaseError as error:
+            if "readonly" in str(error):
+                raise IngestionError(
+                    f"the run history cannot be written: {error}", file=self.path, hint=RIGHTS
+                ) from error
             raise IngestionError(
                 f"the run history cannot be used: {error}",
                 file=self.path,

@@ -20,10 +20,18 @@ from datetime import UTC, datetime, timedelta
 from types import FrameType
 
 from ingestion.budget import require_free, sweep_temporary
-from ingestion.errors import IngestionError, disk_full, disk_full_error, first_line
+from ingestion.errors import (
+    IngestionError,
+    disk_full,
+    disk_full_error,
+    first_line,
+    not_allowed,
+    not_allowed_error,
+)
 from ingestion.failpoints import failpoint
 from ingestion.lock import tell_wait, writer_lock
 from ingestion.settings import Settings
+from ingestion.warehouse import damaged, damaged_error
 from runner.flow import FLOW
 from runner.history import Attempt, History, new_run_id, origin
 from runner.logs import log_path, run_log
@@ -302,12 +310,10 @@ def _known_fault(settings: Settings, error: Exception) -> IngestionError | None:
     """The machine's faults in words of ours; None for a fault in the program."""
     if disk_full(error):
         return disk_full_error(settings.data_dir, error)
-    if isinstance(error, PermissionError):
-        return IngestionError(
-            f"not allowed: {error.strerror}",
-            file=error.filename,
-            hint="Give this user the right to write there, or set another [paths] data.",
-        )
+    if damaged(str(error)):
+        return damaged_error(settings, str(error))
+    if isinstance(error, OSError) and not_allowed(error):
+        return not_allowed_error(error)
     return None
 
 

@@ -25,6 +25,7 @@ from ingestion.errors import (
 )
 from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
+from ingestion.warehouse import damaged, damaged_error
 from runner.errors import BuildFailed
 
 if TYPE_CHECKING:
@@ -353,6 +354,8 @@ class Dbt:
                 file=self.settings.warehouse_path,
                 hint="Close it, then run again. Readers use the published version instead.",
             )
+        if damaged(text):
+            return damaged_error(self.settings, text)
         return BuildFailed(f"{what}: {text}", hint=f"See {self.settings.logs_dir / 'dbt.log'}.")
 
     def _invoke(self, arguments: Sequence[str], manifest: Manifest | None = None) -> Any:
@@ -387,8 +390,10 @@ class Dbt:
 
 
 def room_fault(settings: Settings, failed: Iterable[NodeResult]) -> IngestionError | None:
-    """The fault to tell where nodes failed only because there was no room; None if they did not."""
+    """The fault to tell where nodes failed for want of room or a damaged warehouse; else None."""
     for result in failed:
+        if damaged(result.message):
+            return damaged_error(settings, result.message)
         lines = result.message.splitlines()
         for number, line in enumerate(lines):
             if disk_full(RuntimeError(line)):

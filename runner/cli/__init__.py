@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import typer
 import typer.exceptions
 
-from ingestion.errors import IngestionError
+from ingestion.errors import IngestionError, not_allowed, not_allowed_error
 from runner.cli import (
     backfill,
     care,
@@ -63,6 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.exceptions.TyperException as error:
         _show_usage(error)
         return USAGE
+    except OSError as error:
+        if not not_allowed(error):
+            raise
+        from runner.report import print_error
+
+        print_error(not_allowed_error(error))
+        return 1
 
 
 def _with_each_selector_named(arguments: Sequence[str]) -> list[str]:

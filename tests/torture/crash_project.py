@@ -28,6 +28,9 @@ OWN = {
     "wellspring.toml": """
         [publish]
         keep = 2
+
+        [notifications]
+        command = ["true"]
         """,
     "models/staging/stock/_stock__sources.yml": FILES[
         "models/staging/stock/_stock__sources.yml"
@@ -101,6 +104,14 @@ OWN = {
                 data_tests: [unique, not_null]
         """,
 }
+PRUNING = """
+    [publish]
+    keep = 1
+
+    [retention]
+    logs = 1
+    logs_days = 1
+    """
 REVIEWS = [(1, 1, 5), (2, 2, 3), (3, 1, 9), (4, 2, 4), (5, 1, 2)]
 HEADER = "sale_id;article;amount;clerk\n"
 
@@ -133,6 +144,10 @@ class CrashShop(ToyShop):
         place = self.root / "models/staging/till/_till__sources.yml"
         text = place.read_text().replace("on_refused:", "encodings: [utf-8, cp1252], on_refused:")
         place.write_text(text)
+
+    def forget_quickly(self) -> None:
+        """The settings let go of what was kept till now."""
+        self.write("wellspring.toml", PRUNING)
 
     def hold_sales_back(self) -> None:
         """A gate keeps every change of the number of sales from readers."""

@@ -30,6 +30,8 @@ from crash_project import CrashShop, make_crash_shop
 from toyshop import surroundings
 
 ROOT = Path(__file__).resolve().parents[2]
+# Stands in for a command line: all data is gone.
+LOSE = "lose everything"
 STEPS = ("extract", "load", "build", "audit", "publish", "docs")
 Lines = tuple[str, ...]
 FILESYSTEM = "dlt.destinations.impl.filesystem.filesystem"
@@ -148,6 +150,10 @@ class Workplace:
                 shutil.rmtree(place)
         for name in ("target", "logs"):
             shutil.rmtree(self.shop.root / name, ignore_errors=True)
+
+    def lose(self) -> None:
+        """Removes the data folder: a new machine."""
+        shutil.rmtree(self.shop.data)
 
     # Children
 

@@ -33,6 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from crash_trials import (  # found by the line above
+    LOSE,
     STEPS,
     Command,
     Fault,
@@ -57,6 +58,14 @@ WARM = (
 )
 QUIET = "--quiet"
 RUN = ("run", QUIET)
+
+
+# Beside the data folder, as a place that outlives it.
+VAULT = "vault"
+BACKUP = ("backup", VAULT, QUIET)
+VERIFY = ("backup", VAULT, "--verify", QUIET)
+RESTORE = ("restore", VAULT, "--yes", QUIET)
+REBUILD = ("rebuild", QUIET)
 
 
 def _line(*steps: str) -> tuple[str, ...]:
@@ -85,6 +94,11 @@ COMMANDS = (
     Command("rollback", ("rollback",), "end", (("rollback",),), "rolled back"),
     Command("approve", ("approve",), "waiting", (("approve",),), "approved"),
     Command("held", RUN, "gated", (RUN,), "waiting", codes=(0, 8)),
+    Command("backup", BACKUP, "end", (BACKUP, VERIFY, (LOSE,), RESTORE, REBUILD), "rebuilt"),
+    Command("restore", RESTORE, "vault", (RESTORE, REBUILD), "rebuilt"),
+    Command("rebuild", REBUILD, "end", (REBUILD,), "remade"),
+    Command("compact", ("compact", QUIET), "end", (("compact", QUIET), RUN), "compacted"),
+    Command("prune", ("prune",), "cluttered", (("prune",),), "pruned"),
     Command("clean", ("clean", "--warehouse"), "end", (("clean", "--warehouse"), RUN), "cleaned"),
 )
 BY_NAME = {command.name: command for command in COMMANDS}
@@ -103,6 +117,11 @@ AREAS = {
     "docs": ("docs",),
     "switch": ("publish", "rollback", "approve"),
     "rollback": ("rollback",),
+    "backup": ("backup",),
+    "restore": ("restore",),
+    "rebuild": ("rebuild",),
+    "compact": ("compact",),
+    "notify": ("run", "held"),
     "clean": ("clean",),
 }
 
@@ -206,11 +225,38 @@ def prepare(place: Workplace, commands: Sequence[Command], *, tell: bool, short:
         place.expected["waiting"] = place.snapshot()
         done("approve", BY_NAME["approve"].argv)
         place.expected["approved"] = place.snapshot()
+    _prepare_keeping(place, wanted, done)
     if "clean" in wanted:
         place.restore("end")
         done("clean", BY_NAME["clean"].argv)
         place.must(RUN)
         place.expected["cleaned"] = place.snapshot()
+
+
+def _prepare_keeping(place: Workplace, wanted: set[str], done: Any) -> None:
+    if wanted & {"backup", "restore"}:
+        place.restore("end")
+        done("backup", BACKUP)
+        place.lose()
+        place.save("vault")
+        done("restore", RESTORE)
+        place.must(REBUILD)
+        place.expected["rebuilt"] = place.snapshot()
+    if "rebuild" in wanted:
+        place.restore("end")
+        done("rebuild", REBUILD)
+        place.expected["remade"] = place.snapshot()
+    if "compact" in wanted:
+        place.restore("end")
+        done("compact", BY_NAME["compact"].argv)
+        place.must(RUN)
+        place.expected["compacted"] = place.snapshot()
+    if "prune" in wanted:
+        place.restore("end")
+        place.shop.forget_quickly()
+        place.save("cluttered")
+        done("prune", ("prune",))
+        place.expected["pruned"] = place.snapshot()
 
 
 def _twice(place: Workplace, done: Any) -> None:
@@ -304,13 +350,16 @@ def _is_fraction(moment: str) -> bool:
 
 def _compared(place: Workplace, command: Command, trial: Trial) -> list[str]:
     # Which version readers get is no matter of landing.
-    of_landing = command.expected in ("first", "end", "replayed", "cleaned")
+    of_landing = command.expected in ("first", "end", "replayed", "cleaned", "compacted")
     wiped = trial.follow == "wiped" and of_landing and (place.shop.data / "landing").is_dir()
     try:
         if wiped:
             place.wipe()
         for argv in (RUN,) if wiped else command.again:
-            place.must(argv, command.codes)
+            if argv == (LOSE,):
+                place.lose()
+            else:
+                place.must(argv, command.codes)
         found = differences(place.snapshot(), place.expected[command.expected], wiped)
         if found or trial.follow != "day" or command.expected != "end":
             return found

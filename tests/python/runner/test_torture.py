@@ -31,7 +31,8 @@ def test_every_failpoint_is_crashed_by_a_command_and_its_area_is_documented() ->
     areas = {name.partition(".")[0] for name in failpoints_in_code()}
     assert areas <= set(AREAS), f"add to AREAS in {TORTURE / 'torture.py'}: {areas - set(AREAS)}"
     assert {name for names in AREAS.values() for name in names} <= set(BY_NAME)
-    told = set(re.findall(r"^\| `([a-z]+)` \|", GUIDE.read_text(encoding="utf-8"), re.MULTILINE))
+    lines = re.findall(r"^\|( `[a-z`, ]+`) \|", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    told = set(re.findall(r"`([a-z]+)`", " ".join(lines)))
     assert areas <= told, f"say in {GUIDE} what {areas - told} stand for"
 
 
@@ -39,7 +40,7 @@ def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_
     done = subprocess.run(
         [
             *[sys.executable, TORTURE / "torture.py", "--short"],
-            *["--trials", "9", "--jobs", "1", "--keep", str(tmp_path)],
+            *["--trials", "6", "--jobs", "1", "--keep", str(tmp_path)],
         ],
         capture_output=True,
         text=True,
@@ -51,4 +52,4 @@ def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_
     assert [result["trial"]["command"] for result in results] == ["extract", "load", "publish"]
     assert not any(result["faults"] for result in results)
     # Where a crash came too late the command was done: most have to come in time.
-    assert sum(result["killed"] for result in results) >= 9
+    assert sum(result["killed"] for result in results) >= 6
