@@ -40,7 +40,7 @@ from ingestion.failpoints import failpoint
 from ingestion.formats import streams
 from ingestion.formats.preparing import Unit, prepare, reading_of
 from ingestion.landing import REGISTER_SUFFIX, RegisterRow, register_rows, register_table
-from ingestion.periods import Period, day_of_file
+from ingestion.periods import Period, days_of_file
 from ingestion.progress import OnProgress, Reporter
 from ingestion.redaction import redact
 from ingestion.settings import Settings
@@ -299,7 +299,7 @@ class _TableFiles:
 
     def _is_wanted(self, found: OriginFile, known: Mapping[str, list[RegisterRow]]) -> bool:
         if self._period is not None:
-            return self._period.holds(day_of_file(found.name, found.modified_at))
+            return self._period.holds(days_of_file(found.name, found.modified_at))
         return self._full_refresh or self._is_new(found, known)
 
     def _is_new(self, found: OriginFile, known: Mapping[str, list[RegisterRow]]) -> bool:

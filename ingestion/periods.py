@@ -42,9 +42,19 @@ class Period:
         """Whether what has no date, or cannot be read by dates, comes with it."""
         return self.start == self.whole_start
 
-    def holds(self, day: date | None) -> bool:
-        """Whether something of this day, or without one, belongs to it."""
-        return self.is_first if day is None else self.start <= day < self.end
+    def holds(self, days: tuple[date, date] | None) -> bool:
+        """Whether what stands for these days, or for none, belongs to it.
+
+        It belongs to the period in which it begins; if that lies before the whole stretch but its
+        end does not, to the first one.
+
+        Args:
+            days: Its first day and the day after its last one; None without any.
+        """
+        if days is None:
+            return self.is_first
+        begun_before = self.is_first and days[0] < self.start < days[1]
+        return begun_before or self.start <= days[0] < self.end
 
     def __str__(self) -> str:
         last = self.end - timedelta(days=1)
@@ -108,18 +118,23 @@ def _start(day: date, every: str) -> date:
     return day.replace(day=1) if every == "month" else day - timedelta(days=day.weekday())
 
 
-def day_of_file(name: str, modified_at: str) -> date | None:
-    """The day that a file stands for: by its name, else when it was modified; None if unknown.
+def days_of_file(name: str, modified_at: str) -> tuple[date, date] | None:
+    """The days that a file stands for: by its name, else when it was modified; None if unknown.
 
     Args:
         name: Its path below the connection.
         modified_at: When it was modified, as an ISO text; empty if that is not known.
+
+    Returns:
+        The first day and the day after the last one.
     """
-    for every in ("day", "week", "month"):
-        if (day := date_in_name(name, every)) is not None:
-            return day
+    lengths: tuple[Length, ...] = ("day", "week", "month")
+    for length in lengths:
+        if (day := date_in_name(name, length)) is not None:
+            return day, _next(day, length)
     try:
         moment = datetime.fromisoformat(modified_at)
     except ValueError:
         return None
-    return (moment.astimezone(UTC) if moment.tzinfo else moment).date()
+    day = (moment.astimezone(UTC) if moment.tzinfo else moment).date()
+    return day, _next(day, "day")

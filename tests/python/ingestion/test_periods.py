@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from ingestion.periods import Length, day_of_file, periods
+from ingestion.periods import Length, days_of_file, periods
 
 
 @pytest.mark.parametrize(
@@ -28,26 +28,40 @@ def test_parts_are_those_of_the_calendar_and_leave_out_no_day(
     assert [part.is_first for part in parts] == [True] + [False] * (len(parts) - 1)
 
 
-def test_each_day_lies_in_one_part_and_what_has_none_in_the_first() -> None:
-    parts = periods(date(2025, 12, 1), date(2026, 3, 1), "month")
+@pytest.mark.parametrize(
+    ("days", "part"),
+    [
+        ((date(2025, 12, 31), date(2026, 1, 1)), 0),
+        ((date(2026, 1, 1), date(2026, 1, 2)), 1),
+        ((date(2026, 3, 1), date(2026, 3, 2)), None),
+        ((date(2025, 12, 1), date(2026, 1, 1)), 0),
+        ((date(2025, 11, 1), date(2025, 12, 1)), None),
+        ((date(2025, 12, 29), date(2026, 1, 5)), 0),
+        (None, 0),
+    ],
+)
+def test_all_belongs_to_one_part_at_most(days: tuple[date, date] | None, part: int | None) -> None:
+    parts = periods(date(2025, 12, 15), date(2026, 3, 1), "month")
 
-    assert [part.holds(date(2025, 12, 31)) for part in parts] == [True, False, False]
-    assert [part.holds(date(2026, 1, 1)) for part in parts] == [False, True, False]
-    assert [part.holds(date(2026, 3, 1)) for part in parts] == [False, False, False]
-    assert [part.holds(None) for part in parts] == [True, False, False]
+    holding = [number for number, each in enumerate(parts) if each.holds(days)]
+    assert holding == ([] if part is None else [part])
 
 
 @pytest.mark.parametrize(
-    ("name", "modified_at", "day"),
+    ("name", "modified_at", "days"),
     [
-        ("2025/sales_2026-01-05.csv", "2026-03-01T00:00:00+00:00", date(2026, 1, 5)),
-        ("sales_20260105.csv", "", date(2026, 1, 5)),
-        ("orders-2026-W05.zip", "", date(2026, 1, 26)),
-        ("catalog_2026-06.xml", "", date(2026, 6, 1)),
-        ("sales.csv", "2026-03-01T23:30:00-02:00", date(2026, 3, 2)),
+        (
+            "2025/sales_2026-01-05.csv",
+            "2026-03-01T00:00:00+00:00",
+            (date(2026, 1, 5), date(2026, 1, 6)),
+        ),
+        ("sales_20260105.csv", "", (date(2026, 1, 5), date(2026, 1, 6))),
+        ("orders-2026-W05.zip", "", (date(2026, 1, 26), date(2026, 2, 2))),
+        ("catalog_2026-06.xml", "", (date(2026, 6, 1), date(2026, 7, 1))),
+        ("sales.csv", "2026-03-01T23:30:00-02:00", (date(2026, 3, 2), date(2026, 3, 3))),
         ("sales.csv", "", None),
         ("sales_2026-13-45.csv", "", None),
     ],
 )
-def test_day_of_a_file(name: str, modified_at: str, day: date | None) -> None:
-    assert day_of_file(name, modified_at) == day
+def test_days_of_a_file(name: str, modified_at: str, days: tuple[date, date] | None) -> None:
+    assert days_of_file(name, modified_at) == days
