@@ -37,7 +37,10 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_what_is_restored_is_what_was_backed_up(shop: ToyShop, call: Call, place: Path) -> None:
+    (original,) = (shop.data / "landing").rglob("originals/*")
+    (original.parent / "00-late.part").write_text("a file may be called so at its origin")
     landing, runs = sums(shop.data / "landing"), history_rows(shop)
+    (original.parent / ".00-copy.csv.part").write_text("left by a killed run")
     good(call(shop, "backup", str(place)))
     shutil.rmtree(shop.data)
     answer = good(call(shop, "restore", str(place)))
