@@ -226,6 +226,16 @@ def test_a_killed_restore_goes_on_and_is_not_taken_for_whole(
     assert history_rows(shop) == runs
 
 
+def test_where_no_backup_is_whole_one_can_begin_anew(
+    shop: ToyShop, call: Call, place: Path
+) -> None:
+    good(call(shop, "backup", str(place)))
+    killed(shop, "restore.marked", "restore", str(place), "--yes")
+    assert call(shop, "extract").code != 0
+    good(call(shop, "clean", "--landing", "--yes"))
+    good(call(shop, "extract", "load"))
+
+
 def test_faults_of_the_command_line_say_what_to_do(
     shop: ToyShop, call: Call, tmp_path: Path
 ) -> None:
