@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ from ingestion.formats.tables import rejected_path
 from ingestion.landing import check_whole, normalise, register_rows
 from ingestion.load import LoadResult, SourceLoader, loading
 from ingestion.settings import Settings
+from ingestion.warehouse import connect
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,7 +91,8 @@ def expire(
     check_whole(settings)
     now = moment or datetime.now(UTC)
     done: list[Expiry] = []
-    with loading(settings) as connection:
+    opened = closing(connect(settings, read_only=True)) if dry_run else loading(settings)
+    with opened as connection:
         for source in declarations:
             tables = [table for table in source.tables if _days(table)]
             if not tables:

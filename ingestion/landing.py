@@ -327,7 +327,8 @@ def check_whole(settings: Settings) -> None:
         raise BadInput(
             "landing is being restored from a backup, or a restore of it broke off",
             file=settings.restore_mark,
-            hint="`wellspring restore` goes on with it; until it has ended, landing is not whole.",
+            hint="`wellspring restore` goes on with it. Where no backup is whole, "
+            "`wellspring clean --landing` begins anew with what the sources still have.",
         )
 
 

@@ -34,7 +34,8 @@ def cleanable(settings: Settings, *, warehouse: bool = False, landing: bool = Fa
         path = settings.warehouse_path
         places += [path, path.with_name(f"{path.name}.wal")]
     if landing:
-        places.append(settings.landing_dir)
+        # Without landing there is nothing left that a restore could have left half done.
+        places += [settings.landing_dir, settings.restore_mark]
     return [place for place in places if place.exists() or place.is_symlink()]
 
 

@@ -145,7 +145,7 @@ def _past(settings: Settings, history: History, dry_run: bool) -> Iterator[Prune
     if not dry_run:
         history.compact()
     yield Pruned("runs", runs, None, f"began more than {days} days ago")
-    rule = f"older than {measured_days} days; of older days than two the last run's stay"
+    rule = f"older than {measured_days} days, and after two days all but the last of each day"
     yield Pruned("measures", measured, None, rule)
 
 

@@ -43,7 +43,7 @@ from runner.versions import all_versions
 
 OnFile = Callable[[int, int, str], None]
 _THREADS = 4
-# Copies that a killed run left half done; no load counts them.
+# Copies that a killed run left half done, their names hidden by a dot; no load counts them.
 _UNFINISHED = (".part", ".tmp")
 # What nothing needs may belong to a backup that is being made elsewhere just now.
 _ORPHAN_SECONDS = 24 * 3600
@@ -142,7 +142,8 @@ def _landed(settings: Settings) -> Iterator[tuple[str, Path]]:
     for folder, _, names in os.walk(settings.landing_dir):
         for name in names:
             path = Path(folder) / name
-            if not name.endswith(_UNFINISHED) and not path.is_symlink():
+            is_unfinished = name.startswith(".") and name.endswith(_UNFINISHED)
+            if not is_unfinished and not path.is_symlink():
                 yield path.relative_to(settings.data_dir).as_posix(), path
 
 

@@ -83,8 +83,10 @@ def originals(lab: Lab) -> list[str]:
 
 
 def test_what_is_too_old_leaves_landing_raw_and_the_ledger(events: Lab) -> None:
+    before = events.settings.warehouse_path.read_bytes()
     told = expire([events.declaration], events.settings, dry_run=True, moment=between(events))
     assert len(originals(events)) == 4
+    assert events.settings.warehouse_path.read_bytes() == before
     (done,) = expire([events.declaration], events.settings, moment=between(events))
     assert told == [done]
     assert (done.table, done.files, done.rows) == ("t", 3, 3)

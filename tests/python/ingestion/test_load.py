@@ -477,7 +477,7 @@ def test_a_file_that_is_no_database_is_told(lab: Lab) -> None:
     lab.settings.warehouse_path.write_bytes(b"not a database" * 1000)
     with pytest.raises(BadInput, match="cannot be opened") as caught:
         lab.load()
-    assert "made again from landing" in str(caught.value)
+    assert "wellspring rebuild" in str(caught.value)
 
 
 def test_register_options_are_json(lab: Lab) -> None:

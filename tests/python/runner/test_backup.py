@@ -37,7 +37,10 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_what_is_restored_is_what_was_backed_up(shop: ToyShop, call: Call, place: Path) -> None:
+    (original,) = (shop.data / "landing").rglob("originals/*")
+    (original.parent / "00-late.part").write_text("a file may be called so at its origin")
     landing, runs = sums(shop.data / "landing"), history_rows(shop)
+    (original.parent / ".00-copy.csv.part").write_text("left by a killed run")
     good(call(shop, "backup", str(place)))
     shutil.rmtree(shop.data)
     answer = good(call(shop, "restore", str(place)))
@@ -221,6 +224,16 @@ def test_a_killed_restore_goes_on_and_is_not_taken_for_whole(
     good(call(shop, "restore", str(place)))
     assert sums(shop.data / "landing") == landing
     assert history_rows(shop) == runs
+
+
+def test_where_no_backup_is_whole_one_can_begin_anew(
+    shop: ToyShop, call: Call, place: Path
+) -> None:
+    good(call(shop, "backup", str(place)))
+    killed(shop, "restore.marked", "restore", str(place), "--yes")
+    assert call(shop, "extract").code != 0
+    good(call(shop, "clean", "--landing", "--yes"))
+    good(call(shop, "extract", "load"))
 
 
 def test_faults_of_the_command_line_say_what_to_do(
