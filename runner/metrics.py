@@ -25,7 +25,7 @@ from runner.history import History
 from runner.observers import Ending, Observer
 from runner.runs import as_it_is, seconds_between
 from runner.status import status_fields
-from runner.versions import all_versions, current_version, sync_folder
+from runner.versions import all_versions, current_version, sync_folder, waiting_version
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
@@ -53,6 +53,7 @@ _LAST_FRESHNESS = """
     )
     where recency = 1
 """
+_OPEN_PROBLEMS = "select count(*) as problems from problems where cleared_at is null"
 _LAST_SUCCESS = "select max(finished_at) as moment from runs where status = 'succeeded'"
 
 
@@ -154,6 +155,9 @@ def _families(settings: Settings, own_run: str | None) -> Iterator[GaugeMetricFa
         with closing(History(path)) as history:
             yield from _run_families(history, owner.run_id if owner else None)
             yield from _test_families(history)
+            [found] = history.rows(_OPEN_PROBLEMS)
+            text = "Failures that people were told of and that have not recovered."
+            yield from _gauge("open_problems", text, found["problems"])
         yield from _source_families(status_fields(settings)["sources"])
     yield from _version_families(settings)
     yield from _size_families(settings)
@@ -222,6 +226,8 @@ def _source_families(sources: Mapping[str, Mapping[str, Any]]) -> Iterator[Gauge
 
 def _version_families(settings: Settings) -> Iterator[GaugeMetricFamily]:
     yield from _gauge("versions", "Published versions that are kept.", len(all_versions(settings)))
+    text = "Whether a version waits for a person to approve it (1) or not (0)."
+    yield from _gauge("version_waiting", text, float(waiting_version(settings) is not None))
     version = current_version(settings)
     if version is None:
         return
@@ -229,6 +235,9 @@ def _version_families(settings: Settings) -> Iterator[GaugeMetricFamily]:
     made = _unix(manifest["created_at"])
     rows = sum(table["rows"] for table in manifest["tables"])
     size = version.database.stat().st_size
+    withheld = len(manifest.get("withheld", {}))
+    text = "Tables that stayed at their last good version because of a failure."
+    yield from _gauge("withheld_tables", text, withheld)
     yield from _gauge("published_timestamp_seconds", "When the current version was made.", made)
     yield from _gauge("published_tables", "Tables readers get.", len(manifest["tables"]))
     yield from _gauge("published_rows", "Rows readers get.", rows)

@@ -412,17 +412,18 @@ def _print_steps(steps: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def _print_sources(sources: Sequence[dict[str, Any]], console: Console) -> None:
-    names = ("rows_landed", "files_landed", "rows_loaded", "files_loaded", "refused", "rejected")
+    names = ("rows_landed", "rows_loaded", "files_landed", "files_loaded", "refused", "rejected")
     busy = [row for row in sources if row["status"] == "failed" or any(map(row.get, names))]
     if not busy:
         return
     table = _table("table", "status")
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column("size", justify="right")
+    for name in ("landed", "loaded", "files", "refused", "rejected", "size"):
+        table.add_column(name, justify="right")
     for row in busy:
         size = row.get("bytes_loaded") or row.get("bytes_landed")
-        figures = [_figure(row.get(name)) for name in names]
+        rows = (row.get("rows_landed"), row.get("rows_loaded"))
+        files = row.get("files_loaded") or row.get("files_landed")
+        figures = [_figure(n) for n in (*rows, files, row.get("refused"), row.get("rejected"))]
         table.add_row(row["table"], row["status"], *figures, size_text(size))
     console.print(table)
 

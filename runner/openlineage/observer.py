@@ -107,7 +107,7 @@ class LineageObserver(Observer):
         from runner.cli.shared import RUN_STEPS
 
         steps = tuple(run.steps)
-        name = "run" if steps == RUN_STEPS else "-".join(steps)
+        name = "run" if steps == RUN_STEPS else f"run.{'-'.join(steps)}"
         return job_of(self._namespace(run), name, "RUN", sourceCodeLocation=_code(run, None))
 
     def _step(
@@ -120,7 +120,7 @@ class LineageObserver(Observer):
             parent=parent_of(root, job, root["runId"], job),
             errorMessage=_error(message) if message else None,
         )
-        return whole, job_of(self._namespace(run), f"{job['name']}.{step}", "STEP")
+        return whole, job_of(self._namespace(run), f"step.{step}", "STEP")
 
     def _built(self, run: Run, step: str, item: Item) -> None:
         """START and end of a model."""
@@ -128,24 +128,28 @@ class LineageObserver(Observer):
         if node is None:
             return
         above, step_job = self._step(run, step)
-        whole = run_of(
-            uuid_of(run.run_id, step, node.unique_id),
-            parent=parent_of(above, step_job, uuid_of(run.run_id), self._job(run)),
-            errorMessage=_error(item.message) if item.status == "failed" else None,
-        )
+        run_id = uuid_of(run.run_id, step, node.unique_id)
+        parent = parent_of(above, step_job, uuid_of(run.run_id), self._job(run))
+        place = (self._namespace(run), f"{item.kind}.{node.name}", item.kind.upper())
+        began = moment(item.seconds or 0.0)
+        whole = run_of(run_id, parent=parent)
+        self._sender.send(event("START", began, whole, job_of(*place)))
+        is_failed = item.status == "failed"
         code = getattr(node, "compiled_code", None) or node.raw_code
         job = job_of(
-            self._namespace(run),
-            f"{step_job['name']}.{node.name}",
-            item.kind.upper(),
+            *place,
             sql={"query": code, "dialect": "duckdb"} if code else None,
             sourceCodeLocation=_code(run, node.original_file_path),
         )
-        inputs = [found for key in _parents(node) if (found := self._table(run, key))]
-        outputs = [output(found, item.rows)] if (found := self._table(run, node.unique_id)) else []
-        began = moment(item.seconds or 0.0)
-        self._sender.send(event("START", began, whole, job, inputs, outputs))
-        kind = "COMPLETE" if item.status == "ok" else "FAIL"
+        error = _error(item.message) if is_failed else None
+        whole = run_of(run_id, parent=parent, errorMessage=error)
+        # What another event tells as its output is named here only.
+        inputs = [
+            found for key in _parents(node) if (found := self._table(run, key, "source." in key))
+        ]
+        made = self._table(run, node.unique_id)
+        outputs = [output(made, item.rows)] if made else []
+        kind = "FAIL" if is_failed else "COMPLETE"
         self._sender.send(event(kind, moment(), whole, job, inputs, outputs))
 
     # -- datasets ------------------------------------------------------------------------------
@@ -192,7 +196,7 @@ class LineageObserver(Observer):
             for key in [attached] if attached else _parents(node):
                 found.setdefault(key, []).append(_assertion(node, item))
         for key in sorted(found):
-            table = self._table(run, key)
+            table = self._table(run, key, is_told=False)
             if table is not None:
                 yield tested(table, found[key])
 
@@ -212,13 +216,16 @@ class LineageObserver(Observer):
             outputs.append(output(table, item.rows))
         return inputs, outputs
 
-    def _table(self, run: Run, key: str) -> dict[str, Any] | None:
-        """A table of the warehouse by dbt's unique id."""
+    def _table(self, run: Run, key: str, is_told: bool = True) -> dict[str, Any] | None:
+        """A table of the warehouse by dbt's unique id, with what it looks like or by name only."""
         manifest = run.dbt.manifest
         node: Any = manifest.nodes.get(key) or manifest.sources.get(key)
         if node is None:
             return None
         name = getattr(node, "identifier", None) or node.alias
+        place = f"wellspring.{node.schema}.{name}"
+        if not is_told:
+            return dataset(_warehouse(run), place)
         texts = {column: info.description for column, info in node.columns.items()}
         columns = [
             (column, kind, texts.get(column))
@@ -226,7 +233,7 @@ class LineageObserver(Observer):
         ]
         return dataset(
             _warehouse(run),
-            f"wellspring.{node.schema}.{name}",
+            place,
             schema=fields_of(columns),
             documentation={"description": node.description} if node.description else None,
         )

@@ -44,7 +44,8 @@ def test_metrics_tell_the_state(shop: ToyShop, call: Call) -> None:
     assert found["wellspring_tests", "passed"] == 6
     assert found["wellspring_published_rows", ""] == 5
     assert found["wellspring_versions", ""] == 1
-    assert found["wellspring_lock_held", ""] == 0
+    for name in ("lock_held", "withheld_tables", "version_waiting", "open_problems"):
+        assert found[f"wellspring_{name}", ""] == 0
     for name in ("published_bytes", "warehouse_bytes", "landing_bytes", "disk_free_bytes"):
         assert found[f"wellspring_{name}", ""] > 0
     for name in ("last_run_end", "last_success", "published"):
@@ -76,6 +77,7 @@ def test_the_file_is_written_after_each_run_also_a_failed_one(
     assert second["wellspring_last_run_exit_code", ""] == 2
     assert second["wellspring_last_run_status", "failed"] == 1
     assert second["wellspring_tests", "failed"] == 1
+    assert second["wellspring_open_problems", ""] == 1
     earlier = first["wellspring_last_success_timestamp_seconds", ""]
     assert second["wellspring_last_success_timestamp_seconds", ""] == earlier
     assert [file.name for file in path.parent.iterdir()] == ["shop.prom"], "nothing unfinished"

@@ -139,7 +139,7 @@ def test_data_is_followed_from_the_source_to_the_published_table(
 ) -> None:
     assert call(fresh, "run", "--quiet").code == 0
     lineage = events_file()
-    extract, load = lineage.of("run.extract")[1], lineage.of("run.load")[1]
+    extract, load = lineage.of("step.extract")[1], lineage.of("step.load")[1]
     assert {(one.namespace, one.name) for one in extract.inputs} == {
         ("database://stock", "toys"),
         ("files://till", "sales"),
@@ -147,7 +147,7 @@ def test_data_is_followed_from_the_source_to_the_published_table(
     assert {one.name for one in extract.outputs} == {one.name for one in load.inputs}
     raw = {one.name: one.outputFacets["outputStatistics"].rowCount for one in load.outputs}
     assert raw == {"wellspring.raw_stock.toys": 2, "wellspring.raw_till.sales": 3}
-    mart = lineage.of("run.build.fct_sales")[1]
+    mart = lineage.of("model.fct_sales")[1]
     assert [one.name for one in mart.inputs] == ["wellspring.staging.stg_till__sales"]
     [made] = mart.outputs
     assert made.name == "wellspring.sales.fct_sales"
@@ -156,7 +156,7 @@ def test_data_is_followed_from_the_source_to_the_published_table(
     fields = {one.name: one.type for one in made.facets["schema"].fields}
     assert fields == {"sale_id": "BIGINT", "toy_id": "BIGINT", "amount": "DECIMAL(12,2)"}
     assert "stg_till__sales" in mart.job.facets["sql"].query
-    published = lineage.of("run.publish")[1]
+    published = lineage.of("step.publish")[1]
     names = {one.name: one.facets["version"].datasetVersion for one in published.outputs}
     assert names == {"core.dim_toys": fresh.current, "sales.fct_sales": fresh.current}
 
@@ -165,10 +165,10 @@ def test_tests_are_told_as_assertions(shop: ToyShop, call: Call, events_file: An
     shop.write("tests/dbt/assert_never.sql", "select toy_id from {{ ref('dim_toys') }}")
     assert call(shop, "audit").code == 2
     lineage = events_file()
-    assert lineage.kinds("audit.audit") == ["START", "FAIL"]
-    assert lineage.kinds("audit") == ["START", "FAIL"]
-    assert "assert_never" in lineage.of("audit")[1].run.facets["errorMessage"].message
-    tables = {one.name: one for one in lineage.of("audit.audit")[1].inputs}
+    assert lineage.kinds("step.audit") == ["START", "FAIL"]
+    assert lineage.kinds("run.audit") == ["START", "FAIL"]
+    assert "assert_never" in lineage.of("run.audit")[1].run.facets["errorMessage"].message
+    tables = {one.name: one for one in lineage.of("step.audit")[1].inputs}
     toys = tables["wellspring.core.dim_toys"].inputFacets["dataQualityAssertions"].assertions
     found = {one.name: one for one in toys}
     assert (found["assert_never"].success, found["assert_never"].actual) == (False, "2")
@@ -182,10 +182,10 @@ def test_a_model_that_fails_is_told_with_its_fault(
     shop.write("models/marts/sales/sales_by_toy.sql", "select nonsense from {{ ref('fct_sales') }}")
     assert call(shop, "build").code == 1
     lineage = events_file()
-    assert lineage.kinds("build.build.sales_by_toy") == ["START", "FAIL"]
-    error = lineage.of("build.build.sales_by_toy")[1].run.facets["errorMessage"]
+    assert lineage.kinds("model.sales_by_toy") == ["START", "FAIL"]
+    error = lineage.of("model.sales_by_toy")[1].run.facets["errorMessage"]
     assert "nonsense" in error.message
-    assert lineage.kinds("build.build.fct_sales") == ["START", "COMPLETE"]
+    assert lineage.kinds("model.fct_sales") == ["START", "COMPLETE"]
 
 
 def test_an_interrupted_run_is_aborted(
@@ -197,8 +197,8 @@ def test_an_interrupted_run_is_aborted(
     monkeypatch.setattr("ingestion.load.load", interrupted)
     assert call(shop, "load").code == 130
     lineage = events_file()
-    assert lineage.kinds("load.load") == ["START", "ABORT"]
-    assert lineage.kinds("load") == ["START", "ABORT"]
+    assert lineage.kinds("step.load") == ["START", "ABORT"]
+    assert lineage.kinds("run.load") == ["START", "ABORT"]
 
 
 # -- a server --------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_a_server_gets_the_events_in_order(
     assert answer.code == 0
     assert "openlineage" not in answer.err
     events = [read_event(body) for body in server.bodies]
-    assert events[0].job.name == events[-1].job.name == "load-audit"
+    assert events[0].job.name == events[-1].job.name == "run.load-audit"
     assert events[-1].eventType is RunState.COMPLETE
     assert server.keys == {"Bearer kept-to-ourselves"}
     assert "kept-to-ourselves" not in "".join(server.bodies) + answer.err + answer.out
