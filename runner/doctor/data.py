@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ingestion.errors import IngestionError, first_line
 from ingestion.lock import current_owner, lock_path
@@ -15,6 +16,7 @@ from ingestion.units import tell_seconds
 from runner.doctor.findings import Finding
 from runner.versions import CURRENT, current_version, require_whole
 
+_OLD_BACKUP_SECONDS = 7 * 86_400.0
 _NO_HISTORY = (
     "Move it away: a new one is begun, and no data is lost (`wellspring audit publish` vouches for "
     "the warehouse again). A backup has an older one."
@@ -24,7 +26,7 @@ _REBUILD = "Delete it, then `wellspring load build audit publish docs`: all of i
 
 def history(settings: Settings) -> Iterator[Finding]:
     """Whether the run history is whole."""
-    path = settings.state_dir / "history.sqlite"
+    path = settings.history_path
     if not path.is_file():
         if settings.warehouse_path.is_file():
             mend = "Restore it from a backup, or `wellspring audit publish docs` to begin anew."
@@ -55,15 +57,12 @@ def _opened(path: Path) -> sqlite3.Connection:
 def newest_moment(settings: Settings) -> float | None:
     """The newest moment that a run or a landed load bears; None if there is none."""
     moments = []
-    path = settings.state_dir / "history.sqlite"
-    if path.is_file():
-        try:
-            with closing(_opened(path)) as connection:
-                found = connection.execute("select max(started_at) from runs").fetchone()[0]
-            moments += [datetime.fromisoformat(found).timestamp()] if found else []
-        except (sqlite3.DatabaseError, ValueError):
-            # A damaged history is told by its own check.
-            moments = []
+    started = _asked(settings, "select max(started_at) from runs")
+    try:
+        moments += [datetime.fromisoformat(started).timestamp()] if started else []
+    except ValueError:
+        # A damaged history is told by its own check.
+        moments = []
     for place in settings.landing_dir.glob("*/_dlt_loads/*.jsonl"):
         load_id = place.name.removesuffix(".jsonl").rpartition("__")[2]
         if load_id.replace(".", "", 1).isdigit():
@@ -147,7 +146,7 @@ def pending(settings: Settings) -> Iterator[Finding]:
         yield Finding("pending", "warn", text, "`wellspring extract` lands it first.")
     else:
         yield Finding("pending", "ok", "nothing that was read waits to be landed")
-    notices = _untold(settings)
+    notices = _asked(settings, "select count(*) from notices where told_at is null")
     if notices:
         text = f"{notices} messages could not be delivered"
         yield Finding(
@@ -155,14 +154,32 @@ def pending(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _untold(settings: Settings) -> int:
-    path = settings.state_dir / "history.sqlite"
+def backups(settings: Settings) -> Iterator[Finding]:
+    """How old the last backup is, where backups have a place."""
+    if not settings.backup.url:
+        yield Finding("backup", "ok", "no place is set ([backup] url)")
+        return
+    mend = "`wellspring backup` makes one; `wellspring schedule` can do it every night."
+    last = _asked(settings, "select max(made_at) from backups")
+    if last is None:
+        yield Finding("backup", "warn", "none was made yet", mend)
+        return
+    age = (datetime.now(UTC) - datetime.fromisoformat(last)).total_seconds()
+    text = f"the last one is {tell_seconds(age)} old"
+    if age > _OLD_BACKUP_SECONDS:
+        yield Finding("backup", "warn", text, mend)
+    else:
+        yield Finding("backup", "ok", text)
+
+
+def _asked(settings: Settings, sql: str) -> Any:
+    """A single value from the history; None if there is none, or no history that has it."""
+    path = settings.history_path
     if not path.is_file():
-        return 0
+        return None
     try:
         with closing(_opened(path)) as connection:
-            count = "select count(*) from notices where told_at is null"
-            return int(connection.execute(count).fetchone()[0])
+            return connection.execute(sql).fetchone()[0]
     except sqlite3.DatabaseError:
         # Of an older version, or damaged, which its own check tells.
-        return 0
+        return None

@@ -48,6 +48,7 @@ def examine(offline: bool, deep: bool) -> Iterator[Finding]:
         ("warehouse", lambda: data.warehouse(settings)),
         ("published", lambda: data.versions(settings, deep)),
         ("pending", lambda: data.pending(settings)),
+        ("backup", lambda: data.backups(settings)),
         ("orphans", lambda: machine.orphans(settings)),
         ("project", lambda: _project(settings, offline)),
     ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def problem_fields(settings: Settings) -> list[dict[str, Any]]:
     """What is wrong at present, as named values, the oldest first."""
-    path = settings.state_dir / "history.sqlite"
+    path = settings.history_path
     if not path.is_file():
         return []
     with closing(History(path)) as history:
@@ -80,7 +80,7 @@ def send_waiting(settings: Settings) -> list[Delivery]:
         SettingsError: There is no target.
     """
     told = _required(settings)
-    with closing(History(settings.state_dir / "history.sqlite")) as history:
+    with closing(History(settings.history_path)) as history:
         return deliver(history, told)
 
 

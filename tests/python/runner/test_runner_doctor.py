@@ -119,6 +119,19 @@ def test_clock_that_went_back_and_a_held_lock_are_told(shop: ToyShop, call: Call
     assert found["warehouse"]["found"] == "not opened while a run is under way"
 
 
+def test_age_of_the_last_backup_is_told(
+    shop: ToyShop, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert findings(shop, call, "--offline")[1]["backup"]["verdict"] == "ok"
+    monkeypatch.setenv("WELLSPRING__BACKUP__URL", str(tmp_path / "vault"))
+    backup = findings(shop, call, "--offline")[1]["backup"]
+    assert (backup["verdict"], backup["found"]) == ("warn", "none was made yet")
+    assert call(shop, "backup").code == 0
+    assert findings(shop, call, "--offline")[1]["backup"]["verdict"] == "ok"
+    monkeypatch.setattr("runner.doctor.data._OLD_BACKUP_SECONDS", -1.0)
+    assert findings(shop, call, "--offline")[1]["backup"]["verdict"] == "warn"
+
+
 def test_wrong_settings_and_a_wrong_project_are_findings(shop: ToyShop, call: Call) -> None:
     shop.write("models/marts/core/dim_toys.sql", "select * from {{ ref('nowhere') }}")
     exit_code, found = findings(shop, call)
