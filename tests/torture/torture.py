@@ -66,6 +66,8 @@ BACKUP = ("backup", VAULT, QUIET)
 VERIFY = ("backup", VAULT, "--verify", QUIET)
 RESTORE = ("restore", VAULT, "--yes", QUIET)
 REBUILD = ("rebuild", QUIET)
+DAYS = ("--from", "2026-01-01", "--to", "2026-01-04", "--select", "source:stock")
+BACKFILL = ("backfill", *DAYS, QUIET)
 
 
 def _line(*steps: str) -> tuple[str, ...]:
@@ -98,6 +100,7 @@ COMMANDS = (
     Command("restore", RESTORE, "vault", (RESTORE, REBUILD), "rebuilt"),
     Command("rebuild", REBUILD, "end", (REBUILD,), "remade"),
     Command("compact", ("compact", QUIET), "end", (("compact", QUIET), RUN), "compacted"),
+    Command("backfill", BACKFILL, "late", (BACKFILL,), "backfilled"),
     Command("prune", ("prune",), "cluttered", (("prune",),), "pruned"),
     Command("clean", ("clean", "--warehouse"), "end", (("clean", "--warehouse"), RUN), "cleaned"),
 )
@@ -121,6 +124,8 @@ AREAS = {
     "restore": ("restore",),
     "rebuild": ("rebuild",),
     "compact": ("compact",),
+    "backfill": ("backfill",),
+    "prune": ("prune",),
     "notify": ("run", "held"),
     "clean": ("clean",),
 }
@@ -251,6 +256,12 @@ def _prepare_keeping(place: Workplace, wanted: set[str], done: Any) -> None:
         done("compact", BY_NAME["compact"].argv)
         place.must(RUN)
         place.expected["compacted"] = place.snapshot()
+    if "backfill" in wanted:
+        place.restore("end")
+        place.shop.add_moves(*((n, 3, f"2026-01-0{n % 3 + 1} 08:00:00") for n in range(90, 96)))
+        place.save("late")
+        done("backfill", BACKFILL)
+        place.expected["backfilled"] = place.snapshot()
     if "prune" in wanted:
         place.restore("end")
         place.shop.forget_quickly()
