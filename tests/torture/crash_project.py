@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 RUNNER_TESTS = Path(__file__).resolve().parents[1] / "python" / "runner"
 sys.path.append(str(RUNNER_TESTS))
 
+from screenedshop import OWN as SCREENED  # noqa: E402  # found by the line above
 from screenedshop import make_screened_shop  # noqa: E402  # found by the line above
 from toyshop import FILES, ToyShop  # noqa: E402
 
@@ -29,6 +30,14 @@ MOVES = """
                 description: One row per move of a toy.
                 columns: [{name: move_id, data_type: bigint}]
                 config: {meta: {ingest: {primary_key: [move_id], cursor: moved_at}}}
+"""
+VISITS = """
+              - name: visits
+                description: One row per visit, kept for a month.
+                columns: [{name: visit_id, data_type: string}]
+                config:
+                  meta:
+                    ingest: {path: "visits_*.csv", primary_key: [visit_id], retention: {days: 30}}
 """
 OWN = {
     "wellspring.toml": """
@@ -65,6 +74,23 @@ OWN = {
                         path: /reviews
                         records: reviews
                         paginator: {type: page, page_param: page, base_page: 1, total_path: pages}
+        """,
+    "models/staging/till/_till__sources.yml": SCREENED["models/staging/till/_till__sources.yml"]
+    + VISITS,
+    "models/staging/till/stg_till__visits.sql": """
+        with
+        source as (select * from {{ source('till', 'visits') }}),
+        cleaned as (
+            select try_cast(visit_id as bigint) as visit_id, _file, _row, _load_id, _deleted,
+                {{ raw_record('source') }} as _record
+            from source
+        )
+        select * from cleaned
+        """,
+    "models/staging/till/stg_till__visits.yml": """
+        models:
+          - name: stg_till__visits
+            config: {meta: {staging: {key: [visit_id]}}}
         """,
     "models/staging/stock/stg_stock__moves.sql": """
         with
@@ -195,6 +221,7 @@ class CrashShop(ToyShop):
 
     def day(self, number: int) -> None:
         """A day passes in the source systems."""
+        self.add_sales(f"visits_{number}.csv", f"visit_id\n{number}1\n{number}2\n")
         self.add_moves((number * 10, 1, f"2026-01-0{number + 1} 12:00:00"))
         if number == 1:
             self.add_toys((1, "bear", "red"), (3, "kite", "red"))
@@ -219,7 +246,7 @@ def make_crash_shop(root: Path) -> CrashShop:
     for path, text in OWN.items():
         shop.write(path, text)
     macro = root / "macros/ledger/staging_models.sql"
-    listed = 'set names = ["stg_desk__reviews", "stg_stock__moves", '
+    listed = 'set names = ["stg_desk__reviews", "stg_stock__moves", "stg_till__visits", '
     macro.write_text(re.sub(r"set names = \[", listed, macro.read_text(), count=1))
     shop.set_reviews(*REVIEWS)
     shop.add_moves((1, 1, "2026-01-01 09:00:00"))

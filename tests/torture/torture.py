@@ -101,7 +101,7 @@ COMMANDS = (
     Command("rebuild", REBUILD, "end", (REBUILD,), "remade"),
     Command("compact", ("compact", QUIET), "end", (("compact", QUIET), RUN), "compacted"),
     Command("backfill", BACKFILL, "late", (BACKFILL,), "backfilled"),
-    Command("prune", ("prune",), "cluttered", (("prune",),), "pruned"),
+    Command("prune", ("prune",), "cluttered", (("prune",),), "pruned", ahead=40),
     Command("clean", ("clean", "--warehouse"), "end", (("clean", "--warehouse"), RUN), "cleaned"),
 )
 BY_NAME = {command.name: command for command in COMMANDS}
@@ -126,6 +126,7 @@ AREAS = {
     "compact": ("compact",),
     "backfill": ("backfill",),
     "prune": ("prune",),
+    "expire": ("prune",),
     "notify": ("run", "held"),
     "clean": ("clean",),
 }
@@ -177,7 +178,8 @@ def prepare(place: Workplace, commands: Sequence[Command], *, tell: bool, short:
     shop, wanted = place.shop, {command.name for command in commands}
 
     def done(name: str, argv: Sequence[str]) -> None:
-        outcome = place.must(argv, BY_NAME[name].codes)
+        command = BY_NAME[name]
+        outcome = place.must(argv, command.codes, command.ahead)
         place.durations[name], place.passed[name] = outcome.seconds, outcome.passed
         if tell:
             print(f"  {name}: {outcome.seconds:.1f} s undisturbed", flush=True)
@@ -351,8 +353,8 @@ def _crash(place: Workplace, command: Command, moment: str) -> bool:
     """Does the command until it dies; tells whether it did."""
     if _is_fraction(moment):
         after = float(moment) * place.durations[command.name]
-        return place.call(command.argv, after=after).killed
-    return place.call(command.argv, point=moment).killed
+        return place.call(command.argv, after=after, ahead=command.ahead).killed
+    return place.call(command.argv, point=moment, ahead=command.ahead).killed
 
 
 def _is_fraction(moment: str) -> bool:
@@ -370,7 +372,7 @@ def _compared(place: Workplace, command: Command, trial: Trial) -> list[str]:
             if argv == (LOSE,):
                 place.lose()
             else:
-                place.must(argv, command.codes)
+                place.must(argv, command.codes, command.ahead)
         found = differences(place.snapshot(), place.expected[command.expected], wiped)
         if found or trial.follow != "day" or command.expected != "end":
             return found
