@@ -398,9 +398,13 @@ def work(options: argparse.Namespace) -> None:
         commands = [BY_NAME[name] for name in names]
         prepare(place, commands, tell=share == 0, short=options.short)
         trials = list(chosen(options, commands, place.passed))
+        if not options.only and not options.short:
+            # By turns, so that a run that is ended early has tried some of everything.
+            random.Random(options.seed).shuffle(trials)
+        until = time.monotonic() + 60 * options.minutes
         with (place.folder / "results.jsonl").open("w") as results:
             for number, trial in enumerate(trials):
-                if number % shares == share:
+                if number % shares == share and time.monotonic() < until:
                     result = attempt(place, trial, options.seed)
                     _write(results, place, result, number, len(trials))
     finally:
@@ -528,6 +532,7 @@ def parsed() -> argparse.Namespace:
     add = parser.add_argument
     add("--trials", type=int, default=200, help="random trials; failpoints come on top")
     add("--seed", type=int, default=7, help="decides the random moments")
+    add("--minutes", type=float, default=1440, help="begin no further trial after these")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     add("--keep", help="work here, and leave it")
     add("--commands", nargs="*", choices=sorted(BY_NAME), help="only these")
