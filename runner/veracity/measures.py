@@ -201,7 +201,8 @@ def changes(history: History, moment: datetime) -> Changes:
     ends = [moment - step * days * DAY for step in range(SLOTS, -1, -1)]
     chosen = [_nearest(times, end, days * DAY / 2) for end in ends]
     if chosen:
-        chosen[-1] = len(runs) - 1
+        # This run; by its time it is not the last where the clock has gone back.
+        chosen[-1] = max(range(len(runs)), key=lambda place: runs[place]["number"])
     contents = [None if place is None else runs[place]["content"] for place in chosen]
     series, stored = history.measured_values({c for c in contents if c is not None})
     levels = np.full((len(ends), len(series)), np.nan)

@@ -178,10 +178,12 @@ def _has_ledger(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _known(history: History, run_id: str) -> frozenset[str]:
-    """Names of the anomalies of the run that measured before this one."""
+    """Names of the anomalies of the run that measured before this one, and lived to tell them."""
     found = history.rows(
         "select name from step_items where kind = 'anomaly' and run_id = ("
-        "select run_id from measured_runs where run_id <> ? order by number desc limit 1)",
+        "select run_id from measured_runs where run_id <> ? and run_id not in ("
+        "select run_id from steps where step = 'audit' and status in ('running', 'interrupted')) "
+        "order by number desc limit 1)",
         (run_id,),
     )
     return frozenset(row["name"] for row in found)

@@ -20,10 +20,25 @@ from urllib.parse import parse_qs, urlsplit
 RUNNER_TESTS = Path(__file__).resolve().parents[1] / "python" / "runner"
 sys.path.append(str(RUNNER_TESTS))
 
+from screenedshop import OWN as SCREENED  # noqa: E402  # found by the line above
 from screenedshop import make_screened_shop  # noqa: E402  # found by the line above
 from toyshop import FILES, ToyShop  # noqa: E402
 
 PAGE_SIZE = 2
+MOVES = """
+              - name: moves
+                description: One row per move of a toy.
+                columns: [{name: move_id, data_type: bigint}]
+                config: {meta: {ingest: {primary_key: [move_id], cursor: moved_at}}}
+"""
+VISITS = """
+              - name: visits
+                description: One row per visit, kept for a month.
+                columns: [{name: visit_id, data_type: string}]
+                config:
+                  meta:
+                    ingest: {path: "visits_*.csv", primary_key: [visit_id], retention: {days: 30}}
+"""
 OWN = {
     "wellspring.toml": """
         [publish]
@@ -34,7 +49,8 @@ OWN = {
         """,
     "models/staging/stock/_stock__sources.yml": FILES[
         "models/staging/stock/_stock__sources.yml"
-    ].replace("primary_key: [toy_id]", "primary_key: [toy_id], deletes: sweep"),
+    ].replace("primary_key: [toy_id]", "primary_key: [toy_id], deletes: sweep")
+    + MOVES,
     "models/staging/desk/_desk__sources.yml": """
         sources:
           - name: desk
@@ -58,6 +74,38 @@ OWN = {
                         path: /reviews
                         records: reviews
                         paginator: {type: page, page_param: page, base_page: 1, total_path: pages}
+        """,
+    "models/staging/till/_till__sources.yml": SCREENED["models/staging/till/_till__sources.yml"]
+    + VISITS,
+    "models/staging/till/stg_till__visits.sql": """
+        with
+        source as (select * from {{ source('till', 'visits') }}),
+        cleaned as (
+            select try_cast(visit_id as bigint) as visit_id, _file, _row, _load_id, _deleted,
+                {{ raw_record('source') }} as _record
+            from source
+        )
+        select * from cleaned
+        """,
+    "models/staging/till/stg_till__visits.yml": """
+        models:
+          - name: stg_till__visits
+            config: {meta: {staging: {key: [visit_id]}}}
+        """,
+    "models/staging/stock/stg_stock__moves.sql": """
+        with
+        source as (select * from {{ source('stock', 'moves') }}),
+        cleaned as (
+            select move_id, toy_id, moved_at, _file, _row, _load_id, _deleted,
+                {{ raw_record('source') }} as _record
+            from source
+        )
+        select * from cleaned
+        """,
+    "models/staging/stock/stg_stock__moves.yml": """
+        models:
+          - name: stg_stock__moves
+            config: {meta: {staging: {key: [move_id]}}}
         """,
     "models/staging/desk/stg_desk__reviews.sql": """
         with
@@ -132,6 +180,17 @@ class CrashShop(ToyShop):
             by_number[number] = {"review_id": number, "toy_id": toy, "stars": stars}
         self.reviews.write_text(json.dumps(list(by_number.values())))
 
+    def add_moves(self, *moves: tuple[int, int, str]) -> None:
+        """Toys are moved: number, toy, when."""
+        connection = sqlite3.connect(self.systems / "stock.sqlite")
+        with connection:
+            connection.execute(
+                "create table if not exists moves "
+                "(move_id integer primary key, toy_id integer, moved_at timestamp)"
+            )
+            connection.executemany("insert into moves values (?, ?, ?)", moves)
+        connection.close()
+
     def remove_toy(self, toy: int) -> None:
         """A toy is gone from the stock."""
         connection = sqlite3.connect(self.systems / "stock.sqlite")
@@ -162,6 +221,8 @@ class CrashShop(ToyShop):
 
     def day(self, number: int) -> None:
         """A day passes in the source systems."""
+        self.add_sales(f"visits_{number}.csv", f"visit_id\n{number}1\n{number}2\n")
+        self.add_moves((number * 10, 1, f"2026-01-0{number + 1} 12:00:00"))
         if number == 1:
             self.add_toys((1, "bear", "red"), (3, "kite", "red"))
             self.add_sales("sales_4.csv", HEADER + "9;3;12.50;Bo\n10;3;7;Bo\n")
@@ -185,9 +246,10 @@ def make_crash_shop(root: Path) -> CrashShop:
     for path, text in OWN.items():
         shop.write(path, text)
     macro = root / "macros/ledger/staging_models.sql"
-    listed = 'set names = ["stg_desk__reviews", '
+    listed = 'set names = ["stg_desk__reviews", "stg_stock__moves", "stg_till__visits", '
     macro.write_text(re.sub(r"set names = \[", listed, macro.read_text(), count=1))
     shop.set_reviews(*REVIEWS)
+    shop.add_moves((1, 1, "2026-01-01 09:00:00"))
     return shop
 
 

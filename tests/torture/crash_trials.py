@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Command:
         again: Command lines that follow a crash: the command once more, then what is left.
         expected: The state that an uninterrupted run leaves behind.
         codes: Exit codes that are no fault.
+        ahead: Days after which it is done, for what goes by age.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Command:
     again: tuple[Lines, ...]
     expected: str
     codes: tuple[int, ...] = (0,)
+    ahead: int = 0
 
 
 @dataclass
@@ -157,15 +160,27 @@ class Workplace:
 
     # Children
 
-    def call(self, argv: Sequence[str], *, point: str = "", after: float | None = None) -> Outcome:
+    def call(
+        self,
+        argv: Sequence[str],
+        *,
+        point: str = "",
+        after: float | None = None,
+        ahead: int = 0,
+    ) -> Outcome:
         """Does a command in a child.
 
         Args:
             argv: The command line.
             point: Failpoint or moment of a library at which it dies, `name:nth`.
             after: Seconds after which it is killed.
+            ahead: Days after which it is done.
         """
-        environment = {**self.environment, "WELLSPRING_FAILPOINT": point or "none"}
+        environment = {
+            **self.environment,
+            "WELLSPRING_FAILPOINT": point or "none",
+            "DAYS_AHEAD": str(ahead),
+        }
         log, report = self.folder / "child.log", self.folder / "passed.json"
         report.unlink(missing_ok=True)
         began = time.monotonic()
@@ -177,9 +192,9 @@ class Workplace:
         passed = json.loads(report.read_text()) if report.exists() else {}
         return Outcome(code, seconds, passed, log.read_text(errors="replace"))
 
-    def must(self, argv: Sequence[str], codes: Sequence[int] = (0,)) -> Outcome:
+    def must(self, argv: Sequence[str], codes: Sequence[int] = (0,), ahead: int = 0) -> Outcome:
         """Does a command that has to end well."""
-        done = self.call(argv)
+        done = self.call(argv, ahead=ahead)
         if done.code not in codes:
             raise Fault(f"`wellspring {' '.join(argv)}` ended with {done.code}", done.said)
         return done
@@ -240,6 +255,7 @@ def _be_child(
         for stream in (1, 2):
             os.dup2(handle, stream)
         _arm(environment["WELLSPRING_FAILPOINT"])
+        _age(int(environment["DAYS_AHEAD"]))
         from ingestion.failpoints import passed
         from runner.cli import main
 
@@ -256,6 +272,19 @@ def _be_child(
 
 
 _library_passed: dict[str, int] = {}
+
+
+def _age(days: int) -> None:
+    """Makes what goes by age believe that it is later."""
+    if days:
+        import ingestion.expire
+
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return datetime.now(tz) + timedelta(days=days)
+
+        ingestion.expire.datetime = Later  # type: ignore[misc]
 
 
 def _arm(point: str) -> None:

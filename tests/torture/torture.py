@@ -66,6 +66,8 @@ BACKUP = ("backup", VAULT, QUIET)
 VERIFY = ("backup", VAULT, "--verify", QUIET)
 RESTORE = ("restore", VAULT, "--yes", QUIET)
 REBUILD = ("rebuild", QUIET)
+DAYS = ("--from", "2026-01-01", "--to", "2026-01-04", "--select", "source:stock")
+BACKFILL = ("backfill", *DAYS, QUIET)
 
 
 def _line(*steps: str) -> tuple[str, ...]:
@@ -98,7 +100,8 @@ COMMANDS = (
     Command("restore", RESTORE, "vault", (RESTORE, REBUILD), "rebuilt"),
     Command("rebuild", REBUILD, "end", (REBUILD,), "remade"),
     Command("compact", ("compact", QUIET), "end", (("compact", QUIET), RUN), "compacted"),
-    Command("prune", ("prune",), "cluttered", (("prune",),), "pruned"),
+    Command("backfill", BACKFILL, "late", (BACKFILL,), "backfilled"),
+    Command("prune", ("prune",), "cluttered", (("prune",),), "pruned", ahead=40),
     Command("clean", ("clean", "--warehouse"), "end", (("clean", "--warehouse"), RUN), "cleaned"),
 )
 BY_NAME = {command.name: command for command in COMMANDS}
@@ -121,6 +124,9 @@ AREAS = {
     "restore": ("restore",),
     "rebuild": ("rebuild",),
     "compact": ("compact",),
+    "backfill": ("backfill",),
+    "prune": ("prune",),
+    "expire": ("prune",),
     "notify": ("run", "held"),
     "clean": ("clean",),
 }
@@ -172,7 +178,8 @@ def prepare(place: Workplace, commands: Sequence[Command], *, tell: bool, short:
     shop, wanted = place.shop, {command.name for command in commands}
 
     def done(name: str, argv: Sequence[str]) -> None:
-        outcome = place.must(argv, BY_NAME[name].codes)
+        command = BY_NAME[name]
+        outcome = place.must(argv, command.codes, command.ahead)
         place.durations[name], place.passed[name] = outcome.seconds, outcome.passed
         if tell:
             print(f"  {name}: {outcome.seconds:.1f} s undisturbed", flush=True)
@@ -251,6 +258,12 @@ def _prepare_keeping(place: Workplace, wanted: set[str], done: Any) -> None:
         done("compact", BY_NAME["compact"].argv)
         place.must(RUN)
         place.expected["compacted"] = place.snapshot()
+    if "backfill" in wanted:
+        place.restore("end")
+        place.shop.add_moves(*((n, 3, f"2026-01-0{n % 3 + 1} 08:00:00") for n in range(90, 96)))
+        place.save("late")
+        done("backfill", BACKFILL)
+        place.expected["backfilled"] = place.snapshot()
     if "prune" in wanted:
         place.restore("end")
         place.shop.forget_quickly()
@@ -340,8 +353,8 @@ def _crash(place: Workplace, command: Command, moment: str) -> bool:
     """Does the command until it dies; tells whether it did."""
     if _is_fraction(moment):
         after = float(moment) * place.durations[command.name]
-        return place.call(command.argv, after=after).killed
-    return place.call(command.argv, point=moment).killed
+        return place.call(command.argv, after=after, ahead=command.ahead).killed
+    return place.call(command.argv, point=moment, ahead=command.ahead).killed
 
 
 def _is_fraction(moment: str) -> bool:
@@ -359,7 +372,7 @@ def _compared(place: Workplace, command: Command, trial: Trial) -> list[str]:
             if argv == (LOSE,):
                 place.lose()
             else:
-                place.must(argv, command.codes)
+                place.must(argv, command.codes, command.ahead)
         found = differences(place.snapshot(), place.expected[command.expected], wiped)
         if found or trial.follow != "day" or command.expected != "end":
             return found
@@ -385,9 +398,13 @@ def work(options: argparse.Namespace) -> None:
         commands = [BY_NAME[name] for name in names]
         prepare(place, commands, tell=share == 0, short=options.short)
         trials = list(chosen(options, commands, place.passed))
+        if not options.only and not options.short:
+            # By turns, so that a run that is ended early has tried some of everything.
+            random.Random(options.seed).shuffle(trials)
+        until = time.monotonic() + 60 * options.minutes
         with (place.folder / "results.jsonl").open("w") as results:
             for number, trial in enumerate(trials):
-                if number % shares == share:
+                if number % shares == share and time.monotonic() < until:
                     result = attempt(place, trial, options.seed)
                     _write(results, place, result, number, len(trials))
     finally:
@@ -515,6 +532,7 @@ def parsed() -> argparse.Namespace:
     add = parser.add_argument
     add("--trials", type=int, default=200, help="random trials; failpoints come on top")
     add("--seed", type=int, default=7, help="decides the random moments")
+    add("--minutes", type=float, default=1440, help="begin no further trial after these")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     add("--keep", help="work here, and leave it")
     add("--commands", nargs="*", choices=sorted(BY_NAME), help="only these")
