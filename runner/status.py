@@ -15,6 +15,7 @@ from ingestion.settings import Settings
 from runner.history import History
 from runner.runs import as_it_is
 from runner.versions import current_version
+from runner.withholding import tell_kept, withheld_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,6 +110,7 @@ def _published(settings: Settings) -> dict[str, Any] | None:
         "database": str(version.database),
         "docs": str(version.docs_page) if version.docs_page.is_file() else None,
         "tables": {table["name"]: table["rows"] for table in manifest["tables"]},
+        "withheld": withheld_tables(version),
     }
 
 
@@ -161,6 +163,9 @@ def _print_published(console: Console, published: dict[str, Any] | None) -> None
         f"{rows:,} rows, made {published['created_at']}"
     )
     console.print(f"           {published['database']}", markup=False, soft_wrap=True)
+    for name, kept in published["withheld"].items():
+        text = f"           ! withheld {name}: {kept['why']}; {tell_kept(kept)}"
+        console.print(text, markup=False, soft_wrap=True, style="yellow")
 
 
 def _print_sources(console: Console, sources: dict[str, dict[str, Any]]) -> None:

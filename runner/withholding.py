@@ -20,7 +20,7 @@ from runner.batch import FORMER
 from runner.machine import StepResult, to_later
 from runner.project import made_from, parents, published_relations
 from runner.report import count
-from runner.versions import current_version
+from runner.versions import Version, current_version
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -227,6 +227,25 @@ def withhold_tested(run: Run, result: StepResult) -> StepResult:
         number += run.withheld.add(manifest, roots, f"test {test.name} failed")
     run.note_audit(passed=True)
     return to_later(replace(result, text=f"{result.text}{_told(number)}"))
+
+
+def withheld_tables(version: Version) -> dict[str, dict[str, str | None]]:
+    """Tables of a version that were held back when it was made.
+
+    Returns:
+        By name: `why`, and `since`, the version that their rows are from; None if there never was
+        one, so that readers do not have the table.
+    """
+    manifest = version.manifest()
+    since = {table["name"]: table["from_version"] for table in manifest["tables"]}
+    withheld = manifest.get("withheld", {})
+    return {name: {"why": why, "since": since.get(name)} for name, why in withheld.items()}
+
+
+def tell_kept(kept: Mapping[str, str | None]) -> str:
+    """What readers have of a withheld table."""
+    since = kept["since"]
+    return f"readers have it as of version {since}" if since else "it was never published"
 
 
 def _told(number: int) -> str:

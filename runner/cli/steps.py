@@ -57,87 +57,52 @@ def run(
     do_steps(RUN_STEPS, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
 
 
-@commands.command()
-def extract(
-    then: Then = None,
-    select: Select = None,
-    exclude: Exclude = None,
-    full_refresh: FullRefresh = False,
-    dry_run: DryRun = False,
-    retry: Retries = None,
-    log_format: LogFormatOption = Format.auto,
-    quiet: Quiet = False,
-    wait: Wait = None,
-) -> None:
-    """Land what is new or changed in the sources above the selection."""
-    steps = chain("extract", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
+def _add_making_step(name: str, title: str) -> None:
+    """Adds the command of a step that can make everything anew."""
+
+    def step(
+        then: Then = None,
+        select: Select = None,
+        exclude: Exclude = None,
+        full_refresh: FullRefresh = False,
+        dry_run: DryRun = False,
+        retry: Retries = None,
+        log_format: LogFormatOption = Format.auto,
+        quiet: Quiet = False,
+        wait: Wait = None,
+    ) -> None:
+        steps = chain(name, then)
+        do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
+
+    commands.command(name, help=title)(step)
 
 
-@commands.command()
-def load(
-    then: Then = None,
-    select: Select = None,
-    exclude: Exclude = None,
-    full_refresh: FullRefresh = False,
-    dry_run: DryRun = False,
-    retry: Retries = None,
-    log_format: LogFormatOption = Format.auto,
-    quiet: Quiet = False,
-    wait: Wait = None,
-) -> None:
-    """Load landed files into raw tables, with the ledger, in one transaction."""
-    steps = chain("load", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
+def _add_judging_step(name: str, title: str) -> None:
+    """Adds the command of a step that works on what was made."""
+
+    def step(
+        then: Then = None,
+        select: Select = None,
+        exclude: Exclude = None,
+        dry_run: DryRun = False,
+        retry: Retries = None,
+        log_format: LogFormatOption = Format.auto,
+        quiet: Quiet = False,
+        wait: Wait = None,
+    ) -> None:
+        steps = chain(name, then)
+        do_steps(steps, select, exclude, False, dry_run, log_format, quiet, retry, wait)
+
+    commands.command(name, help=title)(step)
 
 
-@commands.command()
-def build(
-    then: Then = None,
-    select: Select = None,
-    exclude: Exclude = None,
-    full_refresh: FullRefresh = False,
-    dry_run: DryRun = False,
-    retry: Retries = None,
-    log_format: LogFormatOption = Format.auto,
-    quiet: Quiet = False,
-    wait: Wait = None,
-) -> None:
-    """Build seeds and models with dbt."""
-    steps = chain("build", then)
-    do_steps(steps, select, exclude, full_refresh, dry_run, log_format, quiet, retry, wait)
-
-
-@commands.command()
-def audit(
-    then: Then = None,
-    select: Select = None,
-    exclude: Exclude = None,
-    dry_run: DryRun = False,
-    retry: Retries = None,
-    log_format: LogFormatOption = Format.auto,
-    quiet: Quiet = False,
-    wait: Wait = None,
-) -> None:
-    """Run data tests and freshness checks. Unit tests are left out: `make test` runs them."""
-    do_steps(chain("audit", then), select, exclude, False, dry_run, log_format, quiet, retry, wait)
-
-
-@commands.command()
-def publish(
-    then: Then = None,
-    select: Select = None,
-    exclude: Exclude = None,
-    dry_run: DryRun = False,
-    retry: Retries = None,
-    log_format: LogFormatOption = Format.auto,
-    quiet: Quiet = False,
-    wait: Wait = None,
-) -> None:
-    """Publish what passed its audit, in one atomic swap."""
-    do_steps(
-        chain("publish", then), select, exclude, False, dry_run, log_format, quiet, retry, wait
-    )
+_add_making_step("extract", "Land what is new or changed in the sources above the selection.")
+_add_making_step("load", "Load landed files into raw tables, with the ledger, in one transaction.")
+_add_making_step("build", "Build seeds and models with dbt.")
+_add_judging_step(
+    "audit", "Run data tests and freshness checks. Unit tests are left out: `make test` runs them."
+)
+_add_judging_step("publish", "Publish what passed its audit, in one atomic swap.")
 
 
 class PlanFormat(StrEnum):
