@@ -399,6 +399,12 @@ def load_settings(project_dir: Path | None = None) -> Settings:
         name: _section(name, kind, values.get(name, {}), path) for name, kind in _SECTIONS.items()
     }
     data = Path(os.environ.get(DATA_VARIABLE) or sections["paths"].data).expanduser()
+    if "%" in str(root / data):
+        raise SettingsError(
+            f"the data folder {root / data} has a % in its name, which dlt takes for a placeholder",
+            key=DATA_VARIABLE if os.environ.get(DATA_VARIABLE) else "paths.data",
+            hint="Choose a folder without it.",
+        )
     return Settings(
         project_dir=root,
         data_dir=(root / data).resolve(),

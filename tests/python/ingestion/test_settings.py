@@ -41,6 +41,15 @@ def test_the_environment_overrides_the_file(
     assert settings.data_dir == tmp_path / "elsewhere"
 
 
+def test_a_folder_that_dlt_could_not_write_to_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WELLSPRING_DATA", str(tmp_path / "100%"))
+    with pytest.raises(SettingsError, match="has a % in its name") as caught:
+        load_settings(project)
+    assert caught.value.key == "WELLSPRING_DATA"
+
+
 def test_the_project_is_found_from_a_folder_below(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

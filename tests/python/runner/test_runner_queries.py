@@ -7,14 +7,18 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 from toyshop import Call, ToyShop, surroundings
+
+from ingestion.lock import Owner, RunLock
 
 HELD = """
 import sys, time
@@ -339,3 +343,34 @@ def test_damaged_history_is_told_and_can_be_moved_away(shop: ToyShop, call: Call
     for path in (shop.data / "state").glob("history.sqlite*"):
         path.unlink()
     assert call(shop, "audit", "publish").code == 0
+
+
+def test_second_run_waits_and_says_for_whom(shop: ToyShop, call: Call) -> None:
+    held, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with RunLock(shop.data / "state" / "run.lock", "the-first-run", "wellspring run"):
+            held.set()
+            ended.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(30)
+    refused = call(shop, "load", "--wait", "1s")
+    assert refused.code == 5
+    assert "after 1 s of waiting: `wellspring run`" in refused.err
+    threading.Timer(2, ended.set).start()
+    done = call(shop, "load", "--wait", "1m")
+    holder.join()
+    assert done.code == 0
+    assert "waiting for `wellspring run`" in done.err
+    assert "run the-first-run); " in done.err
+
+
+def test_next_run_says_whose_run_was_cut_off(shop: ToyShop, call: Call) -> None:
+    killed = Owner(1, socket.gethostname(), "ann", "wellspring run", "2026-01-01T00:00:00Z", "lost")
+    (shop.data / "state" / "run.lock").write_text(json.dumps(vars(killed)))
+    done = call(shop, "load")
+    assert done.code == 0
+    assert "ended without letting go, killed or cut off: `wellspring run`" in done.err
+    assert "run lost" in done.err
