@@ -79,14 +79,17 @@ def tidy(settings: Settings, history: History) -> None:
     _settle(settings, history)
     _drop_outdated(settings, history)
     waiting = waiting_version(settings)
+    known = {version.name for version in all_versions(settings)}
     for row in history.rows(
-        "select version from published_versions where published_at is null and removed_at is null"
+        "select version, published_at from published_versions where removed_at is null"
     ):
-        if waiting is None or row["version"] != waiting.name:
-            path = settings.published_dir / row["version"]
-            if path.exists():
-                remove(path)
-            history.mark_removed(row["version"])
+        name = row["version"]
+        is_waiting = waiting is not None and name == waiting.name
+        if name in known and row["published_at"] is None and not is_waiting:
+            remove(settings.published_dir / name)
+            known.remove(name)
+        if name not in known:
+            history.mark_removed(name)
 
 
 def _settle(settings: Settings, history: History) -> None:

@@ -316,12 +316,13 @@ def test_gate_measures_the_rows_it_names(warehouse: Warehouse) -> None:
 
 
 PUBLISH = ("publish.copied", "publish.registered", "publish.renamed", "switch.noted")
-PUBLISHED = (*PUBLISH, "switch.swapped", "publish.removed")
+GONE = ("publish.manifest_removed", "publish.removed")
+PUBLISHED = (*PUBLISH, "switch.swapped", *GONE)
 DEATHS = [
     *(("publish", point) for point in PUBLISHED),
     *(("gated", point) for point in (*PUBLISH[:3], "publish.waits")),
     *(("rollback", point) for point in ("rollback.marked", "switch.noted", "switch.swapped")),
-    *(("approve", point) for point in ("switch.noted", "switch.swapped")),
+    *(("approve", point) for point in ("switch.noted", "switch.swapped", *GONE)),
 ]
 
 
@@ -354,6 +355,8 @@ def test_killed_command_done_again_ends_as_if_it_had_not_been(
     assert list(states(warehouse).values()) == expected
     noted = [action for action, _ in actions(warehouse)]
     assert noted == ["publish"] * 3 + {"gated": []}.get(act, [act])
+    told = warehouse.history.rows("select version from published_versions where removed_at is null")
+    assert {row["version"] for row in told} == set(states(warehouse))
     left = {path.name for path in warehouse.settings.published_dir.iterdir()}
     links = {"current", "waiting"} if act == "gated" else {"current"}
     assert left == links | set(states(warehouse))
