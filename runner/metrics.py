@@ -38,20 +38,19 @@ _VERDICTS = {"passed": "ok", "warned": "warned", "failed": "failed", "skipped": 
 _LAST_TESTS = """
     select status, count(*) as tests
     from step_items
-    where kind = 'test' and run_id = (
-        select run_id from step_items where kind = 'test' order by rowid desc limit 1
+    where step = 'audit' and kind = 'test' and run_id = (
+        select run_id from runs
+        where exists (
+            select 1 from step_items
+            where step_items.run_id = runs.run_id and step = 'audit' and kind = 'test'
+        )
+        order by number desc limit 1
     )
     group by status
 """
+# SQLite takes what is not aggregated from the row that has the maximum.
 _LAST_FRESHNESS = """
-    select name, status
-    from (
-        select
-            name, status, row_number() over (partition by name order by rowid desc) as recency
-        from step_items
-        where kind = 'freshness'
-    )
-    where recency = 1
+    select name, status, max(recorded_at) from step_items where kind = 'freshness' group by name
 """
 _OPEN_PROBLEMS = "select count(*) as problems from problems where cleared_at is null"
 _LAST_SUCCESS = "select max(finished_at) as moment from runs where status = 'succeeded'"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = "runs"
 # Tests are many a run, runs are few.
-_RUN_DAYS, _TEST_DAYS = 400, 60
+_RUN_DAYS, _TEST_DAYS, _TEST_RUNS = 400, 60, 100
 TABLES = {
     "past_runs": {
         "run_id": "string",
@@ -116,19 +116,23 @@ _QUERIES = {
         order by runs.number, position
     """,
     # A step that was tried again asked its tests again: the last answer counts.
-    "past_test_results": """
+    # SQLite takes what is not aggregated from the row that has the maximum.
+    "past_test_results": f"""
         select run_id, name, status, row_count, seconds, message, recorded_at
         from (
-            select
-                step_items.*, runs.number,
-                row_number() over (
-                    partition by step_items.run_id, name order by step_items.rowid desc
-                ) as recency
-            from step_items inner join runs on runs.run_id = step_items.run_id
-            where kind = 'test' and runs.status <> 'running' and runs.started_at >= ?
+            select step_items.*, max(step_items.rowid) as latest
+            from step_items
+            where step = 'audit' and kind = 'test' and run_id in (
+                select run_id from runs
+                where status <> 'running' and started_at >= ? and exists (
+                    select 1 from step_items as asked
+                    where asked.run_id = runs.run_id and step = 'audit' and kind = 'test'
+                )
+                order by number desc limit {_TEST_RUNS}
+            )
+            group by run_id, name
         )
-        where recency = 1
-        order by number, name
+        order by latest
     """,
     "past_versions": """
         select
@@ -217,4 +221,6 @@ def _values(kind: str, values: Sequence[Any]) -> Sequence[Any]:
     """Moments of the history as the warehouse has them: UTC, without saying so."""
     if kind != "timestamp":
         return values
-    return [value and datetime.fromisoformat(value).replace(tzinfo=None) for value in values]
+    # What a step did is noted at one moment: most of them are the same.
+    known = {v: datetime.fromisoformat(v).replace(tzinfo=None) for v in set(values) if v}
+    return [known.get(value) for value in values]

@@ -14,7 +14,7 @@ from ingestion.lock import current_owner, lock_path
 from ingestion.settings import Settings
 from runner.history import History
 from runner.runs import as_it_is
-from runner.versions import current_version
+from runner.versions import current_version, waiting_version
 from runner.withholding import tell_kept, withheld_tables
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def status_fields(settings: Settings) -> dict[str, Any]:
     Raises:
         IngestionError: The run history is damaged.
     """
+    waiting = waiting_version(settings)
     owner = current_owner(lock_path(settings))
     path = settings.state_dir / "history.sqlite"
     fields: dict[str, Any] = {
@@ -58,6 +59,7 @@ def status_fields(settings: Settings) -> dict[str, Any]:
         "last_run": None,
         "sources": {},
         "published": _published(settings),
+        "waiting": waiting.name if waiting else None,
     }
     if not path.is_file():
         return fields
@@ -127,6 +129,9 @@ def print_status(fields: dict[str, Any], console: Console) -> None:
         )
     _print_run(console, fields["last_run"])
     _print_published(console, fields["published"])
+    if fields["waiting"]:
+        told = f"{fields['waiting']}: `wellspring approve` lets readers have it"
+        console.print(f"[yellow]waiting[/yellow]    {told}", soft_wrap=True)
     _print_sources(console, fields["sources"])
 
 

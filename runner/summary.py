@@ -21,6 +21,7 @@ from runner.pipeline import RunResult
 from runner.report import count, error_fields
 from runner.steps import tell_test
 from runner.veracity.observe import Observed
+from runner.withholding import tell_kept, withheld_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,6 +153,7 @@ def summary_fields(result: RunResult) -> dict[str, Any]:
         ],
         "published": published.version.name if published and not published.held else None,
         "held_back": published.version.name if published and published.held else None,
+        "withheld": withheld_tables(published.version) if published else {},
         "database": str(published.version.database) if published else None,
         "docs": result.run.docs_page,
         "errors": [error_fields(error) for error in _faults(result)],
@@ -232,6 +234,8 @@ def _print_lines(console: Console, result: RunResult) -> None:
         word = "held back" if published.held else "published"
         lines.append((word, f"{published.version.name}: {what}"))
         lines.append(("", shown_path(published.version.database)))
+        for name, kept in withheld_tables(published.version).items():
+            lines.append(("withheld", f"{name}: {kept['why']}; {tell_kept(kept)}"))
     if result.run.docs_page:
         lines.append(("docs", f"{shown_path(Path(result.run.docs_page))}  (wellspring docs)"))
     if published is not None and not published.held:

@@ -475,7 +475,7 @@ def test_a_file_that_is_no_database_is_told(lab: Lab) -> None:
     lab.tables["t"] = {"path": "*.csv"}
     lab.settings.warehouse_path.parent.mkdir(parents=True)
     lab.settings.warehouse_path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(BadInput, match="cannot be opened") as caught:
+    with pytest.raises(BadInput, match="the warehouse is damaged") as caught:
         lab.load()
     assert "wellspring rebuild" in str(caught.value)
 

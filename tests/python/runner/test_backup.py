@@ -6,11 +6,15 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from keeping_kit import good, killed, sums
 from toyshop import Call, ToyShop, command
+
+from ingestion.errors import BadInput
+from runner.backup.store import Store
 
 SECRET = "moss-and-heather"
 
@@ -253,3 +257,27 @@ def test_faults_of_the_command_line_say_what_to_do(
     unknown = call(shop, "backup", "nonsense://x/y")
     assert unknown.code == 1
     assert "s3://" in unknown.err
+
+
+def test_a_store_without_atomic_writes_shows_only_whole_files(tmp_path: Path) -> None:
+    from fsspec.implementations.dirfs import DirFileSystem
+    from fsspec.implementations.local import LocalFileSystem
+
+    # As a file server is: neither this machine's disk nor an object store.
+    server = DirFileSystem(path=str(tmp_path / "server"), fs=LocalFileSystem())
+    store = Store(server, "vault", "sftp://example.com/vault")
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    checksum = sha256(b"content").hexdigest()
+    for _ in range(2):
+        store.send(path, "files/ab/one", checksum)
+    store.write("backups/1.json", b"{}")
+    (tmp_path / "server" / "vault" / "files" / "ab" / "two.part").write_bytes(b"half")
+    assert store.sizes("files") == {"files/ab/one": 7}
+    assert store.sizes("nothing") == {}
+    assert store.read("backups/1.json") == b"{}"
+    assert store.fetch("files/ab/one", tmp_path / "back") == checksum
+    with pytest.raises(BadInput, match="has changed"):
+        store.send(path, "files/ab/three", sha256(b"other").hexdigest())
+    store.remove(["files/ab/one", "files/ab/never"])
+    assert store.sizes("files") == {}

@@ -76,6 +76,12 @@ def test_a_broken_model_keeps_its_last_good_version_and_resume_builds_it_alone(
     assert count(call, shop, "core.dim_toys") == 2
     assert withheld(shop) == {"core.dim_toys": "model dim_toys could not be built"}
     assert "withheld: core.dim_toys" in answer.err
+    first = asked(shop, "select run_id from runs where number = 1")[0][0]
+    told = (
+        f"core.dim_toys: model dim_toys could not be built; readers have it as of version {first}"
+    )
+    assert told in answer.out
+    assert f"withheld {told}" in call(shop, "status").out
     began = asked(shop, "select started_at from runs order by number desc limit 1")
     shop.write(DIM_TOYS, good)
 

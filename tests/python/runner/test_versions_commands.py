@@ -117,6 +117,7 @@ def test_gate_holds_a_run_back_until_it_is_approved(shop: ToyShop, call: Call) -
     assert "still waits for approval" in again.out
     assert "sales.fct_sales" in call(shop, "diff", "current", "waiting").out
     assert "wellspring approve" in call(shop, "versions").out
+    assert f"waiting    {waiting['version']}" in call(shop, "status").out
 
     assert call(shop, "approve", waiting["version"]).code == 0
     assert amount(call, shop) == 1024.80
