@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.flags import get_flags
 
 from ingestion.budget import apply_budget
 from ingestion.settings import find_project, load_settings
@@ -24,5 +25,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
     """Applies `[limits]` to the database that dbt opens."""
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        """Called once, when dbt has opened the database; it works in the project's folder."""
-        apply_budget(conn, load_settings(find_project(Path.cwd())))
+        """Called once, when dbt has opened the database."""
+        # `--project-dir`, or the folder in which dbt was called.
+        named = getattr(get_flags(), "PROJECT_DIR", None)
+        apply_budget(conn, load_settings(find_project(Path(named or Path.cwd()))))

@@ -82,7 +82,15 @@ def _name(name: str) -> str:
 
 
 def settings_read(settings: Settings) -> Iterator[Finding]:
-    """That settings could be read is known already; what is left are former names."""
+    """That settings could be read is known already; left are former names and what goes together.
+
+    Raises:
+        SettingsError: Mail has no sender or no recipient.
+    """
+    from runner.notify.targets import targets
+
+    # Raises what is wrong about those who are told.
+    targets(settings)
     former = former_names(settings.project_dir)
     if former:
         text = ", ".join(f"{old} is called {new} now" for old, new in former.items())

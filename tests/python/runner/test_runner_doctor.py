@@ -140,6 +140,10 @@ def test_wrong_settings_and_a_wrong_project_are_findings(shop: ToyShop, call: Ca
     shop.write("wellspring.toml", "[load]\nmemory = '1GB'\n")
     _, found = findings(shop, call, "--offline")
     assert "[load] memory is called [limits] memory now" in found["settings"]["found"]
+    shop.write("wellspring.toml", "[notifications]\nmail_server = 'post'\n")
+    exit_code, found = findings(shop, call, "--offline")
+    assert exit_code == 3
+    assert "Set [notifications] mail_from and mail_to" in found["settings"]["mend"]
     shop.write("wellspring.toml", "[extarct]\n")
     exit_code, found = findings(shop, call)
     assert exit_code == 3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from toyshop import Call, ToyShop
+from toyshop import Call, ToyShop, surroundings
 
 from ingestion.budget import (
     abandoned_temporary,
@@ -188,3 +188,22 @@ def test_wait_that_is_no_time_is_refused(shop: ToyShop, call: Call) -> None:
     done = call(shop, "run", "--wait", "soon")
     assert done.code == 3
     assert "90s, 10m or 1h" in done.err
+
+
+def test_dbt_by_itself_keeps_to_the_budget_from_any_folder(shop: ToyShop, tmp_path: Path) -> None:
+    shop.write("wellspring.toml", '[limits]\nmemory = "300MB"\n')
+    shop.write("profiles.yml", PLUGIN)
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("dbt")), "--quiet", "show", "--output", "json"),
+            *("--project-dir", str(shop.root), "--profiles-dir", str(shop.root)),
+            *("--inline", "select current_setting('memory_limit') as told"),
+        ],
+        cwd=tmp_path,
+        env=surroundings(shop),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "286.1 MiB" in done.stdout
