@@ -50,6 +50,7 @@ _UNLIKE = {
     "_extracted_at",
     "loaded_at",
     "replayed_at",
+    "expired_at",
     "run_id",
     "measured_at",
     "checked_at",
