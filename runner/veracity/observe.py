@@ -146,7 +146,7 @@ def observe(
             found += [*unusual_slots(connection, table), *gaps_in(connection, table)]
         if files and _has_ledger(connection):
             found += missing_files(connection, files)
-        observed = Observed(tuple(found), _known(history, run_id))
+        observed = Observed(tuple(found), known_anomalies(history, run_id))
         _write(connection, history, run_id, observed, manifest, results)
         failpoint("audit.observed")
         _write_scores(connection, history, run_id, moment, manifest)
@@ -167,7 +167,7 @@ def observe_time(settings: Settings, history: History, run_id: str, manifest: Ma
     history.repeat_measures(run_id, moment)
     history.prune_measures(moment, settings.measures.keep_days)
     found = unusual_changes(changes(history, moment), tables, moment)
-    return Observed(tuple(found), _known(history, run_id))
+    return Observed(tuple(found), known_anomalies(history, run_id))
 
 
 def _has_ledger(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -177,7 +177,7 @@ def _has_ledger(connection: duckdb.DuckDBPyConnection) -> bool:
     return found is not None
 
 
-def _known(history: History, run_id: str) -> frozenset[str]:
+def known_anomalies(history: History, run_id: str) -> frozenset[str]:
     """Names of the anomalies of the run that measured before this one, and lived to tell them."""
     found = history.rows(
         "select name from step_items where kind = 'anomaly' and run_id = ("

@@ -14,10 +14,11 @@ import pytest
 from toyshop import Call, ToyShop
 
 from ingestion.periods import date_in_name
-from runner.history import History, Origin
+from runner.history import History, Item, Origin
 from runner.veracity.anomalies import Anomaly, unusual_changes, unusual_slots
 from runner.veracity.gaps import gaps_in, missing_files
 from runner.veracity.measures import changes, measure
+from runner.veracity.observe import known_anomalies
 from runner.veracity.watches import (
     Anomalies,
     ExpectedFiles,
@@ -121,6 +122,32 @@ def test_a_second_run_of_the_day_is_compared_with_the_day_before(history: Histor
     note(history, last + timedelta(hours=2), rows=rows + 5_000)
     [found] = judge(history, last + timedelta(hours=2))
     assert found.value == rows + 5_000
+
+
+def test_a_run_whose_clock_went_back_is_judged_by_its_own_rows(history: History) -> None:
+    last, rows = daily(history, 30)
+    # A clock that was two hours ahead had measured later today already, and all was well then.
+    note(history, last + DAY + timedelta(hours=2), rows=rows + 1_000)
+    note(history, last + DAY, rows=rows + 90_000)
+    (found,) = judge(history, last + DAY)
+    assert found.value == rows + 90_000
+
+
+def test_what_was_known_before_a_killed_run_is_not_new_after_it(history: History) -> None:
+    def audited(run_id: str, *names: str, killed: bool = False) -> None:
+        history.start_run(run_id, "run", "", Origin(None, "", "me", "here", 1, "sh"))
+        history.start_step(run_id, 1, "audit")
+        history.add_measures(run_id, START, [])
+        if not killed:
+            items = [Item("anomaly", name, "warned") for name in names]
+            history.add_items(run_id, "audit", items)
+            history.finish_step(run_id, 1, "warned", 1.0, "")
+
+    audited("first", "rows of orders")
+    audited("second", killed=True)
+    assert known_anomalies(history, "second") == {"rows of orders"}
+    audited("third", "rows of orders")
+    assert known_anomalies(history, "third") == {"rows of orders"}
 
 
 def test_quiet_weekends_are_usual_and_a_quiet_wednesday_is_not(history: History) -> None:
