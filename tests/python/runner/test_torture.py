@@ -44,7 +44,7 @@ def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_
         ],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     lines = (tmp_path / "worker0" / "results.jsonl").read_text().splitlines()
