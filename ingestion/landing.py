@@ -255,7 +255,10 @@ def _named_after(newest: str) -> None:
 
     def create_load_id() -> str:
         load_id, floor = str(original()), getattr(_floor, "newest", "")
-        return load_id if load_id > floor else str(round(float(floor) + _CLOCK_STEP, 6))
+        if load_id <= floor:
+            load_id = str(round(float(floor) + _CLOCK_STEP, 6))
+        _floor.newest = load_id
+        return load_id
 
     create_load_id.follows = True  # type: ignore[attr-defined]  # a mark that it is ours
     storage.create_load_id = create_load_id

@@ -44,12 +44,12 @@ def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_
         ],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     lines = (tmp_path / "worker0" / "results.jsonl").read_text().splitlines()
     results = [json.loads(line) for line in lines]
     assert [result["trial"]["command"] for result in results] == ["extract", "load", "publish"]
     assert not any(result["faults"] for result in results)
-    # Where a crash came too late the command was done: most have to come in time.
-    assert sum(result["killed"] for result in results) >= 6
+    # A later crash of a chain may find everything done; the first one, at a failpoint, cannot.
+    assert all(result["killed"] for result in results)
