@@ -20,14 +20,6 @@ weights as (
     {{ veracity_weights() | indent(4) }}
 ),
 
-source_tables as (
-    select
-        relation,
-        cast(row_count as double) as row_count
-    from subjects
-    where subject_kind = 'table'
-),
-
 defective_rows as (
     select
         source || '.' || table_name as relation,
@@ -40,32 +32,30 @@ defective_rows as (
 freshness as (
     select
         relation,
-        case status
-            when 'ok' then 1.0 when 'warned' then 0.5 else 0.0
-        end as fresh_share
+        case status when 'ok' then 1.0 when 'warned' then 0.5 else 0.0 end
+            as fresh_share
     from checks
     where check_kind = 'freshness'
 ),
 
 table_parts as (
     select
-        source_tables.relation,
+        subjects.relation,
         weights.part,
         weights.weight,
-        source_tables.row_count,
-        greatest(
-            source_tables.row_count - coalesce(defective_rows.row_count, 0), 0
-        ) * case
-            when weights.part = 'fresh' then freshness.fresh_share else 1.0
-        end as sound_row_count
-    from source_tables
+        cast(subjects.row_count as double) as row_count,
+        greatest(subjects.row_count - coalesce(defective_rows.row_count, 0), 0)
+        * case weights.part when 'fresh' then freshness.fresh_share else 1.0 end
+            as sound_row_count
+    from subjects
     cross join weights
     left join defective_rows
-        on source_tables.relation = defective_rows.relation
+        on subjects.relation = defective_rows.relation
             and weights.part = defective_rows.part
     left join freshness
-        on source_tables.relation = freshness.relation
-    where weights.part <> 'fresh' or freshness.relation is not null
+        on subjects.relation = freshness.relation
+    where subjects.subject_kind = 'table'
+        and (weights.part <> 'fresh' or freshness.relation is not null)
 ),
 
 tested as (
@@ -102,8 +92,7 @@ ranked as (
             else coalesce(cast(reasons.row_count as string) || ' rows: ', '')
         end || reasons.reason || ' (' || reasons.relation || ')' as told,
         row_number() over (
-            partition by
-                subjects.subject_kind, subjects.subject, reasons.part
+            partition by subjects.subject_kind, subjects.subject, reasons.part
             order by
                 reasons.row_count desc nulls first,
                 reasons.reason asc nulls last,
@@ -140,8 +129,7 @@ scored as (
         derived.part,
         round(
             derived.sound_row_count / nullif(derived.row_count, 0)
-            * coalesce(tested.passed_share, 1.0),
-            6
+            * coalesce(tested.passed_share, 1.0), 6
         ) as score,
         derived.weight,
         derived.sound_row_count,
@@ -160,14 +148,7 @@ scored as (
 
 worst_first as (
     select
-        subject_kind,
-        subject,
-        part,
-        score,
-        weight,
-        sound_row_count,
-        row_count,
-        to_raise,
+        scored.*,
         row_number() over (
             partition by subject_kind, subject
             order by weight * (1 - score) desc nulls last, part
