@@ -157,8 +157,8 @@ def prepare_extraction(settings: Settings) -> None:
     """Makes ready for extractions; call it before threads begin them."""
     landing.configure(settings)
     # Threads that import the same module for the first time wait for each other; dlt is slow to.
-    import dlt  # noqa: F401
-    import pyarrow  # noqa: F401
+    import dlt  # noqa: F401  # imported to be there
+    import pyarrow  # noqa: F401  # the same
 
     interruption.clear()
 
@@ -241,13 +241,13 @@ class _SourceRun:
         tables = list(self._results.values())
         error = error or next((table.error for table in tables if table.error), None)
         landed = any(table.rows or table.files for table in tables)
-        status = "failed" if error else "ok" if landed else "nothing_new"
+        status: Status = "failed" if error else "ok" if landed else "nothing_new"
         seconds = time.monotonic() - started
         rows, files = sum(t.rows for t in tables), sum(t.files for t in tables)
         self._report.tell(
             "failed" if error else "finished", rows=rows, files=files, message=str(error or "")
         )
-        return SourceResult(name, status, tables, seconds, error)  # type: ignore[arg-type]
+        return SourceResult(name, status, tables, seconds, error)
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:

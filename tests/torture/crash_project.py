@@ -22,7 +22,7 @@ sys.path.append(str(RUNNER_TESTS))
 
 from screenedshop import OWN as SCREENED  # noqa: E402  # found by the line above
 from screenedshop import make_screened_shop  # noqa: E402  # found by the line above
-from toyshop import FILES, ToyShop  # noqa: E402
+from toyshop import FILES, ToyShop  # noqa: E402  # found by the line above
 
 PAGE_SIZE = 2
 MOVES = """

@@ -282,10 +282,10 @@ def _age(days: int) -> None:
 
         class Later(datetime):
             @classmethod
-            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # only what is called
                 return datetime.now(tz) + timedelta(days=days)
 
-        ingestion.expire.datetime = Later  # type: ignore[misc]
+        ingestion.expire.datetime = Later  # type: ignore[misc]  # the clock of this process
 
 
 def _arm(point: str) -> None:
