@@ -277,6 +277,8 @@ def _twice(place: Workplace, done: Any) -> None:
     """Two undisturbed passes have to agree, else no comparison means anything."""
     place.restore("before extract")
     done("run", RUN)
+    # A run that is resumed after its crash is a run like any other until then.
+    place.durations["resume"], place.passed["resume"] = place.durations["run"], place.passed["run"]
     faults = differences(place.snapshot(), place.expected["end"], wiped=False)
     if faults:
         raise Fault("two undisturbed runs differ", "\n".join(faults))
@@ -340,9 +342,10 @@ def attempt(place: Workplace, trial: Trial, seed: int) -> Result:
         died = _crash(place, command, moment)
         if not died and trial.kind == "random" and len(moments) == 1:
             # It was quicker than when its time was taken: an earlier moment of the same command.
-            for _ in range(TRIES):
+            for attempts in range(TRIES):
                 place.restore(command.before)
-                died = _crash(place, command, f"{float(moment) * dice.random():.4f}")
+                earlier = float(moment) * dice.random() / 2**attempts
+                died = _crash(place, command, f"{earlier:.4f}")
                 if died:
                     break
         killed += died
@@ -363,8 +366,8 @@ def _is_fraction(moment: str) -> bool:
 
 
 def _compared(place: Workplace, command: Command, trial: Trial) -> list[str]:
-    # Which version readers get is no matter of landing.
-    of_landing = command.expected in ("first", "end", "replayed", "cleaned", "compacted")
+    # Which version readers get, and which files were read again, is no matter of landing.
+    of_landing = command.expected in ("first", "end", "cleaned", "compacted")
     wiped = trial.follow == "wiped" and of_landing and (place.shop.data / "landing").is_dir()
     try:
         if wiped:
