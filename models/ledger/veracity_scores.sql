@@ -151,7 +151,7 @@ worst_first as (
         scored.*,
         row_number() over (
             partition by subject_kind, subject
-            order by weight * (1 - score) desc nulls last, part
+            order by weight * (1 - score) desc nulls last, part asc nulls last
         ) as place
     from scored
 ),
