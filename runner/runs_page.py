@@ -23,7 +23,7 @@ FILE = "runs.html"
 _SHOWN_RUNS, _LISTED_RUNS, _SHOWN_TESTS, _SHOWN_VERSIONS = 90, 20, 15, 20
 _WIDTH, _HEIGHT = 900, 120
 _LINE_WIDTH, _LINE_HEIGHT = 220, 30
-_GRADES = {"succeeded": "good", "partly": "fair", "running": "fair"}
+_GRADES = {"succeeded": "good", "partly": "fair", "under way": "fair"}
 _COLOURS = {"good": "var(--good)", "fair": "var(--fair)", "bad": "var(--bad)"}
 _RUNS = """
     select number, run_id, started_at, finished_at, command, status, exit_code, loaded_rows,
@@ -59,10 +59,15 @@ _VERSIONS = """
 
 
 def runs_page_fields(history: History) -> dict[str, Any]:
-    """What the page tells, as named values."""
+    """What the page tells, as named values; the run that writes it is under way."""
+    made_at = now()
+    runs = history.rows(_RUNS, (_SHOWN_RUNS,))
+    for run in runs:
+        if run["status"] == "running":
+            run |= {"status": "under way", "finished_at": made_at}
     return {
-        "made_at": now(),
-        "runs": history.rows(_RUNS, (_SHOWN_RUNS,)),
+        "made_at": made_at,
+        "runs": runs,
         "steps": history.rows(_STEPS, (_SHOWN_RUNS,)),
         "tests": history.rows(_TESTS, (_SHOWN_TESTS,)),
         "versions": history.rows(_VERSIONS, (_SHOWN_VERSIONS,)),
@@ -117,7 +122,7 @@ def _bars(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def _key() -> str:
-    words = {"good": "succeeded", "fair": "partly", "bad": "failed or interrupted"}
+    words = {"good": "succeeded", "fair": "partly, or under way when this was written", "bad": "failed or interrupted"}
     told = (f'<span style="background:{_COLOURS[g]}"></span>{w}' for g, w in words.items())
     return f'<p class="key soft">{"".join(told)}</p>'
 
