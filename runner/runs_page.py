@@ -122,7 +122,8 @@ def _bars(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def _key() -> str:
-    words = {"good": "succeeded", "fair": "partly, or under way when this was written", "bad": "failed or interrupted"}
+    fair = "partly, or under way when this was written"
+    words = {"good": "succeeded", "fair": fair, "bad": "failed or interrupted"}
     told = (f'<span style="background:{_COLOURS[g]}"></span>{w}' for g, w in words.items())
     return f'<p class="key soft">{"".join(told)}</p>'
 
