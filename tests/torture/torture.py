@@ -501,7 +501,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _untried(missed: Sequence[str]) -> list[str]:
-    """Of the failpoints that no command passes, those at which no test of the suite kills either."""
+    """Failpoints that no command passes and at which no test of the suite kills either."""
     suite = Path(__file__).resolve().parents[1] / "python"
     written = "".join(path.read_text() for path in suite.rglob("test_*.py"))
     elsewhere = [name for name in missed if name in written]
