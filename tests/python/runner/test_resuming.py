@@ -117,7 +117,8 @@ def test_nothing_is_published_for_the_first_time_of_what_failed(fresh: ToyShop, 
 
     assert call(fresh, "run").code == 1
 
-    assert count(call, fresh, "sales.fct_sales") == 0 if fresh.current else True
+    # fct_sales refers to it, and there is no former version to be tested beside.
+    assert fresh.current is None
     tables = asked(fresh, "select name from step_items where kind = 'relation'")
     assert ("core.dim_toys",) not in tables
 
