@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -358,14 +358,90 @@ class PythonTable(TableIngest):
     """A table that a Python source delivers under the same name."""
 
 
-Kind = Literal["database", "rest", "files", "python"]
+class Flush(_Strict):
+    """When a lander closes a file: as soon as one of these is reached.
+
+    Attributes:
+        rows: Messages in a file.
+        seconds: Age of its oldest message.
+        megabytes: Bytes of its messages, in millions.
+    """
+
+    rows: Annotated[int, Field(ge=1)] = 100_000
+    seconds: Annotated[float, Field(gt=0, strict=False)] = 1.0
+    megabytes: Annotated[float, Field(gt=0, strict=False)] = 64.0
+
+
+class StreamEndpoint(_Strict):
+    """Which messages make a table. The connection's address says which system delivers them.
+
+    Attributes:
+        origin: Name of the stream (`from`): JetStream and Kinesis stream, Redis key, Kafka topic,
+            MQTT topic filter, path that takes HTTP POSTs.
+        subjects: JetStream: only messages of these subjects; all if empty.
+        format: What a message holds: one JSON object, one Avro record, one CSV record, or text.
+        avro_schema: Avro: file of the schema, below the project; not needed if each message is an
+            Avro file of its own.
+        csv: Dialect and `columns` of CSV messages.
+        start: Where the very first landing begins: `earliest`, `latest`, or a time (ISO 8601).
+        identity: Fields that a message keeps when its sender or broker sends it again.
+        flush: When a file is closed.
+    """
+
+    origin: Text = Field(alias="from")
+    subjects: Names = []
+    format: Literal["json", "avro", "csv", "text"] = "json"
+    avro_schema: Text | None = None
+    csv: CsvOptions = CsvOptions()
+    start: Text = "earliest"
+    identity: Names = []
+    flush: Flush = Flush()
+
+
+class StreamTable(TableIngest):
+    """A table whose rows arrive as messages, one a row.
+
+    Attributes:
+        stream: Which messages these are.
+    """
+
+    stream: StreamEndpoint
+
+
+class CdcSource(_Strict):
+    """How the change log of a database is read.
+
+    Attributes:
+        publication: PostgreSQL's publication; `wellspring_<source>` if absent.
+        slot: PostgreSQL's replication slot; `wellspring_<source>` if absent.
+        create: Whether Wellspring may create both.
+        flush: When what has been committed is landed.
+    """
+
+    publication: Text | None = None
+    slot: Text | None = None
+    create: bool = True
+    flush: Flush = Flush()
+
+
+class CdcTable(DatabaseTable):
+    """A table of a database that is read from its change log, after one snapshot."""
+
+
+Kind = Literal["database", "rest", "files", "python", "stream", "cdc"]
 _TABLE_MODELS: dict[str, type[TableIngest]] = {
     "database": DatabaseTable,
     "rest": RestTable,
     "files": FilesTable,
     "python": PythonTable,
+    "stream": StreamTable,
+    "cdc": CdcTable,
 }
-_SOURCE_MODELS: dict[str, type[_Strict]] = {"rest": RestSource, "python": PythonSource}
+_SOURCE_MODELS: dict[str, type[_Strict]] = {
+    "rest": RestSource,
+    "python": PythonSource,
+    "cdc": CdcSource,
+}
 
 
 @dataclass(frozen=True)
@@ -415,6 +491,12 @@ class TableDeclaration:
         assert isinstance(self.ingest, RestTable)
         return self.ingest
 
+    @property
+    def stream(self) -> StreamEndpoint:
+        """What the declaration of kind `stream` says of its messages."""
+        assert isinstance(self.ingest, StreamTable)
+        return self.ingest.stream
+
 
 @dataclass(frozen=True)
 class SourceDeclaration:
@@ -429,6 +511,7 @@ class SourceDeclaration:
         tables: Its tables, in the order of their names.
         rest: What all tables of an API share (kind `rest`).
         python: The function to call (kind `python`).
+        cdc: How the change log is read (kind `cdc`).
     """
 
     name: str
@@ -439,6 +522,7 @@ class SourceDeclaration:
     tables: tuple[TableDeclaration, ...]
     rest: RestSource | None = None
     python: PythonSource | None = None
+    cdc: CdcSource | None = None
 
     def table(self, name: str) -> TableDeclaration:
         """The table of that name; KeyError if there is none."""
@@ -558,6 +642,7 @@ def _source(group: _Group, faults: list[DeclarationFault]) -> SourceDeclaration 
         tables=tuple(table for table in tables if table is not None),
         rest=shared if isinstance(shared, RestSource) else None,
         python=shared if isinstance(shared, PythonSource) else None,
+        cdc=shared if isinstance(shared, CdcSource) else None,
     )
 
 
@@ -646,6 +731,24 @@ def _check_meaning(kind: str, ingest: TableIngest, name: str, fault: Any) -> Non
         fault("ingest.cursor", None, "the field that rest.incremental follows", name)
     if isinstance(ingest, FilesTable):
         _check_files(ingest, name, fault)
+    if isinstance(ingest, StreamTable):
+        _check_stream(ingest, name, fault)
+    if isinstance(ingest, CdcTable) and not ingest.primary_key:
+        fault("ingest.primary_key", None, "the key's columns, which changes refer to", name)
+
+
+def _check_stream(ingest: StreamTable, name: str, fault: Any) -> None:
+    stream = ingest.stream
+    if ingest.cursor:
+        fault("ingest.cursor", ingest.cursor, "no cursor: a stream goes on where it was", name)
+    if stream.format == "csv" and not stream.csv.columns:
+        fault("ingest.stream.csv.columns", None, "names of the columns of a message", name)
+    if stream.start not in ("earliest", "latest"):
+        try:
+            datetime.fromisoformat(stream.start)
+        except ValueError:
+            expected = "earliest, latest, or a time such as 2026-01-31T00:00:00Z"
+            fault("ingest.stream.start", stream.start, expected, name)
 
 
 def _check_files(ingest: FilesTable, name: str, fault: Any) -> None:

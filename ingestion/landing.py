@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,9 @@ REGISTER_SUFFIX = "__files"
 COUNTS_TABLE = "landed__counts"
 _LAYOUT = "{table_name}/{load_id}.{file_id}.{ext}"
 _LOADS = "_dlt_loads"
+# A lander's files lie in a folder a day: <source>/<table>/<day>/<load>.<first>-<last>.parquet
+_DAY = re.compile(r"^\d{4}-\d\d-\d\d$")
+_PARTS_OF_A_DAYS_FILE = 3
 # More rounds than dlt ever leaves packages behind; beyond that it is not getting forward.
 _PENDING_ROUNDS = 20
 
@@ -360,7 +364,16 @@ def landed_files(settings: Settings, source: str, table: str) -> list[LandedFile
         BadInput: Landing is being restored, or a compacted file is damaged.
     """
     completed = set(completed_loads(settings, source))
-    return [file for file in _table_files(settings, source, table) if file.load_id in completed]
+    return [
+        file
+        for file in _table_files(settings, source, table)
+        if file.load_id in completed or _is_whole_by_itself(file)
+    ]
+
+
+def _is_whole_by_itself(file: LandedFile) -> bool:
+    """Whether it lies in the folder of a day: a lander names it so once it is durable."""
+    return file.file.count("/") == _PARTS_OF_A_DAYS_FILE
 
 
 def _table_files(settings: Settings, source: str, table: str) -> Iterator[LandedFile]:
@@ -368,17 +381,19 @@ def _table_files(settings: Settings, source: str, table: str) -> Iterator[Landed
     if not folder.is_dir():
         return
     found = {}
-    for entry in os.scandir(folder):
-        if entry.name.endswith(".parquet"):
-            seconds, _, rest = entry.name.partition(".")
-            load_id = f"{seconds}.{rest.partition('.')[0]}"
-            file = f"{source}/{table}/{entry.name}"
-            found[file] = LandedFile(table, load_id, folder / entry.name, file)
+    days = [entry.name for entry in os.scandir(folder) if _DAY.match(entry.name)]
+    for day in ["", *sorted(days)]:
+        for entry in os.scandir(folder / day):
+            if entry.name.endswith(".parquet"):
+                seconds, _, rest = entry.name.partition(".")
+                load_id = f"{seconds}.{rest.partition('.')[0]}"
+                file = "/".join(part for part in (source, table, day, entry.name) if part)
+                found[file] = LandedFile(table, load_id, folder / day / entry.name, file)
     for pack in packs(folder):
         # Beside a compacted file its parts count no more, if they were not removed yet.
         for part in pack.parts:
             found[part.file] = LandedFile(table, part.load_id, pack.path, part.file, part)
-    yield from (found[file] for file in sorted(found))
+    yield from sorted(found.values(), key=lambda file: (file.load_id, file.file))
 
 
 def _records(files: Iterable[LandedFile], what: str, **where: Any) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,107 @@
+"""What a lander asks of every system that delivers messages.
+
+checkpoint (from landing) -> `open` -> `poll`, `poll`, ... -> file durable -> `landed` -> `close`
+
+A message has a place: its shard and a sequence number that grows within the shard. Places make
+exactly once: what lies at or before the checkpoint is never landed again. Left out: how messages
+become files, which the lander knows, and what they mean, which decoding knows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# Last landed sequence number by shard; a system without shards has one of an empty name.
+Checkpoint = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as the system delivered it.
+
+    Attributes:
+        sequence: Its place within the shard; the system's own number where it has one.
+        data: Its bytes, unchanged.
+        topic: Where it was sent to: subject, topic, key of the stream or path.
+        key: Its key, where the system has keys.
+        headers: Its headers, where the system has them.
+        published_at: When the system took it, in microseconds since 1970 (UTC); None if unknown.
+        shard: The part of the stream within which sequence numbers grow.
+    """
+
+    sequence: int
+    data: bytes
+    topic: str = ""
+    key: str | None = None
+    headers: Mapping[str, str] | None = None
+    published_at: int | None = None
+    shard: str = ""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Messages that the system gave up before they were landed.
+
+    Attributes:
+        shard: The part of the stream.
+        first: The first missing sequence number.
+        last: The last missing one.
+        reason: Why, for people.
+    """
+
+    shard: str
+    first: int
+    last: int
+    reason: str
+
+
+class Consumer(ABC):
+    """Reads one stream from one place on; used by one thread.
+
+    Attributes:
+        width: Digits of the widest sequence number: files and rows pad to it, so that texts sort.
+        redelivers: Whether the system may deliver again, under a new sequence number, what was
+            landed but not yet confirmed: the lander then compares identities.
+    """
+
+    width: int = 20
+    redelivers: bool = False
+
+    @abstractmethod
+    def open(self, checkpoint: Checkpoint) -> None:
+        """Connects, and goes on behind the checkpoint; where it is empty, as declared by `start`.
+
+        Raises:
+            SourceUnreachable: The system does not answer, or refuses the login.
+            SourceFailed: It has no such stream.
+        """
+
+    @abstractmethod
+    def poll(self, limit: int, seconds: float) -> Sequence[Message]:
+        """Messages that have arrived: at once if there are any, else after waiting for one.
+
+        Args:
+            limit: At most about so many.
+            seconds: How long to wait for the first one; may be 0.
+
+        Raises:
+            SourceUnreachable: The connection is lost; the lander opens anew behind its checkpoint.
+        """
+
+    @abstractmethod
+    def landed(self, checkpoint: Checkpoint) -> None:
+        """Everything up to here is durable: confirm it to the system, if that is its way."""
+
+    @abstractmethod
+    def end(self) -> Checkpoint | None:
+        """Where the stream ends now, by shard; None if the system cannot tell."""
+
+    def gaps(self) -> Sequence[Gap]:
+        """What was found missing since last asked."""
+        return ()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the connection; nothing more is confirmed."""
