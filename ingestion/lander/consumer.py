@@ -5,6 +5,8 @@ checkpoint (from landing) -> `open` -> `poll`, `poll`, ... -> file durable -> `l
 A message has a place: its shard and a sequence number that grows within the shard. Places make
 exactly once: what lies at or before the checkpoint is never landed again. Left out: how messages
 become files, which the lander knows, and what they mean, which decoding knows.
+
+A consumer is made as `<System>Consumer(declaration, table, connection)`, which opens nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class Message:
         headers: Its headers, where the system has them.
         published_at: When the system took it, in microseconds since 1970 (UTC); None if unknown.
         shard: The part of the stream within which sequence numbers grow.
+        redelivered: Whether the system says that it may have delivered this message before.
     """
 
     sequence: int
@@ -38,6 +41,7 @@ class Message:
     headers: Mapping[str, str] | None = None
     published_at: int | None = None
     shard: str = ""
+    redelivered: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,13 @@ class Consumer(ABC):
         width: Digits of the widest sequence number: files and rows pad to it, so that texts sort.
         redelivers: Whether the system may deliver again, under a new sequence number, what was
             landed but not yet confirmed: the lander then compares identities.
+        keys_identify: Whether a message with a key is the same as a landed one with that key: its
+            sender names each attempt alike.
     """
 
     width: int = 20
     redelivers: bool = False
+    keys_identify: bool = False
 
     @abstractmethod
     def open(self, checkpoint: Checkpoint) -> None:
@@ -97,6 +104,13 @@ class Consumer(ABC):
     @abstractmethod
     def end(self) -> Checkpoint | None:
         """Where the stream ends now, by shard; None if the system cannot tell."""
+
+    def full(self) -> bool:
+        """Whether nothing more is delivered before what was polled is confirmed.
+
+        The lander then closes its file at once, however small, and calls `landed`.
+        """
+        return False
 
     def gaps(self) -> Sequence[Gap]:
         """What was found missing since last asked."""
