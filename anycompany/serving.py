@@ -1,7 +1,7 @@
 """`anycompany serve`: the systems as running servers, until told to stop.
 
-state ─> PostgreSQL (shared) + help desk's API (one process has it) ─> one line of JSON ─> wait ─>
-stop
+state ─> PostgreSQL (shared) + help desk's API and message broker (one process has them) ─> one line
+of JSON ─> wait ─> stop
 
 Any number of processes may serve one company: the first holds the API's port, the others tell the
 same connections, and one of them takes the port over when the first stops. It leaves out a daemon:
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from anycompany import postgres
+from anycompany import broker, postgres
 from anycompany.desk_server import Desk, DeskServer
 from anycompany.state import Home
 
@@ -104,13 +104,22 @@ class Api:
             self._lock = None
 
 
-def connections(home: Home, database: str, api: str) -> dict[str, dict[str, str]]:
+def connections(
+    home: Home, database: str, api: str, messages: broker.Addresses
+) -> dict[str, dict[str, str]]:
     """Returns the connections by name, as the runner puts them in its environment."""
     folders = {
         name: {"url": str(home.folder / name)}
         for name in ("erp", "marketplace", "distributor", "pixelco", "reference")
     }
-    return {"shop": {"url": database}, **folders, "helpdesk": {"url": api, "token": home.token()}}
+    return {
+        "shop": {"url": database},
+        **folders,
+        "helpdesk": {"url": api, "token": home.token()},
+        "game": {"url": messages.nats_url},
+        "devices": {"url": messages.mqtt_url},
+        "card_payments": {"url": messages.nats_url},
+    }
 
 
 def serve(home: Home, *, watch_input: bool = True) -> None:
@@ -124,9 +133,12 @@ def serve(home: Home, *, watch_input: bool = True) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     api = Api(home)
-    with postgres.running(home.database) as database:
+    with (
+        postgres.running(home.database) as database,
+        broker.running(home.broker, home.token()) as messages,
+    ):
         try:
-            line = json.dumps({"connections": connections(home, database, api.start())})
+            line = json.dumps({"connections": connections(home, database, api.start(), messages)})
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
             if watch_input:

@@ -75,6 +75,7 @@ class Home:
         self.folder = data / "anycompany"
         self.state_file = self.folder / "state.json"
         self.database = self.folder / "postgres"
+        self.broker = self.folder / "broker"
         self.truth = self.folder / "truth"
 
     def read(self) -> State | None:
@@ -156,9 +157,10 @@ class Home:
             return state
 
     def _create(self, settings: Settings) -> State:
-        from anycompany import postgres
+        from anycompany import broker, postgres
 
         postgres.remove(self.database)
+        broker.remove(self.broker)
         for name in (*FOLDERS, "truth"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         world = World(settings, days.FIRST_STATE)
@@ -255,11 +257,12 @@ class Home:
 
     def reset(self) -> bool:
         """Deletes the company; returns whether there was one."""
-        from anycompany import postgres
+        from anycompany import broker, postgres
 
         if not self.folder.exists():
             return False
         with self.locked():
             postgres.remove(self.database)
+            broker.remove(self.broker)
             shutil.rmtree(self.folder)
         return True
