@@ -14,14 +14,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # Last landed sequence number by shard; a system without shards has one of an empty name.
 Checkpoint = Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message as the system delivered it.
+class Message(NamedTuple):
+    """One message as the system delivered it; a tuple, for there are many of them.
 
     Attributes:
         sequence: Its place within the shard; the system's own number where it has one.
@@ -80,14 +80,20 @@ class Consumer(ABC):
     def open(self, checkpoint: Checkpoint) -> None:
         """Connects, and goes on behind the checkpoint; where it is empty, as declared by `start`.
 
+        It may be called again after `close`. What lies at or before the checkpoint and was never
+        confirmed may come again: the lander passes over it and confirms it.
+
         Raises:
-            SourceUnreachable: The system does not answer, or refuses the login.
-            SourceFailed: It has no such stream.
+            SourceUnreachable: The system does not answer, or refuses the login. With `may_pass`
+                the lander tries again, for ever.
+            SourceFailed: It has no such stream; the same holds.
         """
 
     @abstractmethod
     def poll(self, limit: int, seconds: float) -> Sequence[Message]:
         """Messages that have arrived: at once if there are any, else after waiting for one.
+
+        Within a shard they come in the order of their sequence numbers.
 
         Args:
             limit: At most about so many.
@@ -103,7 +109,10 @@ class Consumer(ABC):
 
     @abstractmethod
     def end(self) -> Checkpoint | None:
-        """Where the stream ends now, by shard; None if the system cannot tell."""
+        """Last sequence number there is to read now, by shard; None if the system cannot tell.
+
+        Shards that have nothing to read are left out.
+        """
 
     def full(self) -> bool:
         """Whether nothing more is delivered before what was polled is confirmed.
@@ -116,6 +125,10 @@ class Consumer(ABC):
         """What was found missing since last asked."""
         return ()
 
+    def waiting(self) -> int | None:
+        """About how many messages are still to be read; None if the system does not say."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
-        """Ends the connection; nothing more is confirmed."""
+        """Ends the connection, also a broken one; nothing more is confirmed."""

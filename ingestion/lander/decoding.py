@@ -1,0 +1,92 @@
+"""From the bytes of messages to JSON text: what a row's columns are later taken from.
+
+messages of a file -> `Decode`, made once a stream -> payloads, and why some have none
+
+What cannot be decoded is no error: the lander keeps its bytes, and the loader rejects it with the
+reason. Left out: which column takes which value, which the loader decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingestion.declarations import StreamEndpoint
+
+_KINDS = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+
+
+class Undecodable(ValueError):
+    """A message is not what the declaration says; its text is the reason, for people."""
+
+
+@dataclass
+class Decoded:
+    """Messages after decoding, in their order.
+
+    Attributes:
+        payloads: Each as the text of one JSON object, in UTF-8; None for those with a fault.
+        faults: Why a message has no payload, by its position.
+    """
+
+    payloads: list[bytes | None]
+    faults: dict[int, str] = field(default_factory=dict)
+
+
+Decode = Callable[[Sequence[bytes]], Decoded]
+DecodeOne = Callable[[bytes], bytes]
+
+
+def prepare_decoding(endpoint: StreamEndpoint, project: Path) -> Decode:
+    """What decodes the messages of a stream, many at a time.
+
+    Args:
+        endpoint: The stream's declaration.
+        project: The project's root, where files of schemas lie.
+
+    Raises:
+        BadInput: The declaration names a file that is not there or holds no schema.
+    """
+    return decode_json
+
+
+def one_by_one(decode: DecodeOne) -> Decode:
+    """A decoder of single messages as one of many; it raises `Undecodable`."""
+
+    def decode_all(messages: Sequence[bytes]) -> Decoded:
+        decoded = Decoded([])
+        for position, message in enumerate(messages):
+            try:
+                decoded.payloads.append(decode(message))
+            except Undecodable as fault:
+                decoded.payloads.append(None)
+                decoded.faults[position] = str(fault)
+        return decoded
+
+    return decode_all
+
+
+def decode_json(messages: Sequence[bytes]) -> Decoded:
+    """Messages that are JSON objects already: they are kept byte for byte."""
+    import orjson
+
+    loads = orjson.loads
+    try:
+        # Nearly always they all are, and nothing is done for each but to read it.
+        whole = all(type(loads(message)) is dict for message in messages)
+    except orjson.JSONDecodeError:
+        whole = False
+    return Decoded(list(messages)) if whole else one_by_one(_json_object)(messages)
+
+
+def _json_object(message: bytes) -> bytes:
+    import orjson
+
+    try:
+        value = orjson.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable(f"no valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Undecodable(f"{_KINDS.get(type(value), 'a number')}, not an object")
+    return message
