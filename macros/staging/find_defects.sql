@@ -41,22 +41,7 @@ told as (
 
 ),
 
--- an older version in the file of its twin is a copy of it, whatever came between
-marked as (
-
-    select
-        _place,
-        _is_copy or _was_read_before as _is_repeat,
-        case when _is_copy then 'duplicated' else 'outdated' end as defect,
-        cast(null as string) as column_name,
-        case
-            when _is_copy then 'the same row stands in the file more than once'
-            else 'a newer version was read before'
-        end as rule
-    from {{ plan.repeated }}
-    where _is_overtaken or _is_copy
-
-),
+{{ select_repeats(plan) }}
 
 found as (
 
@@ -97,6 +82,45 @@ inner join {{ plan.judged }} as judged
     on found._place = judged.rowid
 left join {{ plan.set_aside }} as set_aside
     on found._place = set_aside._place
+{%- endmacro %}
+
+
+{% macro select_repeats(plan) -%}
+    {%- if plan.events -%}
+-- what is delivered again has the key of an event that was read before
+marked as (
+
+    select
+        _place,
+        true as _is_repeat,
+        case when _is_same then 'duplicated' else 'inconsistent' end as defect,
+        cast(null as string) as column_name,
+        case
+            when _is_same then 'the same event was read before'
+            else 'an event of this key was read before, with other content'
+        end as rule
+    from {{ plan.repeated }}
+    where _is_repeat
+
+),
+    {%- else -%}
+-- an older version in the file of its twin is a copy of it, whatever came between
+marked as (
+
+    select
+        _place,
+        _is_copy or _was_read_before as _is_repeat,
+        case when _is_copy then 'duplicated' else 'outdated' end as defect,
+        cast(null as string) as column_name,
+        case
+            when _is_copy then 'the same row stands in the file more than once'
+            else 'a newer version was read before'
+        end as rule
+    from {{ plan.repeated }}
+    where _is_overtaken or _is_copy
+
+),
+    {%- endif -%}
 {%- endmacro %}
 
 

@@ -1,4 +1,4 @@
-{% macro judge_rows(plan, model_sql) -%}
+{% macro judge_rows(plan, model_sql, new_loads=none) -%}
 with
 
 cleaned as {{ inlined() }} (
@@ -23,18 +23,21 @@ judged as {{ inlined() }} (
     {{- join_usual(rule.usual) if rule.usual }}
     {{- join_newest(rule.newest) if rule.newest }}
     {%- endfor %}
+    {%- if new_loads %}
+    where {{ new_loads }}
+    {%- endif %}
 
 )
 
 select
-    {%- for column in plan.clean_columns %}
+    {%- for column in plan.clean_columns if column != "_load_id" %}
     {{ column }},
     {%- endfor %}
     {%- for column in plan.version_order %}
     {{ column }} as _order_{{ loop.index }},
     {%- endfor %}
     _load_id,
-    _deleted,
+    {{ "_deleted" if not plan.events else no_deletion(plan) }},
     _filter,
     case when not _deleted and ({{ any_broken(plan.rules) }}) then list_filter(
         [

@@ -1,6 +1,9 @@
 {% macro plan_staging(node, model_sql) %}
     {%- set meta = node.config.meta.get("staging", {}) -%}
-    {%- set known = ["key", "version_order", "filters", "rules", "history", "limits"] -%}
+    {%- set known = [
+        "key", "version_order", "filters", "rules", "history", "limits", "events", "event_time", "drop_after",
+        "delivery",
+    ] -%}
     {%- for name in meta if name not in known -%}
         {%- do staging_error(node, "meta.staging." ~ name, "is not known", "one of " ~ known | join(", ")) -%}
     {%- endfor -%}
@@ -13,7 +16,8 @@
             "_file, _row, _load_id and _deleted passed through, and raw_record() as _record") -%}
     {%- endfor -%}
     {%- set clean_columns = [] -%}
-    {%- for name in columns if not name.startswith("_") or name in ["_file", "_row"] -%}
+    {%- set passed_on = ["_file", "_row", "_load_id"] if meta.get("events") is true else ["_file", "_row"] -%}
+    {%- for name in columns if not name.startswith("_") or name in passed_on -%}
         {%- do clean_columns.append(name) -%}
     {%- endfor -%}
 
@@ -24,7 +28,10 @@
     {%- endif -%}
     {%- set source = source_of(node) -%}
     {%- set version_order = staging_columns(node, meta, "version_order", columns) -%}
-    {%- set content_columns = clean_columns | reject("in", ["_file", "_row"]) | list -%}
+    {%- set rules = collect_rules(node, key, clean_columns) -%}
+    {%- set events = plan_events(node, meta, clean_columns, rules) -%}
+    {%- set delivery = ["_file", "_row", "_load_id"] + (events.delivery if events else []) -%}
+    {%- set content_columns = clean_columns | reject("in", delivery) | list -%}
 
     {{ return({
         "name": node.name,
@@ -34,7 +41,8 @@
         "version_order": version_order,
         "clean_columns": clean_columns,
         "content_columns": content_columns,
-        "rules": collect_rules(node, key, clean_columns),
+        "rules": rules,
+        "events": events,
         "filters": collect_filters(node, meta),
         "history": plan_history(node, meta, clean_columns, version_order),
         "judged": node.name ~ "__judged",

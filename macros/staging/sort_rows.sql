@@ -1,5 +1,8 @@
 {#- only these need ranking: nearly all keys were read once -#}
 {% macro select_repeated_rows(plan) -%}
+    {%- if plan.events -%}
+        {{- return(select_repeated_events(plan)) -}}
+    {%- endif -%}
 with
 
 repeated_keys as (
@@ -120,6 +123,9 @@ window newest_first as (
 
 {#- the rows that are not staged, by their place in the judged rows -#}
 {% macro select_set_aside(plan) -%}
+    {%- if plan.events -%}
+        {{- return(select_events_set_aside(plan)) -}}
+    {%- endif -%}
 with
 
 superseded as (

@@ -14,45 +14,17 @@
         {%- do adapter.drop_relation(existing_relation) -%}
     {%- endif -%}
 
-    {#- one transaction: all relations are replaced, or none is -#}
-    {%- call statement("main") -%}
-        create or replace temporary table {{ plan.judged }} as
-        {{ judge_rows(plan, sql) }};
-
-        create or replace temporary table {{ plan.repeated }} as
-        {{ select_repeated_rows(plan) }};
-
-        create or replace temporary table {{ plan.set_aside }} as
-        {{ select_set_aside(plan) }};
-
-        create or replace table {{ target_relation }} as
-        {{ select_staged_rows(plan) }};
-
-        create or replace table {{ plan.quarantine }} as
-        {{ select_quarantined_rows(plan) }};
-
-        create or replace table {{ plan.rejected }} as
-        {{ select_rejected_rows(plan) }};
-
-        create or replace table {{ plan.absent_keys }} as
-        {{ select_absent_keys(plan) }};
-
-        create or replace table {{ plan.outcomes }} as
-        {{ count_outcomes(plan) }};
-
-        create or replace table {{ plan.findings }} as
-        {{ select_findings(plan) }};
-
-        {%- if plan.history %}
-
-        create or replace table {{ plan.history.relation }} as
-        {{ select_history(plan) }};
-        {%- endif %}
-
-        drop table {{ plan.judged }};
-        drop table {{ plan.repeated }};
-        drop table {{ plan.set_aside }};
-    {%- endcall -%}
+    {#- one transaction: all relations are replaced or added to, or none is -#}
+    {%- if plan.events and existing_relation is not none and existing_relation.is_table
+        and not should_full_refresh() and is_continued(plan) -%}
+        {%- call statement("main") -%}
+            {{ add_new_loads(plan, sql, target_relation) }}
+        {%- endcall -%}
+    {%- else -%}
+        {%- call statement("main") -%}
+            {{ replace_all_loads(plan, sql, target_relation) }}
+        {%- endcall -%}
+    {%- endif %}
 
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do apply_grants(target_relation, grant_config, should_revoke=False) -%}
@@ -62,3 +34,48 @@
 
     {{ return({"relations": [target_relation]}) }}
 {% endmaterialization %}
+
+
+{% macro replace_all_loads(plan, model_sql, target_relation) -%}
+create or replace temporary table {{ plan.judged }} as
+{{ judge_rows(plan, model_sql) }};
+
+create or replace temporary table {{ plan.repeated }} as
+{{ select_repeated_rows(plan) }};
+
+create or replace temporary table {{ plan.set_aside }} as
+{{ select_set_aside(plan) }};
+
+create or replace table {{ target_relation }} as
+{{ select_staged_rows(plan) }};
+
+create or replace table {{ plan.quarantine }} as
+{{ select_quarantined_rows(plan) }};
+
+create or replace table {{ plan.rejected }} as
+{{ select_rejected_rows(plan) }};
+
+create or replace table {{ plan.absent_keys }} as
+{{ select_absent_keys(plan) }};
+
+create or replace table {{ plan.outcomes }} as
+{{ count_outcomes(plan) }};
+
+create or replace table {{ plan.findings }} as
+{{ select_findings(plan) }};
+
+{%- if plan.history %}
+
+create or replace table {{ plan.history.relation }} as
+{{ select_history(plan) }};
+{%- endif %}
+
+{%- if plan.events %}
+
+{{ note_staged_loads(plan, is_rebuilt=true) }}
+{%- endif %}
+
+drop table {{ plan.judged }};
+drop table {{ plan.repeated }};
+drop table {{ plan.set_aside }};
+{%- endmacro %}
