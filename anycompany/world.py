@@ -20,6 +20,8 @@ from anycompany.draws import Draws, Ints
 from anycompany.people import ERP, MARKETPLACE, SHOP, People
 
 if TYPE_CHECKING:
+    from anycompany.systems.card_payments import CardPayments
+    from anycompany.systems.devices import Devices
     from anycompany.systems.distributor import Distributor
     from anycompany.systems.erp import Erp
     from anycompany.systems.helpdesk import Helpdesk
@@ -121,6 +123,20 @@ class World:
         from anycompany.systems import pixelco
 
         return pixelco.build(self)
+
+    @cached_property
+    def devices(self) -> Devices:
+        """The devices' registry and messages."""
+        from anycompany.systems import devices
+
+        return devices.build(self)
+
+    @cached_property
+    def card_payments(self) -> CardPayments:
+        """The messages on card payments."""
+        from anycompany.systems import card_payments
+
+        return card_payments.build(self)
 
 
 def person_of_shop(customer: Ints) -> Ints:
