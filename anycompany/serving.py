@@ -108,7 +108,7 @@ def connections(home: Home, database: str, api: str) -> dict[str, dict[str, str]
     """Returns the connections by name, as the runner puts them in its environment."""
     folders = {
         name: {"url": str(home.folder / name)}
-        for name in ("erp", "marketplace", "distributor", "pixelco", "reference")
+        for name in ("erp", "marketplace", "distributor", "pixelco", "reference", "web")
     }
     return {"shop": {"url": database}, **folders, "helpdesk": {"url": api, "token": home.token()}}
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anycompany.systems.marketplace import Marketplace
     from anycompany.systems.pixelco import Pixelco
     from anycompany.systems.shop import Shop
+    from anycompany.systems.web import Web
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,13 @@ class World:
         from anycompany.systems import pixelco
 
         return pixelco.build(self)
+
+    @cached_property
+    def web(self) -> Web:
+        """The web site's events."""
+        from anycompany.systems import web
+
+        return web.build(self)
 
 
 def person_of_shop(customer: Ints) -> Ints:
