@@ -400,7 +400,7 @@ def _text(world: World, events: _Events, rows: Ints) -> Column:
     event = when(spoilt["mistyped"], "pagevew", pick(EVENTS, events.event[rows]))
     load = events.load[rows] + np.where(spoilt["outlying"], 1_000_000, 0)
     product, skew, goods = events.product[rows], events.skew[rows], world.catalogue.sku
-    bought = events.event[rows] == 4
+    bought, about = events.event[rows] == 4, np.maximum(product, 0)
     order = join('"NA-', number(np.maximum(visits.order[visit], 0) + 1, 7), '"')
     agent = np.where(visits.is_crawler, 3, visits.device)[visit]
     address = world.draws.bits("web.address", visits.visitor[visit])
@@ -418,7 +418,7 @@ def _text(world: World, events: _Events, rows: Ints) -> Column:
         ', "sent": ', _stamp(events.sent[rows] + skew),
         ', "received": ', _stamp(events.received[rows]),
         ', "path": "', _path_text(world, events, rows),
-        '", "product": ', when(product >= 0, json_text(pick(goods, np.maximum(product, 0))), "null"),
+        '", "product": ', when(product >= 0, json_text(pick(goods, about)), "null"),
         ', "order": ', when(bought, order, "null"),
         ', "country": "', pick(COUNTRIES, visits.country[visit]),
         '", "device": "', pick(DEVICES, visits.device[visit]),

@@ -76,7 +76,7 @@ sessionised as (
         events.page_path,
         events.country_code,
         events.device,
-        events.connection,
+        events.connection_type,
         events.load_ms,
         events.has_consent,
         events.is_bot,

@@ -14,7 +14,7 @@ viewed as (
         page_path,
         country_code,
         device,
-        connection,
+        connection_type,
         load_ms,
         has_consent,
         is_bot,

@@ -16,7 +16,7 @@ described as (
         sessions.exit_page_type,
         sessions.country_code,
         sessions.device,
-        sessions.connection,
+        sessions.connection_type,
         steps.event_type as last_step,
         sessions.last_step_number,
         sessions.event_count,

@@ -6,13 +6,13 @@ compared as (
     select
         {{ surrogate_key([
             "loads.load_month", "loads.page_type", "loads.country_code",
-            "loads.device", "loads.connection",
+            "loads.device", "loads.connection_type",
         ]) }} as page_load_key,
         loads.load_month,
         loads.page_type,
         loads.country_code,
         loads.device,
-        loads.connection,
+        loads.connection_type,
         loads.view_count,
         loads.measured_count,
         loads.p50_ms,
@@ -36,7 +36,7 @@ compared as (
             and loads.page_type = former.page_type
             and loads.country_code = former.country_code
             and loads.device = former.device
-            and loads.connection = former.connection
+            and loads.connection_type = former.connection_type
 )
 
 select * from compared

@@ -19,7 +19,7 @@ cleaned as (
         {{ non_blank('product') }} as sku,
         {{ non_blank('country') }} as country_code,
         {{ non_blank('device') }} as device,
-        {{ non_blank('connection') }} as connection,
+        {{ non_blank('connection') }} as connection_type,
 
         {{ whole_number('load_ms') }} as load_ms,
         {{ minutes_between(
@@ -29,7 +29,7 @@ cleaned as (
         try_cast(consent as boolean) as has_consent,
         {{ matches('lower(agent)', 'bot|crawler|spider') }} as is_bot,
 
-        -- a browser's clock may be wrong, but not the time between two of its readings
+        -- a browser's clock may be wrong, not the time between two readings
         {{ utc_timestamp('received') }}
         - ({{ utc_timestamp('sent') }} - {{ utc_timestamp('source.at') }})
             as event_at,

@@ -212,7 +212,7 @@ def test_page_loads_equal_the_truth_by_month_and_dimension(
                 and ours.page_type = theirs.page_type
                 and ours.country_code = theirs.country_code
                 and ours.device = theirs.device
-                and ours.connection = theirs.connection
+                and ours.connection_type = theirs.connection
         where
             ours.view_count is distinct from theirs.view_count
             or ours.measured_count is distinct from theirs.measured_count
@@ -233,7 +233,7 @@ def test_the_slower_checkout_of_june_is_found(example_warehouse: ExampleWarehous
         where
             load_month = date '2026-06-01'
             and page_type != 'all'
-            and country_code = 'all' and device = 'all' and connection = 'all'
+            and country_code = 'all' and device = 'all' and connection_type = 'all'
         order by p50_change_pct desc
         limit 1
         """
