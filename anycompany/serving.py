@@ -110,7 +110,7 @@ def connections(
     """Returns the connections by name, as the runner puts them in its environment."""
     folders = {
         name: {"url": str(home.folder / name)}
-        for name in ("erp", "marketplace", "distributor", "pixelco", "reference")
+        for name in ("erp", "marketplace", "distributor", "pixelco", "reference", "web")
     }
     return {
         "shop": {"url": database},

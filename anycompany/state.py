@@ -4,7 +4,7 @@ settings ─> world of a day ─> folders, database, truth ─> state.json (last
 whole)
 
     <data>/anycompany/  state.json  postgres/  erp/ marketplace/ distributor/ pixelco/ reference/
-    helpdesk/  truth/
+    helpdesk/  web/  truth/
 
 A move that was cut off is noted in state.json as `target`; the next `advance` completes it instead
 of beginning another.
@@ -29,7 +29,7 @@ from anycompany import days
 from anycompany.world import Settings, World
 
 _FORMAT = 1
-FOLDERS = ("erp", "marketplace", "distributor", "pixelco", "reference", "helpdesk")
+FOLDERS = ("erp", "marketplace", "distributor", "pixelco", "reference", "helpdesk", "web")
 
 
 class StateError(Exception):
@@ -241,6 +241,7 @@ class Home:
             "pixelco": world.pixelco.outbox,
             "helpdesk": world.helpdesk.outbox,
             "reference": reference.build(world),
+            "web": world.web.outbox,
         }
 
     def _tidy(self, world: World) -> None:

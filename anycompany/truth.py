@@ -37,6 +37,8 @@ def tables(world: World) -> dict[str, pa.Table]:
         ),
         "persons": pa.concat_tables([_persons(holder.persons) for holder in holders]),
         "products": _products(world),
+        "web_sessions": world.web.sessions,
+        "web_page_loads": world.web.loads,
         "defects": world.log.table(),
         **field_truth.tables(world),
     }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from anycompany.systems.marketplace import Marketplace
     from anycompany.systems.pixelco import Pixelco
     from anycompany.systems.shop import Shop
+    from anycompany.systems.web import Web
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,13 @@ class World:
         from anycompany.systems import card_payments
 
         return card_payments.build(self)
+
+    @cached_property
+    def web(self) -> Web:
+        """The web site's events."""
+        from anycompany.systems import web
+
+        return web.build(self)
 
 
 def person_of_shop(customer: Ints) -> Ints:

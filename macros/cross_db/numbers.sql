@@ -17,3 +17,23 @@
             then try_cast({{ column }} as {{ type }})
     end
 {%- endmacro %}
+
+
+{% macro exact_percentile(column, share) -%}
+    {%- if share is not number or not 0 <= share <= 1 -%}
+        {{ exceptions.raise_compiler_error(
+            "exact_percentile: the share is " ~ share ~ "; expected a number from 0 to 1, such as 0.95"
+        ) }}
+    {%- endif -%}
+    {{- return(adapter.dispatch("exact_percentile")(column, share)) -}}
+{%- endmacro %}
+
+
+{% macro default__exact_percentile(column, share) -%}
+    quantile_cont(cast({{ column }} as double), {{ share }})
+{%- endmacro %}
+
+
+{% macro spark__exact_percentile(column, share) -%}
+    percentile(cast({{ column }} as double), {{ share }})
+{%- endmacro %}

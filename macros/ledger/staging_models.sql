@@ -32,6 +32,7 @@
         "stg_shop__payments",
         "stg_shop__products",
         "stg_shop__refunds",
+        "stg_web__events",
     ] -%}
     {%- if not execute -%}
         {%- for name in names -%}

@@ -14,6 +14,8 @@
     "int_orders_totalled": ["int_orders_conformed"],
     "int_refunds_converted": ["int_refunds_unioned"],
     "int_tickets_timed": ["int_tickets_unioned"],
+    "int_web_events_sessionised": ["stg_web__events"],
+    "fct_sessions": ["int_web_sessions_built"],
     "bridge_customer_records": ["int_customer_records_keyed"],
     "dim_countries": ["int_countries_assigned"],
     "dim_currencies": ["int_currencies_rated"],

@@ -8,7 +8,9 @@ Shares no code with the generator: reads files with the standard library and cou
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import gzip
 import io
 import json
 import time
@@ -185,6 +187,16 @@ def read_desks(db: duckdb.DuckDBPyConnection, api: dict[str, str], folder: Path)
         _load(db, f"pixelco_{name}", content[name], list(content[name][0]))
 
 
+def read_web(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    rows = []
+    for path in sorted(folder.rglob("*.ndjson.gz")):
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+            # a line that was cut is no row
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+    _load(db, "web_events", rows, list(rows[0]))
+
+
 def read_all(connections: dict[str, dict[str, str]]) -> duckdb.DuckDBPyConnection:
     """Returns a database that holds every table as the systems hand it out now."""
     db = duckdb.connect()
@@ -194,6 +206,7 @@ def read_all(connections: dict[str, dict[str, str]]) -> duckdb.DuckDBPyConnectio
     read_marketplace(db, Path(connections["marketplace"]["url"]))
     read_distributor(db, Path(connections["distributor"]["url"]))
     read_desks(db, connections["helpdesk"], Path(connections["pixelco"]["url"]))
+    read_web(db, Path(connections["web"]["url"]))
     rates = Path(connections["reference"]["url"]) / "fx_rates" / "*.csv"
     db.execute(
         "create table rates as "

@@ -315,4 +315,10 @@ union all select 'helpdesk', 'tickets', id from v_helpdesk_tickets where is_ok i
 union all select 'helpdesk', 'comments', id from v_helpdesk_comments where is_ok is not true
 union all select 'helpdesk', 'satisfaction_ratings', id from v_helpdesk_satisfaction_ratings where is_ok is not true
 union all select 'pixelco', 'accounts', acct from v_pixelco_accounts where is_ok is not true
-union all select 'pixelco', 'cases', "case" from v_pixelco_cases where is_ok is not true;
+union all select 'pixelco', 'cases', "case" from v_pixelco_cases where is_ok is not true
+union all
+select 'web', 'events', event_id from web_events
+where
+    coalesce(client, '') = ''
+    or event not in ('page_view', 'view_product', 'add_to_cart', 'checkout', 'purchase')
+    or load_ms::int not between 0 and 120000;

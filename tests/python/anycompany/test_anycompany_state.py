@@ -19,7 +19,10 @@ from anycompany_kit import SCALE, environment, run, serving, start
 from anycompany.world import World
 
 TABLES = ("customers", "addresses", "products", "orders", "order_items", "payments", "refunds")
-FOLDERS = ("erp", "marketplace", "distributor", "pixelco", "reference", "helpdesk", "truth")
+FOLDERS = (
+    "erp", "marketplace", "distributor", "pixelco", "reference", "helpdesk", "web", "documents",
+    "truth",
+)  # fmt: skip
 
 
 def picture(data: Path) -> dict[str, str]:

@@ -26,7 +26,15 @@ PAIRS = """
 
 
 def test_there_is_something_to_compare(example_warehouse: ExampleWarehouse) -> None:
-    for table in ("sales_daily", "refunds_daily", "tickets", "persons", "products", "defects"):
+    for table in (
+        "sales_daily",
+        "refunds_daily",
+        "tickets",
+        "persons",
+        "products",
+        "defects",
+        "web_sessions",
+    ):
         [(count,)] = example_warehouse.rows(f"select count(*) from truth('{table}')")
         assert count > 0, f"the truth has no {table}"
 
@@ -166,6 +174,103 @@ def test_products_are_recognised_without_exception(example_warehouse: ExampleWar
         from ours
         full outer join truth('products') as theirs using (source, source_code)
         where ours.product_number is distinct from theirs.product_number
+        limit 20
+        """
+    )
+    assert differing == []
+
+
+def test_sessions_equal_the_truth_one_by_one(example_warehouse: ExampleWarehouse) -> None:
+    differing = example_warehouse.rows(
+        """
+        select *
+        from (select * from web.fct_sessions where not is_bot) as ours
+        full outer join truth('web_sessions') as theirs using (client_id, started_at)
+        where
+            ours.ended_at is distinct from theirs.ended_at
+            or ours.event_count is distinct from theirs.event_count
+            or ours.page_view_count is distinct from theirs.page_view_count
+            or ours.last_step is distinct from theirs.last_step
+            or ours.country_code is distinct from theirs.country_code
+            or ours.device is distinct from theirs.device
+        limit 20
+        """
+    )
+    assert differing == []
+
+
+def test_page_loads_equal_the_truth_by_month_and_dimension(
+    example_warehouse: ExampleWarehouse,
+) -> None:
+    differing = example_warehouse.rows(
+        """
+        select *
+        from web.rpt_page_load_month_over_month as ours
+        full outer join truth('web_page_loads') as theirs
+            on
+                ours.load_month = theirs.month
+                and ours.page_type = theirs.page_type
+                and ours.country_code = theirs.country_code
+                and ours.device = theirs.device
+                and ours.connection_type = theirs.connection
+        where
+            ours.view_count is distinct from theirs.view_count
+            or ours.measured_count is distinct from theirs.measured_count
+            or round(ours.p50_ms, 6) is distinct from round(theirs.p50_ms, 6)
+            or round(ours.p75_ms, 6) is distinct from round(theirs.p75_ms, 6)
+            or round(ours.p95_ms, 6) is distinct from round(theirs.p95_ms, 6)
+        limit 20
+        """
+    )
+    assert differing == []
+
+
+def test_the_slower_checkout_of_june_is_found(example_warehouse: ExampleWarehouse) -> None:
+    [(page, change)] = example_warehouse.rows(
+        """
+        select page_type, p50_change_pct
+        from web.rpt_page_load_month_over_month
+        where
+            load_month = date '2026-06-01'
+            and page_type != 'all'
+            and country_code = 'all' and device = 'all' and connection_type = 'all'
+        order by p50_change_pct desc
+        limit 1
+        """
+    )
+    assert page == "checkout"
+    assert change > 30
+
+
+def test_the_funnel_equals_the_truth_by_day_device_and_country(
+    example_warehouse: ExampleWarehouse,
+) -> None:
+    differing = example_warehouse.rows(
+        """
+        with theirs as (
+            select
+                cast(started_at as date) as session_date,
+                device,
+                country_code,
+                count(*) as session_count,
+                count(*) filter (where last_step != 'page_view') as product_view_count,
+                count(*) filter (where last_step in ('add_to_cart', 'checkout', 'purchase'))
+                    as cart_count,
+                count(*) filter (where last_step in ('checkout', 'purchase')) as checkout_count,
+                count(*) filter (where last_step = 'purchase') as purchase_count
+            from truth('web_sessions')
+            group by all
+        )
+
+        select *
+        from web.rpt_funnel as ours
+        full outer join theirs using (session_date, device, country_code)
+        where
+            ours.session_count is distinct from theirs.session_count
+            or ours.product_view_count is distinct from theirs.product_view_count
+            or ours.cart_count is distinct from theirs.cart_count
+            or ours.checkout_count is distinct from theirs.checkout_count
+            or ours.purchase_count is distinct from theirs.purchase_count
         limit 20
         """
     )
