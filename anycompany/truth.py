@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anycompany import days, field_truth, money, products
+from anycompany import days, field_truth, money, products, truth_games
 from anycompany.draws import Ints
 from anycompany.systems.common import Persons, Refunds, Sales
 from anycompany.systems.files import write
@@ -37,8 +37,10 @@ def tables(world: World) -> dict[str, pa.Table]:
         ),
         "persons": pa.concat_tables([_persons(holder.persons) for holder in holders]),
         "products": _products(world),
-        "defects": world.log.table(),
         **field_truth.tables(world),
+        **truth_games.tables(world),
+        # Last: a system notes its defects when it is first asked for.
+        "defects": world.log.table(),
     }
 
 

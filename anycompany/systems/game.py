@@ -47,7 +47,7 @@ ITEMS = {
     "SLOT-EXTRA": 799,
 }
 _ITEM_CENTS = np.array(list(ITEMS.values()))
-_PLAYERS = 2_000
+_PLAYERS = 3_000
 _DAYS_BITS = 11  # days since the launch fit
 _SLOTS = 16
 _END = 15
@@ -191,7 +191,12 @@ class _Maker:
         day = first[player] + age
         visit = (player << _DAYS_BITS) + day - LAUNCH
         loyalty: Floats = 0.15 + 0.85 * self._draw.unit("game.loyalty", player)
-        plays = (age == 0) | self._draw.chance("game.plays", visit, loyalty * (1.0 + age) ** -0.45)
+        # Four in ten stay; the others leave, most of them soon.
+        stays = self._draw.chance("game.stays", player, 0.4)
+        leaves = -30 * np.log1p(-self._draw.unit("game.leaves", player))
+        keen = loyalty * (1.0 + age) ** -0.4
+        plays = self._draw.chance("game.plays", visit, keen) & (stays | (age < leaves))
+        plays |= age == 0
         again = plays & self._draw.chance("game.plays_again", visit, 0.3)
         ids = np.concatenate([visit[plays] * 2, visit[again] * 2 + 1])
         return self._timed(ids, day[np.concatenate([np.flatnonzero(plays), np.flatnonzero(again)])])
@@ -366,7 +371,7 @@ class _Maker:
             '", "currency": "',
             when(kind["mistyped"], "GEM", pick(money.CURRENCIES, currency)),
             '", "amount": ',
-            cents(np.where(kind["outlying"], total * 10_000, total)),
+            cents(np.where(kind["outlying"], total * 1_000_000, total)),
             join(', "items": [', basket, "], "),
         )
         said = _times(happened + skew, sent + skew, sent, at, moment, skew)
