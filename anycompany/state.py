@@ -4,7 +4,7 @@ settings ─> world of a day ─> folders, database, truth ─> state.json (last
 whole)
 
     <data>/anycompany/  state.json  postgres/  erp/ marketplace/ distributor/ pixelco/ reference/
-    helpdesk/  web/  truth/
+    helpdesk/  broker/  web/  truth/
 
 A move that was cut off is noted in state.json as `target`; the next `advance` completes it instead
 of beginning another.
@@ -147,6 +147,7 @@ class Home:
                 return self._create(settings)
             if state.target is None:
                 self._tidy_desk(state.day)
+                self._feed_anew(state)
             if stated and state.settings != settings:
                 have = state.settings
                 raise StateError(
@@ -167,6 +168,7 @@ class Home:
         with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
             server = pool.submit(lambda: stack.enter_context(postgres.running(self.database)))
             rows = self._deliver(world, -1)
+            self._feed(world)
             postgres.fill(server.result(), world)
         state = State(settings, world.day, None, rows)
         self._write(state)
@@ -203,6 +205,7 @@ class Home:
             world = World(state.settings, target)
             with postgres.running(self.database) as url:
                 rows = self._deliver(world, state.day)
+                self._feed(world)
                 found = postgres.day_of(url)
                 if found == state.day:
                     postgres.advance(url, world, int(days.start_of(state.day + 1)))
@@ -227,9 +230,24 @@ class Home:
             if name != "helpdesk"
         }
         rows |= {"pixelco.accounts": world.pixelco.accounts, "pixelco.cases": world.pixelco.cases}
+        rows |= {f"game.{name}": count for name, count in world.game.counts.items()}
         return rows | {
             f"helpdesk.{name}": len(export.id) for name, export in world.helpdesk.exports.items()
         }
+
+    def _feed(self, world: World) -> None:
+        """Publishes what the message broker lacks of the past."""
+        from anycompany import broker, feeding
+
+        with broker.running(self.broker, self.token()) as addresses:
+            feeding.feed(addresses.nats_url, self.broker, world.day, [world.game.feed])
+
+    def _feed_anew(self, state: State) -> None:
+        """Publishes the past of a company whose broker is new or has lost it."""
+        from anycompany.feeding import Notes
+
+        if Notes(self.broker).day != state.day:
+            self._feed(World(state.settings, state.day))
 
     def _outboxes(self, world: World) -> dict[str, Any]:
         from anycompany.systems import reference

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anycompany import days, field_truth, money, products
+from anycompany import days, field_truth, money, products, truth_games
 from anycompany.draws import Ints
 from anycompany.systems.common import Persons, Refunds, Sales
 from anycompany.systems.files import write
@@ -39,8 +39,10 @@ def tables(world: World) -> dict[str, pa.Table]:
         "products": _products(world),
         "web_sessions": world.web.sessions,
         "web_page_loads": world.web.loads,
-        "defects": world.log.table(),
         **field_truth.tables(world),
+        **truth_games.tables(world),
+        # Last: a system notes its defects when it is first asked for.
+        "defects": world.log.table(),
     }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anycompany.systems.devices import Devices
     from anycompany.systems.distributor import Distributor
     from anycompany.systems.erp import Erp
+    from anycompany.systems.game import Game
     from anycompany.systems.helpdesk import Helpdesk
     from anycompany.systems.marketplace import Marketplace
     from anycompany.systems.pixelco import Pixelco
@@ -145,6 +146,13 @@ class World:
         from anycompany.systems import web
 
         return web.build(self)
+
+    @cached_property
+    def game(self) -> Game:
+        """The game's messages."""
+        from anycompany.systems import game
+
+        return game.build(self)
 
 
 def person_of_shop(customer: Ints) -> Ints:
