@@ -28,7 +28,14 @@ from ingestion.declarations import SourceDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error
 from ingestion.evolution import literal, quoted
 from ingestion.failpoints import failpoint
-from ingestion.landing import COUNTS_TABLE, REGISTER_SUFFIX, LandedFile, landed_files
+from ingestion.landing import (
+    COUNTS_TABLE,
+    DAY_GLOB,
+    REGISTER_SUFFIX,
+    LandedFile,
+    is_whole_by_itself,
+    landed_files,
+)
 from ingestion.settings import Settings
 from ingestion.warehouse import connect, in_memory
 
@@ -188,7 +195,8 @@ class _Folder:
         return result
 
     def _figures(self) -> tuple[int, int]:
-        files = [*self._place.glob("*.parquet"), *pack_files(self._place)]
+        days = self._place.glob(f"{DAY_GLOB}/*.parquet")
+        files = [*self._place.glob("*.parquet"), *days, *pack_files(self._place)]
         return len(files), sum(path.stat().st_size for path in files)
 
     # What an earlier compaction left
@@ -232,7 +240,7 @@ class _Folder:
     def _runs(self, landed: Sequence[LandedFile], smaller_than: int) -> Iterator[_Run]:
         """Runs of at least two neighbours that are small and have the same columns."""
         run = _Run()
-        for unit in _units(landed):
+        for unit in _units(_without_newest(landed)):
             is_small = unit.size < smaller_than
             if is_small:
                 unit.columns = self._columns(unit.path)
@@ -398,6 +406,12 @@ def _units(landed: Sequence[LandedFile]) -> list[_Unit]:
         if unit.is_pack and whole.get(unit.path) != len(unit.parts):
             unit.size = _LARGE
     return units
+
+
+def _without_newest(landed: Sequence[LandedFile]) -> Sequence[LandedFile]:
+    """A stream's newest file stays as it is: in it the lander finds how far it is."""
+    streamed = landed and is_whole_by_itself(landed[-1].file)
+    return landed[:-1] if streamed else landed
 
 
 def _places(landed: Sequence[LandedFile]) -> set[Path]:

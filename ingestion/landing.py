@@ -49,7 +49,8 @@ COUNTS_TABLE = "landed__counts"
 _LAYOUT = "{table_name}/{load_id}.{file_id}.{ext}"
 _LOADS = "_dlt_loads"
 # A lander's files lie in a folder a day: <source>/<table>/<day>/<load>.<first>-<last>.parquet
-_DAY = re.compile(r"^\d{4}-\d\d-\d\d$")
+DAY_FOLDER = re.compile(r"^\d{4}-\d\d-\d\d$")
+DAY_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _PARTS_OF_A_DAYS_FILE = 3
 # More rounds than dlt ever leaves packages behind; beyond that it is not getting forward.
 _PENDING_ROUNDS = 20
@@ -367,13 +368,17 @@ def landed_files(settings: Settings, source: str, table: str) -> list[LandedFile
     return [
         file
         for file in _table_files(settings, source, table)
-        if file.load_id in completed or _is_whole_by_itself(file)
+        if file.load_id in completed or is_whole_by_itself(file.file)
     ]
 
 
-def _is_whole_by_itself(file: LandedFile) -> bool:
-    """Whether it lies in the folder of a day: a lander names it so once it is durable."""
-    return file.file.count("/") == _PARTS_OF_A_DAYS_FILE
+def is_whole_by_itself(file: str) -> bool:
+    """Whether a file lies in the folder of a day: a lander names it so once it is durable.
+
+    Args:
+        file: Its path below the landing zone.
+    """
+    return file.count("/") == _PARTS_OF_A_DAYS_FILE
 
 
 def _table_files(settings: Settings, source: str, table: str) -> Iterator[LandedFile]:
@@ -381,7 +386,7 @@ def _table_files(settings: Settings, source: str, table: str) -> Iterator[Landed
     if not folder.is_dir():
         return
     found = {}
-    days = [entry.name for entry in os.scandir(folder) if _DAY.match(entry.name)]
+    days = [entry.name for entry in os.scandir(folder) if DAY_FOLDER.match(entry.name)]
     for day in ["", *sorted(days)]:
         for entry in os.scandir(folder / day):
             if entry.name.endswith(".parquet"):

@@ -34,6 +34,7 @@ from ingestion.files import prepared_folder
 from ingestion.formats.preparing import Unit, prepare, reading_of
 from ingestion.landing import (
     LandedCount,
+    LandedFile,
     RegisterRow,
     landed_counts,
     landed_files,
@@ -58,9 +59,10 @@ from ingestion.ledger import (
     write_ledger,
     write_loads,
 )
+from ingestion.messages import ENVELOPE, batches_of, due_messages
 from ingestion.progress import OnProgress, Reporter, counted
 from ingestion.settings import Settings
-from ingestion.stage import Counted, DueFile, Relation, Staged, Stager, extracted_at
+from ingestion.stage import Counted, DueFile, Own, Relation, Staged, Stager, extracted_at
 from ingestion.warehouse import connect, damaged, damaged_error
 
 if TYPE_CHECKING:
@@ -68,6 +70,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# One transaction takes so much of a stream, however much there is to catch up on.
+_STREAM_FILES = 4_096
+_STREAM_BYTES = 256 * 2**20
+_PACKED = ("compacted", "packed_messages")
 _RESTORE = (
     "Restore landing from a backup and load again. Without one, remove the load's mark from "
     "landing/<source>/_dlt_loads: then nothing of it counts, and the next extraction lands what "
@@ -363,6 +369,9 @@ class SourceLoader:
     def run(self) -> None:
         """Loads what is due, oldest load first."""
         self._reporter.tell("started")
+        if self._source.kind == "stream":
+            self._run_stream()
+            return
         self.forget_expired()
         known = known_files(self._connection, self._source.name)
         counts = self._counts()
@@ -394,6 +403,22 @@ class SourceLoader:
                 require_free(self._settings, room)
                 batch.add(load_id, own, files)
         self._load_batch(batch, again)
+        self._finish()
+
+    def _run_stream(self) -> None:
+        """Loads what landers have made durable: many small files go in together."""
+        self._make_tables()
+        due = [
+            self._landed_file(table, landed)
+            for table in self._source.tables
+            for landed in due_messages(
+                self._connection, self._settings, self._source.name, table.name
+            )
+        ]
+        due.sort(key=lambda file: (file.load_id, file.file))
+        for batch in batches_of(due, _STREAM_FILES, _STREAM_BYTES):
+            require_free(self._settings, f"{self._source.name} is not loaded further")
+            self._load(batch, {})
         self._finish()
 
     def forget_expired(self) -> None:
@@ -490,19 +515,28 @@ class SourceLoader:
                 seen.add(row.file)
             return
         for landed in landed_files(self._settings, self._source.name, table.name):
-            part = landed.part
-            yield DueFile(
-                table=table.name,
-                file=landed.file,
-                path=landed.path,
-                load_id=landed.load_id,
-                reader="parquet",
-                own="dlt" if part is None else "compacted",
-                origin_name=None,
-                size=-1 if part is None else part.bytes,
-                sha256="" if part is None else part.sha256,
-                rows=None if part is None else part.rows,
-            )
+            yield self._landed_file(table, landed)
+
+    def _landed_file(self, table: TableDeclaration, landed: LandedFile) -> DueFile:
+        """A landed file of any kind of source but files."""
+        part = landed.part
+        own: Own = "dlt" if part is None else "compacted"
+        size = -1 if part is None else part.bytes
+        if self._source.kind == "stream":
+            own = "messages" if part is None else "packed_messages"
+            size = landed.path.stat().st_size if part is None else part.bytes
+        return DueFile(
+            table=table.name,
+            file=landed.file,
+            path=landed.path,
+            load_id=landed.load_id,
+            reader="parquet",
+            own=own,
+            origin_name=None,
+            size=size,
+            sha256="" if part is None else part.sha256,
+            rows=None if part is None else part.rows,
+        )
 
     def reads_otherwise(self, table: TableDeclaration, due: DueFile, entered: KnownFile) -> bool:
         """Whether today's declaration reads a file otherwise than when it was entered."""
@@ -532,7 +566,7 @@ class SourceLoader:
 
     def _current(self, table: TableDeclaration, due: DueFile, again: bool) -> DueFile:
         """The file as today's declaration reads it: prepared again if that has changed."""
-        if due.own == "compacted":
+        if due.own in _PACKED:
             return replace(due, refused=self._pack_fault(due.path))
         if self._source.kind != "files":
             return replace(due, size=due.path.stat().st_size, sha256=_sha256(due.path))
@@ -604,17 +638,18 @@ class SourceLoader:
                         self._connection.execute(change.statement)
 
     def _declared(self, table: TableDeclaration) -> dict[str, str]:
-        return {
+        declared = {
             column.name: self._declared_type(column.data_type)
             for column in table.columns
             if column.name not in METADATA
         }
+        return {**declared, **ENVELOPE} if self._source.kind == "stream" else declared
 
     def _declared_type(self, data_type: str | None) -> str:
         """A declared type as DuckDB names it; text where it knows no such type."""
         import duckdb
 
-        if self._source.kind == "files" and data_type is None:
+        if self._source.kind in ("files", "stream") and data_type is None:
             return TEXT
         try:
             found = self._connection.execute(
@@ -672,6 +707,7 @@ class SourceLoader:
         """What can be inserted, by load and table: oldest load first, tables as declared."""
         current: dict[tuple[str, str], list[DueFile]] = {}
         firsts: dict[Path, str] = {}
+        first_of_all = min((file.load_id for file in due), default="")
         for table in self._source.tables:
             for file in due:
                 if file.table != table.name:
@@ -682,6 +718,8 @@ class SourceLoader:
                 # What lies in one compacted file goes in with the first of its loads.
                 first = firsts.setdefault(file.path, file.load_id)
                 load_id = first if file.own == "compacted" else file.load_id
+                if self._source.kind == "stream":
+                    load_id = first_of_all
                 current.setdefault((load_id, table.name), []).append(now)
         staged = {}
         for load_id, name in sorted(current, key=lambda key: key[0]):

@@ -1,6 +1,7 @@
 """From landed files to relations that DuckDB can insert into raw, many files in one statement.
 
 Parquet -> read in place
+messages of a stream -> temporary table of all of them (`messages`)
 CSV, NDJSON -> temporary table by DuckDB's own reader; a faulty file alone -> salvaged to Parquet
 
 A relation yields the source's columns, `_file`, `_row` and, where landing has it, `_deleted`.
@@ -28,6 +29,7 @@ from ingestion.formats import csvfile, jsonfile, parquetfile
 from ingestion.formats.streams import Content, Encoding
 from ingestion.formats.tables import ROW, rejected_path
 from ingestion.landing import column_mapping
+from ingestion.messages import read_messages
 from ingestion.progress import counted
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ _LONGEST_OBJECT = 32 * 2**20
 _FILES_A_STATEMENT = 256
 
 
+Own = Literal["dlt", "compacted", "prepared", "original", "messages", "packed_messages"]
+
+
 @dataclass(frozen=True)
 class DueFile:
     """A landed file that the ledger does not have yet.
@@ -52,7 +57,8 @@ class DueFile:
         load_id: dlt's load id.
         reader: How it is read.
         own: `dlt` for what dlt wrote, `compacted` if `path` is a compacted file that holds it,
-            `prepared` for Parquet of texts, `original` for the bytes.
+            `prepared` for Parquet of texts, `original` for the bytes, `messages` for what a
+            lander wrote, `packed_messages` if that lies in a compacted file.
         origin_name: Name at the origin; None where the origin is no file.
         size: Bytes of what landed.
         sha256: Checksum of what landed.
@@ -67,7 +73,7 @@ class DueFile:
     path: Path
     load_id: str
     reader: Literal["parquet", "csv", "ndjson", ""]
-    own: Literal["dlt", "compacted", "prepared", "original"]
+    own: Own
     origin_name: str | None
     size: int
     sha256: str
@@ -166,8 +172,9 @@ class Stager:
             if key is not None:
                 groups.setdefault(key, []).append(due)
         for key, group in groups.items():
-            for start in range(0, len(group), _FILES_A_STATEMENT):
-                part = group[start : start + _FILES_A_STATEMENT]
+            size = len(group) if key[0] == "messages" else _FILES_A_STATEMENT
+            for start in range(0, len(group), size):
+                part = group[start : start + size]
                 self._stage_group(key[0], part, declared, staged)
         return staged
 
@@ -181,8 +188,10 @@ class Stager:
         if due.rows == 0 and not due.columns:
             staged.relations.append(_nothing(due))
             return None
-        if due.own == "compacted":
-            return ("parquet", due.own, due.path)
+        if due.own == "messages":
+            return ("messages", due.own)
+        if due.own in ("compacted", "packed_messages"):
+            return ("messages" if due.own == "packed_messages" else "parquet", due.own, due.path)
         if due.reader == "parquet":
             own = due.own != "original"
             footer = parquetfile.read_footer(due.path, own_columns=own)
@@ -216,6 +225,8 @@ class Stager:
     def _read(self, reader: str, files: list[DueFile], declared: FilesTable | None) -> Relation:
         if reader == "parquet":
             return self._parquet(files)
+        if reader == "messages":
+            return self._messages(files)
         assert declared is not None
         return self._csv(files, declared) if reader == "csv" else self._ndjson(files)
 
@@ -228,7 +239,7 @@ class Stager:
         staged: Staged,
     ) -> None:
         """Salvages the good records of a faulty text file, or refuses the file."""
-        if reader == "parquet" or declared is None:
+        if reader in ("parquet", "messages") or declared is None:
             staged.refused.append((due, _told(error)))
             return
         try:
@@ -308,6 +319,18 @@ class Stager:
         except duckdb.Error as error:
             return first_line(error)
         return ""
+
+    # Messages
+
+    def _messages(self, files: list[DueFile]) -> Relation:
+        """Messages of a stream, whatever the number of files and loads."""
+        reader = list(dict.fromkeys(file.path for file in files))
+        found = read_messages(self._connection, reader, self._paths(files), self._temporary)
+        rejected = {file: tuple(rows) for file, rows in found.rejected.items()}
+        counts = tuple(
+            Counted(due, found.loaded.get(due.file, 0), rejected.get(due.file, ())) for due in files
+        )
+        return Relation(counts, found.columns, found.sql, has_load=True)
 
     # CSV
 

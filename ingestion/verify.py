@@ -31,6 +31,7 @@ from ingestion.landing import (
     COUNTS_TABLE,
     REGISTER_SUFFIX,
     completed_loads,
+    is_whole_by_itself,
     landed_files,
     register_rows,
 )
@@ -179,7 +180,8 @@ class _SourceCheck:
                 yield self._fault(table, file, told)
 
     def _lost_marks(self) -> Iterator[LandingFault]:
-        loads = {entry.load_id for entry in self._entries} | {row[1] for row in self._loads}
+        entered = (e for e in self._entries if not is_whole_by_itself(e.file))
+        loads = {entry.load_id for entry in entered} | {row[1] for row in self._loads}
         refused = {row[1] for row in self._loads if row[4] in ("refused", "pending")}
         for load_id in sorted(loads - self._completed - refused):
             place = f"{self._source.name}/_dlt_loads"

@@ -183,6 +183,24 @@ def salvage(content: Content, encoding: Encoding, target: Path, **where: Any) ->
     return table
 
 
+def record_of(text: str) -> dict[str, str | None]:
+    """The keys of one JSON object with their values as raw keeps them.
+
+    Raises:
+        BadInput: It is no valid JSON, no object, has a key twice, or more follows it.
+    """
+    stripped = text.strip(" \t\r\n")
+    try:
+        record, end = _decoder.raw_decode(stripped)
+    except (simplejson.JSONDecodeError, DuplicateKey, RecursionError) as error:
+        raise BadInput(_reason(error)) from error
+    if stripped[end:].strip():
+        raise BadInput("more than one value")
+    if not isinstance(record, Mapping):
+        raise BadInput(f"{_kind(record)}, not an object")
+    return {key: text_of(value) for key, value in record.items()}
+
+
 def _filled(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines, start=1):
         if line.strip(" \t\r\n"):

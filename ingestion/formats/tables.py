@@ -71,7 +71,7 @@ class TextTable:
 
     def reject(self, number: int, reason: str, raw: str) -> None:
         """Notes a record that cannot be loaded."""
-        self.rejected.append(Rejected(number, reason, _storable(raw[:_LONGEST_RECORD])))
+        self.rejected.append(Rejected(number, reason, storable(raw[:_LONGEST_RECORD])))
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -137,7 +137,7 @@ def write_rejected(rejected: list[Rejected], target: Path) -> None:
         pq.write_table(table, path, compression="zstd")
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Text that is no UTF-8 cannot be stored; its faulty bytes are shown as hexadecimal escapes."""
     faulty = text.encode("utf-8", "surrogateescape") if _is_bytes(text) else None
     if faulty is not None:

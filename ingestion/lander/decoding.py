@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingestion.declarations import StreamEndpoint
-
-_KINDS = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+from ingestion.errors import BadInput
 
 
 class Undecodable(ValueError):
@@ -83,10 +82,18 @@ def decode_json(messages: Sequence[bytes]) -> Decoded:
 def _json_object(message: bytes) -> bytes:
     import orjson
 
+    from ingestion.formats.jsonfile import record_of
+
     try:
-        value = orjson.loads(message)
-    except orjson.JSONDecodeError as error:
-        raise Undecodable(f"no valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise Undecodable(f"{_KINDS.get(type(value), 'a number')}, not an object")
+        if type(orjson.loads(message)) is dict:
+            return message
+    except orjson.JSONDecodeError:
+        # It is stricter than files are read: a number may be longer than a machine counts.
+        pass
+    try:
+        record_of(message.decode())
+    except UnicodeDecodeError as error:
+        raise Undecodable(f"it is not UTF-8: {error.reason} at byte {error.start}") from error
+    except BadInput as error:
+        raise Undecodable(error.message) from error
     return message

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.errors import BadInput, LockHeld, first_line
 from ingestion.failpoints import failpoint
 from ingestion.lander.consumer import Gap
+from ingestion.landing import DAY_FOLDER
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_KEY = b"wellspring_checkpoint"
 GAPS_KEY = b"wellspring_gaps"
-DAY = re.compile(r"^\d{4}-\d\d-\d\d$")
 _NAME = re.compile(r"^(\d+\.\d{6})\.([^.-]*)-([^.-]*)\.parquet$")
 _TEMPORARY = ".landing"
 _ROW_GROUP = 122_880
@@ -116,7 +116,7 @@ class StreamFolder:
         """Names of the folders of days, oldest first."""
         if not self.path.is_dir():
             return []
-        return sorted(entry.name for entry in os.scandir(self.path) if DAY.match(entry.name))
+        return sorted(entry.name for entry in os.scandir(self.path) if DAY_FOLDER.match(entry.name))
 
     def newest(self) -> Newest:
         """The newest file and the checkpoint in it. Compaction leaves that file alone.
