@@ -13,23 +13,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ingestion.connections import Connection
+from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import IngestionError, SourceFailed, SourceUnreachable, first_line
+from ingestion.lander.addresses import address, tls_context
 from ingestion.lander.consumer import Checkpoint, Consumer, Gap, Message
 
 if TYPE_CHECKING:
     from nats.js.api import ConsumerConfig, StreamInfo
 
-    from ingestion.lander.opening import Place
 
 T = TypeVar("T")
+PORTS = {"nats": 4222, "tls": 4222}
 _CONNECT_SECONDS = 5.0
 _BATCH = 20_000
 _BATCH_BYTES = 64 * 2**20
@@ -47,16 +48,21 @@ class JetStreamConsumer(Consumer):
     """Reads one stream, or those of its messages that have one of the declared subjects.
 
     Args:
-        place: The stream and its connection. The connection's address may hold user and password or
-            a token; its options `token`, `creds` (a file), `nkey_seed`, `ca`, `cert` and `key`
-            (files) and `domain` are known.
+        declaration: The source.
+        table: Its table: `from` is the stream, `subjects` restrict its messages.
+        connection: Where the server is. Its address may hold user and password, or a token; options
+            are `username`, `password`, `token`, `creds` (a file), `nkey_seed`, `servers` (further
+            ones of the cluster), `domain`, `ca_file`, `cert_file` and `key_file`.
     """
 
     width = 20
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._endpoint = place.endpoint
+    def __init__(
+        self, declaration: SourceDeclaration, table: TableDeclaration, connection: Connection
+    ) -> None:
+        self._source, self._table = declaration.name, table.name
+        self._endpoint = table.stream
+        self._connection = connection
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Any = None
         self._name = ""
@@ -146,9 +152,9 @@ class JetStreamConsumer(Consumer):
         from nats.errors import AuthorizationError
         from nats.js.errors import NotFoundError, ServiceUnavailableError
 
-        where: dict[str, Any] = {"source": self._place.source, "table": self._place.table}
+        where: dict[str, Any] = {"source": self._source, "table": self._table}
         told = first_line(error)
-        url = self._place.connection.safe_url
+        url = self._connection.safe_url
         refused = isinstance(error, AuthorizationError) or "authorization" in told.lower()
         if refused:
             hint = "Check user, password, token or credentials of the connection."
@@ -175,8 +181,8 @@ class JetStreamConsumer(Consumer):
         self._client.failed = failed
         try:
             await self._client.connect(
-                **_login(self._place.connection),
-                name=f"wellspring {self._place.source}.{self._place.table}",
+                **_login(self._connection),
+                name=f"wellspring {self._source}.{self._table}",
                 allow_reconnect=False,
                 max_reconnect_attempts=0,
                 connect_timeout=_CONNECT_SECONDS,
@@ -202,7 +208,7 @@ class JetStreamConsumer(Consumer):
         await self._ask()
 
     def _jetstream(self) -> Any:
-        domain = self._place.connection.options.get("domain")
+        domain = self._connection.options.get("domain")
         return self._client.jetstream(domain=domain, timeout=_CONNECT_SECONDS)
 
     def _note_expired(self, checkpoint: Checkpoint) -> None:
@@ -253,7 +259,7 @@ class JetStreamConsumer(Consumer):
         there the new one comes first; a work queue allows but one.
         """
         js, origin = self._jetstream(), self._endpoint.origin
-        stem = f"wellspring-{self._place.source}-{self._place.table}-"
+        stem = f"wellspring-{self._source}-{self._table}-"
         names = [info.name for info in await js.consumers_info(origin)]
         former = [name for name in names if name.startswith(stem)]
         assert self._stream is not None
@@ -272,7 +278,7 @@ class JetStreamConsumer(Consumer):
 
         faults = (nats.errors.Error, OSError, TimeoutError)
         if self._name and not self._confirms and client.is_connected:
-            js = client.jetstream(domain=self._place.connection.options.get("domain"))
+            js = client.jetstream(domain=self._connection.options.get("domain"))
             # The server removes it by itself after a while.
             with suppress(*faults):
                 await asyncio.wait_for(js.delete_consumer(self._endpoint.origin, self._name), 1.0)
@@ -305,7 +311,7 @@ class JetStreamConsumer(Consumer):
         while not client.arrived:
             if client.is_closed or not client.is_connected:
                 raise SourceUnreachable(
-                    f"{self._place.connection.safe_url}: the connection is lost", may_pass=True
+                    f"{self._connection.safe_url}: the connection is lost", may_pass=True
                 )
             client.woken.clear()
             left = deadline - time.monotonic()
@@ -330,7 +336,7 @@ class JetStreamConsumer(Consumer):
         self._silent = 0.0 if self._client.arrived else self._silent + waited
         if self._silent > 3 * _HEARTBEAT_SECONDS:
             raise SourceUnreachable(
-                f"{self._place.connection.safe_url}: nothing was heard of the consumer",
+                f"{self._connection.safe_url}: nothing was heard of the consumer",
                 may_pass=True,
             )
 
@@ -379,7 +385,7 @@ class JetStreamConsumer(Consumer):
 
     def _missed(self, expected: int, found: int) -> SourceUnreachable:
         return SourceUnreachable(
-            f"{self._place.connection.safe_url}: delivery {found} came where {expected} was due",
+            f"{self._connection.safe_url}: delivery {found} came where {expected} was due",
             may_pass=True,
         )
 
@@ -395,10 +401,10 @@ class JetStreamConsumer(Consumer):
             self._asked = self._got
             return
         raise SourceUnreachable(
-            f"{self._place.connection.safe_url}: the consumer of {self._endpoint.origin!r} is "
+            f"{self._connection.safe_url}: the consumer of {self._endpoint.origin!r} is "
             f"gone: {status or 'no answer'}",
-            source=self._place.source,
-            table=self._place.table,
+            source=self._source,
+            table=self._table,
             may_pass=True,
         )
 
@@ -460,31 +466,26 @@ async def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.gather(*left, return_exceptions=True)
 
 
-def _login(connection: Any) -> dict[str, Any]:
+def _login(connection: Connection) -> dict[str, Any]:
     """What the client needs to know to connect."""
-    parts, options = urlsplit(connection.url), connection.options
-    host = parts.hostname or "127.0.0.1"
-    server = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or 4222}"
-    known: dict[str, Any] = {"servers": [server, *(options.get("servers") or [])]}
-    if parts.username and parts.password is not None:
-        known["user"], known["password"] = unquote(parts.username), unquote(parts.password)
-    elif parts.username:
-        known["token"] = unquote(parts.username)
+    at = address(connection, PORTS)
+    options = connection.options
+    host = f"[{at.host}]" if ":" in at.host else at.host
+    further = options.get("servers") or []
+    known: dict[str, Any] = {"servers": [f"{at.scheme}://{host}:{at.port}", *further]}
+    if at.user is not None and at.password is not None:
+        known["user"], known["password"] = at.user, at.password
+    elif at.user is not None:
+        known["token"] = at.user
     for option, name in (
-        ("user", "user"),
-        ("password", "password"),
         ("token", "token"),
         ("creds", "user_credentials"),
         ("nkey_seed", "nkeys_seed_str"),
     ):
         if options.get(option):
             known[name] = options[option]
-    query = dict(parse_qsl(parts.query))
-    if parts.scheme == "tls" or options.get("ca") or query.get("tls") == "true":
-        context = ssl.create_default_context(cafile=options.get("ca"))
-        if options.get("cert"):
-            context.load_cert_chain(options["cert"], options.get("key"))
-        known["tls"] = context
+    if at.scheme == "tls" or options.get("ca_file"):
+        known["tls"] = tls_context(connection)
     return known
 
 

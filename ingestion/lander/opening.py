@@ -6,38 +6,12 @@ declaration + connection -> scheme -> module, imported only now -> `Consumer`, n
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ingestion.connections import Connection
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import SourceFailed
 from ingestion.lander.consumer import Consumer
-from ingestion.settings import Settings
-
-if TYPE_CHECKING:
-    from ingestion.declarations import StreamEndpoint
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a consumer is told of the stream that it reads.
-
-    Attributes:
-        source: Name of the source.
-        table: Name of the table.
-        endpoint: Which messages these are, as declared.
-        connection: Where the system is.
-        settings: The project's settings.
-    """
-
-    source: str
-    table: str
-    endpoint: StreamEndpoint
-    connection: Connection
-    settings: Settings
-
 
 # Scheme -> module below `ingestion.lander`, class, optional extra that brings its client.
 _CONSUMERS = {
@@ -58,7 +32,6 @@ def open_consumer(
     declaration: SourceDeclaration,
     table: TableDeclaration,
     connection: Connection,
-    settings: Settings,
 ) -> Consumer:
     """The consumer of a stream; it connects once it is opened.
 
@@ -76,9 +49,7 @@ def open_consumer(
     module, name, extra = _CONSUMERS[scheme]
     try:
         kind = getattr(importlib.import_module(f"ingestion.lander.{module}"), name)
-        consumer: Consumer = kind(
-            Place(declaration.name, table.name, table.stream, connection, settings)
-        )
+        consumer: Consumer = kind(declaration, table, connection)
     except ImportError as error:
         raise SourceFailed(
             f"the client for {scheme} is not installed: {error}",
