@@ -887,7 +887,8 @@ class SourceLoader:
         statements: list[str] = []
         settled: set[str] = set()
         for relation in relations:
-            fresh = not evolution.columns
+            # Of streams, raw has the envelope from the beginning.
+            fresh = not evolution.columns.keys() - ENVELOPE.keys()
             evolution.empty = self._empty(evolution, relation, settled)
             changes = evolution.plan(relation.columns)
             breach = _breach(changes) if frozen and not fresh else ""

@@ -66,6 +66,11 @@ class Interruption:
     def __init__(self) -> None:
         self._event = threading.Event()
 
+    @property
+    def event(self) -> threading.Event:
+        """What is set, for those who wait for something else as well."""
+        return self._event
+
     def clear(self) -> None:
         """Begins anew."""
         self._event.clear()

@@ -60,6 +60,17 @@ class ExtractSettings:
 
 
 @dataclass(frozen=True)
+class LandSettings:
+    """Section `[land]`: landers of streams and change logs.
+
+    Attributes:
+        processes: Over how many processes they are shared out, at least 1.
+    """
+
+    processes: int = 2
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Section `[run]`.
 
@@ -238,6 +249,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "paths": PathSettings,
     "companion": CompanionSettings,
     "extract": ExtractSettings,
+    "land": LandSettings,
     "run": RunSettings,
     "limits": LimitsSettings,
     "notifications": NotificationsSettings,
@@ -270,6 +282,7 @@ class Settings:
         data_dir: Folder for everything that is not code.
         companion: Section `[companion]`.
         extract: Section `[extract]`.
+        land: Section `[land]`.
         run: Section `[run]`.
         limits: Section `[limits]`.
         notifications: Section `[notifications]`.
@@ -287,6 +300,7 @@ class Settings:
     data_dir: Path
     companion: CompanionSettings = field(default_factory=CompanionSettings)
     extract: ExtractSettings = field(default_factory=ExtractSettings)
+    land: LandSettings = field(default_factory=LandSettings)
     run: RunSettings = field(default_factory=RunSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     notifications: NotificationsSettings = field(default_factory=NotificationsSettings)

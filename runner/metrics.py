@@ -22,6 +22,7 @@ from ingestion.errors import SettingsError
 from ingestion.lock import current_owner, lock_path
 from ingestion.settings import Settings
 from runner.history import History
+from runner.landers import lander_fields
 from runner.observers import Ending, Observer
 from runner.runs import as_it_is, seconds_between
 from runner.status import status_fields
@@ -158,6 +159,7 @@ def _families(settings: Settings, own_run: str | None) -> Iterator[GaugeMetricFa
             text = "Failures that people were told of and that have not recovered."
             yield from _gauge("open_problems", text, found["problems"])
         yield from _source_families(status_fields(settings)["sources"])
+    yield from _lander_families(settings)
     yield from _version_families(settings)
     yield from _size_families(settings)
 
@@ -221,6 +223,27 @@ def _source_families(sources: Mapping[str, Mapping[str, Any]]) -> Iterator[Gauge
         for source, f in sources.items()
     }
     yield from of("failing", "Whether the last extraction failed (1) or not (0).", failing)
+
+
+def _lander_families(settings: Settings) -> Iterator[GaugeMetricFamily]:
+    landers = lander_fields(settings)
+    if not landers:
+        return
+
+    def of(name: str, text: str, values: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
+        return _gauge(f"lander_{name}", text, None, {"lander": values})
+
+    def column(key: str) -> dict[str, Any]:
+        return {name: fields.get(key) for name, fields in landers.items()}
+
+    alive = {name: float(fields["is_alive"]) for name, fields in landers.items()}
+    yield from of("up", "Whether a lander is at work (1) or not (0).", alive)
+    yield from of("lag_messages", "Messages that wait to be landed.", column("lag"))
+    yield from of("rows", "Messages landed since the lander was started.", column("rows"))
+    yield from of("rate", "Messages landed in a second, of late.", column("rate"))
+    yield from of("faults", "Messages that could not be decoded.", column("faults"))
+    text = "When the last file was made durable, Unix time."
+    yield from of("last_landed_timestamp_seconds", text, column("last_landed_at"))
 
 
 def _version_families(settings: Settings) -> Iterator[GaugeMetricFamily]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.lock import current_owner, lock_path
 from ingestion.settings import Settings
 from runner.history import History
+from runner.landers import lander_fields, tell_fields
 from runner.runs import as_it_is
 from runner.versions import current_version, waiting_version
 from runner.withholding import tell_kept, withheld_tables
@@ -60,6 +61,7 @@ def status_fields(settings: Settings) -> dict[str, Any]:
         "sources": {},
         "published": _published(settings),
         "waiting": waiting.name if waiting else None,
+        "landers": lander_fields(settings),
     }
     if not path.is_file():
         return fields
@@ -132,6 +134,7 @@ def print_status(fields: dict[str, Any], console: Console) -> None:
     if fields["waiting"]:
         told = f"{fields['waiting']}: `wellspring approve` lets readers have it"
         console.print(f"[yellow]waiting[/yellow]    {told}", soft_wrap=True)
+    _print_landers(console, fields["landers"])
     _print_sources(console, fields["sources"])
 
 
@@ -171,6 +174,13 @@ def _print_published(console: Console, published: dict[str, Any] | None) -> None
     for name, kept in published["withheld"].items():
         text = f"           ! withheld {name}: {kept['why']}; {tell_kept(kept)}"
         console.print(text, markup=False, soft_wrap=True, style="yellow")
+
+
+def _print_landers(console: Console, landers: dict[str, dict[str, Any]]) -> None:
+    for number, (name, fields) in enumerate(landers.items()):
+        title = "[bold]landers[/bold]   " if number == 0 else " " * 10
+        style = "red" if fields["state"] in ("killed", "failed", "failing") else None
+        console.print(f"{title} {name}: {tell_fields(fields)}", soft_wrap=True, style=style)
 
 
 def _print_sources(console: Console, sources: dict[str, dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from ingestion.errors import IngestionError, not_allowed, not_allowed_error
 from runner.cli import (
     backfill,
     care,
+    land,
     quarantine,
     questions,
     runs,
@@ -31,7 +32,7 @@ from runner.cli.shared import StepName, app, arguments_given
 USAGE = 64
 INTERRUPTED = 130
 # `--help` lists the commands in this order.
-for group in (steps, backfill, questions, runs, versions, care, upkeep, schedule, quarantine):
+for group in (steps, land, backfill, questions, runs, versions, care, upkeep, schedule, quarantine):
     app.add_typer(group.commands)
 _SELECTOR_OPTIONS = ("--select", "-s", "--exclude")
 
