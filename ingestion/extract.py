@@ -31,6 +31,7 @@ from ingestion.delta import Delta, Difference
 from ingestion.errors import (
     DiskFull,
     IngestionError,
+    LockHeld,
     SourceFailed,
     disk_full,
     disk_full_error,
@@ -263,6 +264,9 @@ class _SourceRun:
     def _extract(self, folder: Path, newest: str) -> None:
         self._check_clock(newest)
         require_free(self._settings, f"source {self._declaration.name} is not read")
+        if self._declaration.kind == "cdc":
+            self._catch_up()
+            return
         pipeline = landing.source_pipeline(self._settings, self._declaration.name)
         if pipeline.has_pending_data:
             landing.finish_pending(pipeline, self._settings)
@@ -282,6 +286,24 @@ class _SourceRun:
                 loads = landing.run(pipeline, resources, self._settings)
                 self._sync(loads)
                 failpoint("extract.synced")
+
+    def _catch_up(self) -> None:
+        """Lands the changes that a database's log tells up to now, by itself and not by dlt."""
+        from ingestion.cdc.lander import ChangeLander
+
+        lander = ChangeLander(self._declaration, self._settings)
+        try:
+            lander.catch_up()
+        except LockHeld:
+            for result in self._results.values():
+                result.message = "landed by the lander that is at work"
+        finally:
+            for name, landed in lander.landed.items():
+                if name in self._results:
+                    result = self._results[name]
+                    result.read, result.deleted = landed.read, landed.deleted
+                    result.message = result.message or f"took {counted(landed.read, 'change')}"
+                    self._report.tell("finished", name, rows=landed.rows, message=result.message)
 
     def _counts(self) -> Any:
         """What is about to land, so that whoever reads landing can tell what is missing."""
