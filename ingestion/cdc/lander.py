@@ -10,6 +10,7 @@ Left out: what a row becomes (`shape`), its files (`writing`).
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -33,9 +34,9 @@ from ingestion.cdc.writing import ChangeLoad, Checkpoint, newest_checkpoint, rem
 from ingestion.connections import resolve
 from ingestion.database import explained
 from ingestion.declarations import SourceDeclaration
-from ingestion.errors import IngestionError, LockHeld
+from ingestion.errors import IngestionError, LockHeld, SourceFailed
 from ingestion.failpoints import failpoint
-from ingestion.lock import RunLock
+from ingestion.lander.written import state_folder
 from ingestion.progress import interruption
 from ingestion.settings import Settings
 
@@ -123,20 +124,18 @@ class ChangeLander:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        path = self._settings.state_dir / "lander" / f"{self._declaration.name}.lock"
-        try:
-            lock = RunLock(path, "", "wellspring land").__enter__()
-        except LockHeld as held:
-            raise LockHeld(
-                "a lander is at work on it already",
-                source=self._declaration.name,
-                file=path,
-                hint="It lands by itself; there is nothing to do.",
-            ) from held
-        try:
+        path = state_folder(self._settings) / f"{self._declaration.name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LockHeld(
+                    "a lander is at work on it already",
+                    source=self._declaration.name,
+                    hint="One is enough: `wellspring status` shows it.",
+                ) from None
             yield
-        finally:
-            lock.__exit__(None, None, None)
 
     def _session(self, stop: threading.Event, *, until_now: bool) -> None:
         """One connection's life."""
@@ -260,9 +259,14 @@ class _Session:
                 server = self._server
                 self._replication.start(server.slot_name, server.publication, start)
                 return
-            except psycopg.errors.ObjectInUse:
+            except psycopg.errors.ObjectInUse as error:
                 if time.monotonic() > deadline:
-                    raise
+                    raise SourceFailed(
+                        f"somebody else reads from the slot {self._server.slot_name}: {error}",
+                        source=self._declaration.name,
+                        may_pass=True,
+                        hint="End the other reader, or declare a slot of our own: cdc.slot.",
+                    ) from error
                 time.sleep(_POLL_SECONDS)
 
     # The log
@@ -428,7 +432,7 @@ def probe(declaration: SourceDeclaration) -> str:
 
 def status_path(settings: Settings, source: str) -> Path:
     """Where a lander tells how far it is."""
-    return settings.state_dir / "lander" / f"{source}.json"
+    return state_folder(settings) / f"{source}.json"
 
 
 def read_status(settings: Settings, source: str) -> dict[str, Any]:

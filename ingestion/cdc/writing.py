@@ -26,9 +26,9 @@ from ingestion.cdc.shape import OWN_COLUMNS, Shape
 from ingestion.database import typed
 from ingestion.databases.base import TIMESTAMP_TEXT, Column, Raw
 from ingestion.delta import Delta, Spool
-from ingestion.durable import rename_durably
 from ingestion.evolution import literal, quoted
 from ingestion.failpoints import failpoint
+from ingestion.lander.written import next_load_id, sync_path
 from ingestion.landing import LandedCount, LandedFile
 from ingestion.settings import Settings
 
@@ -364,7 +364,7 @@ class ChangeLoad:
         if writer is None:
             if self.began is None:
                 newest = landing.completed_loads(self.settings, self.source)[-1:]
-                self.load_id = _next_load_id(newest[0] if newest else "")
+                self.load_id = next_load_id(newest[0] if newest else "")
                 self.began = time.monotonic()
             writer = self._tables[name] = TableWriter(self, name, key)
         return writer
@@ -426,11 +426,13 @@ def _land_file(made: Path, target: Path) -> None:
     rename_durably(temporary, target)
 
 
-def _next_load_id(newest: str) -> str:
-    """An id that sorts behind the newest load, whatever the clock says."""
-    now = f"{time.time():.6f}"
-    if now > newest:
-        return now
-    seconds, _, fraction = newest.partition(".")
-    after = int(seconds) * 1_000_000 + int(fraction.ljust(6, "0")[:6]) + 1
-    return f"{after // 1_000_000}.{after % 1_000_000:06d}"
+def rename_durably(temporary: Path, target: Path) -> None:
+    """Gives a finished file its name; after a power cut it is there whole or not at all.
+
+    Args:
+        temporary: The file, on the same disk as the target.
+        target: Its name from now on.
+    """
+    sync_path(temporary)
+    temporary.replace(target)
+    sync_path(target.parent)
