@@ -196,7 +196,7 @@ class Worker(threading.Thread):
             column
             for (column,) in connection.execute(
                 "select attname from pg_attribute where attrelid = %s::regclass "
-                "and attname like 'x%%' and not attisdropped",
+                "and attname like 'x%%' and attnum > 0 and not attisdropped",
                 [name],
             )
         ]
@@ -212,6 +212,7 @@ class Worker(threading.Thread):
             column = rng.choice(extra)
             connection.execute(f"alter table {name} alter {column} drop default")
             connection.execute(f"alter table {name} alter {column} type text using 't' || {column}")
+        return kind if extra else "add"
 
 
 class Children:
