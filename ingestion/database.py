@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -144,7 +144,7 @@ def probe_database(declaration: SourceDeclaration) -> None:
         SourceUnreachable: It does not answer or refuses the login.
     """
     database = open_database(resolve(declaration.connection or ""), declaration)
-    with _explained(database, declaration, None), database.consistent_view(), database.session():
+    with explained(database, declaration, None), database.consistent_view(), database.session():
         pass
 
 
@@ -214,13 +214,13 @@ def _each_table(
 
     def work(table: TableDeclaration) -> None:
         def bound(*arguments: Any) -> Any:
-            with _explained(database, declaration, table), database.session() as session:
+            with explained(database, declaration, table), database.session() as session:
                 return read(session, table, *arguments)
 
         on_table(table, bound)
 
     with (
-        _explained(database, declaration, None),
+        explained(database, declaration, None),
         database.consistent_view(),
         # The view tells how many sessions it allows, so it is opened first.
         ThreadPoolExecutor(database.sessions, f"read-{declaration.name}") as pool,
@@ -230,7 +230,7 @@ def _each_table(
 
 
 @contextmanager
-def _explained(
+def explained(
     database: Database, declaration: SourceDeclaration, table: TableDeclaration | None
 ) -> Iterator[None]:
     """Turns a driver's exceptions into errors for people."""
@@ -309,6 +309,34 @@ def _read_table(
         statement += more
     logger.info("%s: %s", declaration.name, statement)
     return Reading(spool, statement)
+
+
+def read_whole(
+    session: Session,
+    declaration: SourceDeclaration,
+    table: TableDeclaration,
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    left_out: Collection[str] = (),
+) -> Spool:
+    """Reads every row of a table, ready for a comparison that finds the keys that have gone.
+
+    Args:
+        session: A session inside the view to read.
+        declaration: The source.
+        table: The table.
+        connection: DuckDB in memory, in UTC.
+        folder: For the file of rows.
+        left_out: Columns that are not read although they are declared.
+    """
+    ingest = table.database
+    relation = session.describe(ingest.schema_name, ingest.origin or table.name)
+    check = _Names(declaration, table, relation)
+    columns = [column for column in check.chosen(ingest) if column.name not in left_out]
+    names = column_mapping([c.name for c in columns], source=declaration.name, table=table.name)
+    key = [names[column.name] for column in check.key(ingest, columns)]
+    reader = _Reader(session, relation, names, connection, folder)
+    return Spool([reader.read(columns, None, "rows")], key, sweep=True)
 
 
 def _read_period(

@@ -512,6 +512,7 @@ class SourceDeclaration:
         rest: What all tables of an API share (kind `rest`).
         python: The function to call (kind `python`).
         cdc: How the change log is read (kind `cdc`).
+        all_tables: All of its tables, also those that were not selected: a log tells of all.
     """
 
     name: str
@@ -523,6 +524,7 @@ class SourceDeclaration:
     rest: RestSource | None = None
     python: PythonSource | None = None
     cdc: CdcSource | None = None
+    all_tables: tuple[TableDeclaration, ...] = ()
 
     def table(self, name: str) -> TableDeclaration:
         """The table of that name; KeyError if there is none."""
@@ -633,16 +635,18 @@ def _source(group: _Group, faults: list[DeclarationFault]) -> SourceDeclaration 
     tables = [_table(group, node, kind, defaults, fault) for node in group.nodes]
     if len(faults) > before:
         return None
+    declared = tuple(table for table in tables if table is not None)
     return SourceDeclaration(
         name=group.name,
         schema=group.schema,
         kind=kind,
         connection=connection,
         file=group.file,
-        tables=tuple(table for table in tables if table is not None),
+        tables=declared,
         rest=shared if isinstance(shared, RestSource) else None,
         python=shared if isinstance(shared, PythonSource) else None,
         cdc=shared if isinstance(shared, CdcSource) else None,
+        all_tables=declared,
     )
 
 

@@ -267,6 +267,9 @@ class _SourceRun:
         if self._declaration.kind == "stream":
             self._catch_up_streams()
             return
+        if self._declaration.kind == "cdc":
+            self._catch_up_changes()
+            return
         pipeline = landing.source_pipeline(self._settings, self._declaration.name)
         if pipeline.has_pending_data:
             landing.finish_pending(pipeline, self._settings)
@@ -303,6 +306,24 @@ class _SourceRun:
                 result.rows = result.read = done.rows
                 result.files, result.bytes = done.files, done.bytes
                 result.message = f"took {counted(done.rows, 'message')}"
+
+    def _catch_up_changes(self) -> None:
+        """Lands the changes that a database's log tells up to now, by itself and not by dlt."""
+        from ingestion.cdc.lander import ChangeLander
+
+        lander = ChangeLander(self._declaration, self._settings)
+        try:
+            lander.catch_up()
+        except LockHeld:
+            for result in self._results.values():
+                result.message = "landed by the lander that is at work"
+        finally:
+            for name, landed in lander.landed.items():
+                if name in self._results:
+                    result = self._results[name]
+                    result.read, result.deleted = landed.read, landed.deleted
+                    result.message = result.message or f"took {counted(landed.read, 'change')}"
+                    self._report.tell("finished", name, rows=landed.rows, message=result.message)
 
     def _counts(self) -> Any:
         """What is about to land, so that whoever reads landing can tell what is missing."""

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from ingestion.arrivals import Arrivals
 from ingestion.budget import require_free
+from ingestion.cdc.shape import OWN_COLUMNS
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
@@ -643,7 +644,11 @@ class SourceLoader:
             for column in table.columns
             if column.name not in METADATA
         }
-        return {**declared, **ENVELOPE} if self._source.kind == "stream" else declared
+        if self._source.kind == "stream":
+            declared |= ENVELOPE
+        if self._source.kind == "cdc":
+            declared |= OWN_COLUMNS
+        return declared
 
     def _declared_type(self, data_type: str | None) -> str:
         """A declared type as DuckDB names it; text where it knows no such type."""
@@ -887,8 +892,8 @@ class SourceLoader:
         statements: list[str] = []
         settled: set[str] = set()
         for relation in relations:
-            # Of streams, raw has the envelope from the beginning.
-            fresh = not evolution.columns.keys() - ENVELOPE.keys()
+            # Of streams and change logs, raw has our own columns from the beginning.
+            fresh = not evolution.columns.keys() - ENVELOPE.keys() - OWN_COLUMNS.keys()
             evolution.empty = self._empty(evolution, relation, settled)
             changes = evolution.plan(relation.columns)
             breach = _breach(changes) if frozen and not fresh else ""
@@ -932,6 +937,8 @@ class SourceLoader:
         """Adds a relation's rows to raw and checks that they are as many as were read."""
         if not relation.sql:
             return
+        if self._source.kind == "cdc":
+            relation = self._filled(table, evolution, relation)
         names = [quoted(name) for name in relation.columns]
         values = [
             converted(f"data.{quoted(name)}", kind, evolution.columns[name])
@@ -957,6 +964,15 @@ class SourceLoader:
                 file=relation.files[0].due.file,
                 hint="The load was rolled back. This is a fault of Wellspring: please report it.",
             )
+
+    def _filled(self, table: str, evolution: Evolution, relation: Relation) -> Relation:
+        """The rows with the values that a change log leaves out because they did not change."""
+        from ingestion.cdc.filling import filled
+        from ingestion.landing import column_mapping
+
+        key = column_mapping(self._source.table(table).database.primary_key).values()
+        columns = evolution.columns
+        return filled(self._connection, relation, evolution.relation, columns, list(key))
 
     def _refuse(self, load_id: str, counts: Sequence[LandedCount], faults: dict[str, str]) -> None:
         """Notes that landing does not hold what was extracted; nothing of the load is loaded."""

@@ -50,6 +50,10 @@ def probe(declaration: SourceDeclaration, settings: Settings) -> Answer:
 
             probe_database(declaration)
             return Answer("logged in")
+        case "cdc":
+            from ingestion.cdc.lander import probe
+
+            return Answer(probe(declaration))
         case "rest":
             return _ask(declaration)
         case "files":

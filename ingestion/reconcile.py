@@ -117,7 +117,7 @@ def _compare_source(
     found: dict[str, Comparison],
 ) -> None:
     """Fills in a comparison for each table."""
-    if declaration.kind == "database":
+    if declaration.kind in ("database", "cdc"):
         _Databases(connection, declaration, settings, found).compare()
         return
     from ingestion.reconcile_files import compare_files
@@ -330,7 +330,7 @@ class _Databases:
                 or here.moment is distinct from there.moment
             """
         )
-        swept = table.database.deletes == "sweep"
+        swept = table.database.deletes == "sweep" or self._declaration.kind == "cdc"
         wrong = "not is_new" + ("" if swept else " and how <> 'gone there'")
         counts = connection.execute(
             f"select count(*) filter (where is_new), count(*) filter (where {wrong}), "

@@ -84,6 +84,25 @@ inner join pg_catalog.pg_type on pg_type.oid = columns.type_id
 where pg_type.typtype <> 'd'
 order by columns.attnum
 """
+_TYPES = """
+with recursive types as (
+    select told.place, told.type_id::oid as type_id, told.modifier
+    from unnest(%s::bigint[], %s::integer[]) with ordinality as told (type_id, modifier, place)
+    union all
+    select
+        types.place, pg_type.typbasetype,
+        case when types.modifier = -1 then pg_type.typtypmod else types.modifier end
+    from types
+    inner join pg_catalog.pg_type on pg_type.oid = types.type_id
+    where pg_type.typtype = 'd'
+)
+select
+    types.place, pg_type.typname, pg_type.typtype, pg_type.typcategory, types.modifier,
+    pg_catalog.format_type(types.type_id, types.modifier)
+from types
+inner join pg_catalog.pg_type on pg_type.oid = types.type_id
+where pg_type.typtype <> 'd'
+"""
 _PRIMARY_KEY = """
 select pg_attribute.attname
 from pg_catalog.pg_index
@@ -124,7 +143,7 @@ class Postgres(Database):
     @contextmanager
     def consistent_view(self) -> Iterator[None]:
         """Opens the connection that holds the snapshot."""
-        self._first = self._connect()
+        self._first = self.connect()
         try:
             _begin(self._first)
             self._snapshot = self._export(self._first)
@@ -143,7 +162,7 @@ class Postgres(Database):
             with self._first.transaction():
                 yield PostgresSession(self._first)
             return
-        connection = self._connect()
+        connection = self.connect()
         try:
             _begin(connection)
             connection.execute(f"set transaction snapshot '{self._snapshot}'")
@@ -176,15 +195,21 @@ class Postgres(Database):
             return Fault("lost", message, "Nothing of this table was landed; run again.")
         return Fault("failed", message)
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        import psycopg
-
+    @property
+    def libpq_url(self) -> str:
+        """The connection's address as libpq takes it."""
         scheme, _, rest = self.connection.url.partition("://")
         url = f"{scheme.partition('+')[0]}://{rest}"
         if "connect_timeout=" not in url:
             url += f"{'&' if '?' in url else '?'}connect_timeout={CONNECT_SECONDS}"
+        return url
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection whose texts depend on no setting of the server or the user."""
+        import psycopg
+
         connection = psycopg.connect(
-            url, autocommit=True, client_encoding="utf-8", application_name="wellspring"
+            self.libpq_url, autocommit=True, client_encoding="utf-8", application_name="wellspring"
         )
         for statement in _SETTINGS:
             connection.execute(statement)
@@ -246,6 +271,38 @@ class PostgresSession(Session):
                         interruption.check()
             rows = max(cursor.rowcount, 0)
         return Raw(path, "csv", [column.name for column in columns], rows, longest)
+
+
+@contextmanager
+def at_snapshot(connection: Connection, snapshot: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection in a snapshot that another one has exported.
+
+    Args:
+        connection: Where the database is.
+        snapshot: The snapshot's name.
+    """
+    opened = Postgres(connection).connect()
+    try:
+        _begin(opened)
+        opened.execute(f"set transaction snapshot '{snapshot}'")
+        yield opened
+    finally:
+        opened.close()
+
+
+def typed_columns(
+    connection: psycopg.Connection[Any], columns: Sequence[tuple[str, int, int]]
+) -> list[Column]:
+    """Columns by name, number of their type and modifier, typed as those of a table that is read.
+
+    A type that is not there any more leaves its column a text.
+    """
+    numbers = [type_id for _, type_id, _ in columns], [modifier for *_, modifier in columns]
+    found = {row[0]: row[1:] for row in connection.execute(_TYPES, numbers).fetchall()}
+    return [
+        _column(name, *found[place]) if place in found else Column(name)
+        for place, (name, _, _) in enumerate(columns, start=1)
+    ]
 
 
 def _message(error: psycopg.Error) -> str:

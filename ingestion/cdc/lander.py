@@ -1,0 +1,455 @@
+"""Lands the changes of one database, as they come or up to now.
+
+lock -> publication, slot -> tables to read (`reading`) -> log -> `Following` -> `ChangeLoad`
+-> landed -> confirmed to the server -> and on
+
+A load ends where a transaction ends. The server may forget its log only behind what has landed, and
+what it sends again after a restart is passed by its position, so that nothing is lost or doubled.
+Left out: what a row becomes (`shape`), its files (`writing`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ingestion.cdc.following import Following
+from ingestion.cdc.pgoutput import Begin, Committed, Truncated, decode, lsn_text
+from ingestion.cdc.pgoutput import Change as LogChange
+from ingestion.cdc.pgoutput import Table as LogTable
+from ingestion.cdc.reading import Reader
+from ingestion.cdc.replication import Replication
+from ingestion.cdc.server import Server
+from ingestion.cdc.writing import ChangeLoad, Checkpoint, newest_checkpoint, remove_unfinished
+from ingestion.connections import resolve
+from ingestion.database import explained
+from ingestion.declarations import SourceDeclaration
+from ingestion.errors import IngestionError, LockHeld, SourceFailed
+from ingestion.failpoints import failpoint
+from ingestion.lander.written import state_folder
+from ingestion.progress import interruption
+from ingestion.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2
+_CATALOG_SECONDS = 5.0
+_CONFIRM_SECONDS = 5.0
+_STATUS_SECONDS = 1.0
+# After a death the server may need a moment to see that the slot's reader is gone.
+_SLOT_SECONDS = 15.0
+_LONGEST_PAUSE = 30.0
+
+
+@dataclass
+class Landed:
+    """What a lander has landed of one table.
+
+    Attributes:
+        read: Changes and rows that the source told.
+        rows: Rows that landed.
+        deleted: Of these, marks of deletion.
+    """
+
+    read: int = 0
+    rows: int = 0
+    deleted: int = 0
+
+
+class ChangeLander:
+    """Lands one source of kind `cdc`; one at a time for a source.
+
+    Args:
+        declaration: The source.
+        settings: The project's settings.
+        on_landed: Called with the load's id after each load.
+
+    Attributes:
+        landed: What has landed so far, by table.
+    """
+
+    def __init__(
+        self,
+        declaration: SourceDeclaration,
+        settings: Settings,
+        on_landed: Callable[[str], None] | None = None,
+    ) -> None:
+        self._declaration = declaration
+        self._settings = settings
+        self._on_landed = on_landed
+        self.landed = {table.name: Landed() for table in declaration.all_tables}
+
+    def run(self, stop: threading.Event) -> None:
+        """Lands until told to stop; what may pass is waited for.
+
+        Raises:
+            IngestionError: Something that does not pass by waiting.
+        """
+        pause = 1.0
+        with self._lock():
+            while not stop.is_set():
+                began = time.monotonic()
+                try:
+                    self._session(stop, until_now=False)
+                    return
+                except IngestionError as error:
+                    note_status(self._settings, self._declaration.name, error=error.sentence)
+                    if not error.may_pass:
+                        raise
+                    # One that held for a while is not the one before again.
+                    pause = 1.0 if time.monotonic() - began > _LONGEST_PAUSE else pause
+                    log.warning("%s: %s; again in %d s", self._declaration.name, error, pause)
+                    stop.wait(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def catch_up(self) -> None:
+        """Lands everything that has been committed by now.
+
+        Raises:
+            LockHeld: A lander is at work on this source: it lands by itself.
+            IngestionError: The database or its log cannot be read.
+        """
+        with self._lock():
+            self._session(threading.Event(), until_now=True)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        path = state_folder(self._settings) / f"{self._declaration.name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LockHeld(
+                    "a lander is at work on it already",
+                    source=self._declaration.name,
+                    hint="One is enough: `wellspring status` shows it.",
+                ) from None
+            yield
+
+    def _session(self, stop: threading.Event, *, until_now: bool) -> None:
+        """One connection's life."""
+        from ingestion.databases.postgres import Postgres
+
+        connection = resolve(self._declaration.connection or "")
+        with explained(Postgres(connection), self._declaration, None):
+            server = Server(connection, self._declaration)
+            try:
+                _Session(self, server, self._declaration, self._settings, stop).go(until_now)
+            finally:
+                server.close()
+
+    def note(self, load: ChangeLoad) -> None:
+        """Counts a load that has landed."""
+        for name, writer in load.tables.items():
+            landed = self.landed.setdefault(name, Landed())
+            landed.read += writer.read
+            landed.rows += writer.rows
+            landed.deleted += writer.deleted
+        if self._on_landed is not None:
+            self._on_landed(load.load_id)
+
+
+class _Session:
+    """The log, from the checkpoint on, by one connection."""
+
+    def __init__(
+        self,
+        lander: ChangeLander,
+        server: Server,
+        declaration: SourceDeclaration,
+        settings: Settings,
+        stop: threading.Event,
+    ) -> None:
+        from ingestion.warehouse import in_memory
+
+        assert declaration.cdc is not None
+        self._lander = lander
+        self._server = server
+        self._declaration = declaration
+        self._settings = settings
+        self._stop = stop
+        self._flush = declaration.cdc.flush
+        remove_unfinished(settings, declaration.name, [t.name for t in declaration.all_tables])
+        self._duckdb = in_memory(settings)
+        self._duckdb.execute("set threads = 2")
+        self._checkpoint = newest_checkpoint(settings, declaration.name)
+        self._position = 0
+        self._begin: Begin | None = None
+        self._passed = False
+        self._confirmed = self._told = 0.0
+        self._durable = 0
+
+    def go(self, until_now: bool) -> None:
+        """Reads the log until now, or until told to stop."""
+        self._server.check()
+        system, timeline = self._server.identity()
+        start = self._prepare(system, timeline)
+        self._system, self._timeline = system, timeline
+        self._position = self._durable = start
+        with Replication(self._server.url) as replication:
+            self._replication = replication
+            self._start(start)
+            self._follow(until_now)
+
+    # Before the log
+
+    def _prepare(self, system: str, timeline: int) -> int:
+        """Publication, slot and tables; returns the position from which to read."""
+        server, checkpoint = self._server, self._checkpoint
+        reader = Reader(server, self._declaration, self._settings)
+        structures = reader.structures(known=checkpoint.tables if checkpoint else {})
+        server.publish(list(structures.values()))
+        why = self._gap(system, timeline)
+        if why and checkpoint is not None:
+            log.warning(
+                "%s: %s. All tables are read again; what differs from landing is landed, changes "
+                "that the log told in between are not in the history.",
+                self._declaration.name,
+                why,
+            )
+        failpoint("cdc.slot_made")
+        known = checkpoint.tables if checkpoint and not why else {}
+        self._load = self._new_load()
+        self._following = Following(self._declaration, server, reader, known)
+        self._following.due(structures)
+        return checkpoint.lsn if checkpoint and not why else 0
+
+    def _gap(self, system: str, timeline: int) -> str:
+        """Makes sure that there is a slot; returns why the log does not go on where we were."""
+        server, checkpoint = self._server, self._checkpoint
+        slot = server.slot()
+        name = server.slot_name
+        if slot is not None and slot.is_lost:
+            server.drop_slot()
+            server.make_slot()
+            return f"the server gave up the log of the slot {name} (max_slot_wal_keep_size)"
+        if slot is None:
+            server.make_slot()
+            return f"the slot {name} is gone" if checkpoint else "nothing has landed yet"
+        if checkpoint is None:
+            return "nothing has landed yet"
+        if system and checkpoint.system and system != checkpoint.system:
+            return "it is another database system than before"
+        if timeline and checkpoint.timeline and timeline != checkpoint.timeline:
+            return "the server was restored, or a standby took its place"
+        if server.position() < checkpoint.lsn:
+            return "the server's log ends before what has landed: it was restored"
+        noted = int(read_status(self._settings, self._declaration.name).get("confirmed") or 0)
+        if slot.confirmed > max(checkpoint.lsn, noted):
+            return f"the slot {name} was made anew, or somebody else has read from it"
+        return ""
+
+    def _start(self, start: int) -> None:
+        import psycopg
+
+        deadline = time.monotonic() + _SLOT_SECONDS
+        while True:
+            try:
+                server = self._server
+                self._replication.start(server.slot_name, server.publication, start)
+                return
+            except psycopg.errors.ObjectInUse as error:
+                if time.monotonic() > deadline:
+                    raise SourceFailed(
+                        f"somebody else reads from the slot {self._server.slot_name}: {error}",
+                        source=self._declaration.name,
+                        may_pass=True,
+                        hint="End the other reader, or declare a slot of our own: cdc.slot.",
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+
+    # The log
+
+    def _follow(self, until_now: bool) -> None:
+        target = self._server.position() if until_now else None
+        polled = time.monotonic()
+        while not self._stop.is_set():
+            messages = self._replication.receive(self._patience())
+            for data in messages:
+                if data:
+                    self._take(data)
+                else:
+                    self._confirm(ask=False)
+            self._idle(asks=target is not None and not messages)
+            if target is not None:
+                interruption.check()
+                if self._position >= max(target, self._following.furthest) and not self._begin:
+                    break
+                continue
+            if self._is_due():
+                self._land()
+            if time.monotonic() - polled > _CATALOG_SECONDS:
+                polled = time.monotonic()
+                self._following.look(self._beat)
+        if not self._begin:
+            self._land()
+            self._confirm(ask=False)
+        self._tell()
+
+    def _patience(self) -> float:
+        """How long to wait for news: not beyond the time at which a load is due."""
+        if self._load.began is None:
+            return _POLL_SECONDS
+        left = self._load.began + float(self._flush.seconds) - time.monotonic()
+        return min(_POLL_SECONDS, max(0.001, left))
+
+    def _beat(self) -> None:
+        """Keeps the connection alive while a table is being read."""
+        self._confirm(ask=False)
+
+    def _take(self, data: bytes) -> None:
+        message = decode(data)
+        if isinstance(message, LogChange):
+            if not self._passed:
+                self._following.change(message, self._load)
+        elif isinstance(message, Begin):
+            self._begin = message
+            # The server sends again what it was not told of.
+            self._passed = message.lsn < self._position
+            if not self._passed:
+                self._following.begin(message, self._load)
+        elif isinstance(message, Committed):
+            self._begin = None
+            self._position = max(self._position, message.end_lsn)
+            if self._is_full():
+                self._land()
+        elif isinstance(message, LogTable):
+            self._following.table(message, self._beat)
+        elif isinstance(message, Truncated) and not self._passed:
+            self._following.truncated(message, self._load)
+
+    def _idle(self, *, asks: bool) -> None:
+        """Goes on over log that tells nothing of our tables, and says so to the server."""
+        if self._begin is None:
+            self._position = max(self._position, self._replication.seen)
+            self._following.settle(self._position, self._load)
+        now = time.monotonic()
+        if asks or now - self._confirmed > _CONFIRM_SECONDS:
+            self._confirm(ask=asks)
+        if now - self._told > _STATUS_SECONDS:
+            self._tell()
+
+    def _is_due(self) -> bool:
+        began = self._load.began
+        return (
+            self._begin is None
+            and began is not None
+            and time.monotonic() - began >= float(self._flush.seconds)
+        )
+
+    def _is_full(self) -> bool:
+        flush = self._flush
+        return self._load.rows >= flush.rows or self._load.bytes >= float(flush.megabytes) * 1e6
+
+    # Landing
+
+    def _new_load(self) -> ChangeLoad:
+        return ChangeLoad(self._settings, self._declaration.name, self._server, self._duckdb)
+
+    def _land(self) -> None:
+        """Lands what there is, and tells the server how far it has come."""
+        tables = self._following.known
+        checkpoint = Checkpoint(
+            self._position, self._server.slot_name, self._system, self._timeline, dict(tables)
+        )
+        if self._load.is_empty:
+            return
+        self._load.land(checkpoint)
+        self._checkpoint = checkpoint
+        self._lander.note(self._load)
+        self._load = self._new_load()
+        self._confirm(ask=False)
+        failpoint("cdc.confirmed")
+
+    def _confirm(self, *, ask: bool) -> None:
+        """Tells the server what it may forget: all that has landed, or that said nothing to us."""
+        if self._load.is_empty and self._begin is None:
+            self._durable = max(self._durable, self._position)
+            landed = self._checkpoint.lsn if self._checkpoint else 0
+            noted = read_status(self._settings, self._declaration.name).get("confirmed") or 0
+            # Noted first: a slot that is further than we ever said is not ours any more.
+            if self._durable > max(landed, noted):
+                self._tell()
+        elif self._checkpoint is not None:
+            self._durable = max(self._durable, self._checkpoint.lsn)
+        self._replication.confirm(max(self._position, self._durable), self._durable, ask=ask)
+        self._confirmed = time.monotonic()
+
+    def _tell(self) -> None:
+        """Notes for `wellspring status` how far the log has been landed."""
+        self._told = time.monotonic()
+        slot = self._server.slot()
+        note_status(
+            self._settings,
+            self._declaration.name,
+            confirmed=self._durable,
+            position=lsn_text(self._position),
+            lag_bytes=max(0, self._server.position() - self._position),
+            kept_bytes=slot.kept_bytes if slot else 0,
+            rows=sum(landed.rows for landed in self._lander.landed.values()),
+            error="",
+        )
+
+
+def probe(declaration: SourceDeclaration) -> str:
+    """Logs in to a source's database and sees whether its log can be read.
+
+    Returns:
+        How the slot is, for people.
+
+    Raises:
+        IngestionError: The database does not answer, or its log cannot be read.
+    """
+    from ingestion.databases.postgres import Postgres
+
+    connection = resolve(declaration.connection or "")
+    with explained(Postgres(connection), declaration, None):
+        server = Server(connection, declaration)
+        try:
+            server.check()
+            for table in declaration.all_tables:
+                server.structure(table)
+            slot = server.slot()
+        finally:
+            server.close()
+    if slot is None:
+        return f"its log can be read; the slot {server.slot_name} is not made yet"
+    if slot.is_lost:
+        return f"the slot {server.slot_name} is lost: all tables will be read again"
+    return f"its log can be read; {slot.kept_bytes / 1e6:,.1f} MB of it are kept for us"
+
+
+def status_path(settings: Settings, source: str) -> Path:
+    """Where a lander tells how far it is."""
+    return state_folder(settings) / f"{source}.json"
+
+
+def read_status(settings: Settings, source: str) -> dict[str, Any]:
+    """What the lander of a source told last; empty if it never did."""
+    try:
+        found = json.loads(status_path(settings, source).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def note_status(settings: Settings, source: str, **told: object) -> None:
+    """Tells how far the lander of a source is; what is not given stays as it was told."""
+    path = status_path(settings, source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    content = {**read_status(settings, source), **told, "source": source, "kind": "cdc", "at": now}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(path)
