@@ -143,3 +143,13 @@
             ) }} as date)
     end
 {%- endmacro %}
+
+
+{% macro utc_by_receiver(event, sent, received) -%}
+    {%- set error = dbt.datediff(utc_timestamp(received), utc_timestamp(sent), "second") -%}
+    case
+        when abs({{ error }}) > {{ var("clock_tolerance_seconds") }}
+            then {{ dbt.dateadd("second", "-1 * " ~ error, utc_timestamp(event)) }}
+        else {{ utc_timestamp(event) }}
+    end
+{%- endmacro %}

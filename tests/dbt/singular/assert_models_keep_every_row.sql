@@ -26,6 +26,10 @@
     "fct_orders": ["int_orders_totalled"],
     "fct_refunds": ["int_refunds_converted"],
     "fct_tickets": ["int_tickets_timed"],
+    "int_game_purchases_converted": ["stg_game__purchases"],
+    "dim_players": ["int_players_built"],
+    "fct_game_purchases": ["int_game_purchases_converted"],
+    "fct_server_minutes": ["int_server_minutes_summed"],
     "int_customer_records_versioned": [
         "history.stg_shop__customers",
         "history.stg_erp__customers",
