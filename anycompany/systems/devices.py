@@ -395,7 +395,7 @@ def _status(
             "device_id": json_text(name_of(device)),
             "sequence": number(events.sequence[at]),
             "status": json_text(when(kind["missing"], "", says)),
-            "at": json_text(iso_utc(moment)),
+            "changed_at": json_text(iso_utc(moment)),
             "reason": json_text(pick(["power_on", "power_off", "connection_lost"], reason)),
         }
     )
