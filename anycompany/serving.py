@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from anycompany import broker, postgres
+from anycompany import broker, gateway, postgres
 from anycompany.desk_server import Desk, DeskServer
 from anycompany.state import Home
 
@@ -110,7 +110,15 @@ def connections(
     """Returns the connections by name, as the runner puts them in its environment."""
     folders = {
         name: {"url": str(home.folder / name)}
-        for name in ("erp", "marketplace", "distributor", "pixelco", "reference", "web")
+        for name in (
+            "erp",
+            "marketplace",
+            "distributor",
+            "pixelco",
+            "reference",
+            "web",
+            "device_registry",
+        )
     }
     return {
         "shop": {"url": database},
@@ -137,7 +145,9 @@ def serve(home: Home, *, watch_input: bool = True) -> None:
         postgres.running(home.database) as database,
         broker.running(home.broker, home.token()) as messages,
     ):
+        field = gateway.Gateway(home, messages)
         try:
+            field.start()
             line = json.dumps({"connections": connections(home, database, api.start(), messages)})
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
@@ -146,6 +156,7 @@ def serve(home: Home, *, watch_input: bool = True) -> None:
             while not stop.wait(_POLL_SECONDS):
                 api.take()
         finally:
+            field.stop()
             api.stop()
 
 

@@ -29,7 +29,16 @@ from anycompany import days
 from anycompany.world import Settings, World
 
 _FORMAT = 1
-FOLDERS = ("erp", "marketplace", "distributor", "pixelco", "reference", "helpdesk", "web")
+FOLDERS = (
+    "erp",
+    "marketplace",
+    "distributor",
+    "pixelco",
+    "reference",
+    "helpdesk",
+    "web",
+    "device_registry",
+)
 
 
 class StateError(Exception):
@@ -230,6 +239,9 @@ class Home:
             if name != "helpdesk"
         }
         rows |= {"pixelco.accounts": world.pixelco.accounts, "pixelco.cases": world.pixelco.cases}
+        rows |= {f"devices.{name}": len(told) for name, told in world.devices.messages.items()}
+        payments = world.card_payments.messages
+        rows |= {f"card_payments.{name}": len(told) for name, told in payments.items()}
         rows |= {f"game.{name}": count for name, count in world.game.counts.items()}
         return rows | {
             f"helpdesk.{name}": len(export.id) for name, export in world.helpdesk.exports.items()
@@ -240,7 +252,12 @@ class Home:
         from anycompany import broker, feeding
 
         with broker.running(self.broker, self.token()) as addresses:
-            feeding.feed(addresses.nats_url, self.broker, world.day, [world.game.feed])
+            feeding.feed(
+                addresses.nats_url,
+                self.broker,
+                world.day,
+                [world.game.feed, world.card_payments.feed],
+            )
 
     def _feed_anew(self, state: State) -> None:
         """Publishes the past of a company whose broker is new or has lost it."""
@@ -260,6 +277,7 @@ class Home:
             "helpdesk": world.helpdesk.outbox,
             "reference": reference.build(world),
             "web": world.web.outbox,
+            "device_registry": world.devices.outbox,
         }
 
     def _tidy(self, world: World) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from anycompany import days, money
 from anycompany.defects import DefectLog, Spoilt
 from anycompany.draws import Bools, Floats, Ints
+from anycompany.feeding import Feed
 from anycompany.systems.common import DAY, SKEWED_SECONDS
 from anycompany.systems.messages import Messages, as_json, cut_off, deliver, travel
 from anycompany.text import Column, cents, iso_utc, join, json_text, number, pick, when
@@ -29,6 +30,7 @@ PLACES = [
     ("FR", "EUR", 48_857, 2_352), ("JP", "JPY", 35_690, 139_692), ("AU", "AUD", -33_869, 151_209),
     ("BR", "BRL", -23_551, -46_633),
 ]  # fmt: skip
+STREAM = "CARDS"
 PATTERNS = ["velocity", "distance", "amount", "new_device"]
 ENTRIES = ["chip", "contactless", "ecommerce", "keyed"]
 _ATTACK = 10_000_000
@@ -87,6 +89,21 @@ class CardPayments:
     transactions: Transactions
     disputed: Ints
     log: DefectLog
+
+    @property
+    def feed(self) -> Feed:
+        """What has been published, both tables in one stream, in the order of delivery."""
+        tables = list(self.messages.values())
+        delivered = np.concatenate([told.delivered for told in tables])
+        order = pa.array(np.argsort(delivered, kind="stable"))
+        topics = pa.chunked_array([told.topic for told in tables]).take(order)
+        payloads = pa.chunked_array([told.payload for told in tables]).take(order)
+        return Feed(
+            stream=STREAM,
+            subjects=("cards.>",),
+            topics=topics.to_pylist(),
+            payloads=[payload.encode() for payload in payloads.to_pylist()],
+        )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ FIRMWARE = [
 ]
 FAILING_FIRMWARE = 2
 ERRORS = ["E11", "E23", "E42"]
-_COUNT, _FEWEST = 240, 24
+_COUNT, _FEWEST = 120, 24
 _SLOTS = 3
 _SLOT_BEGINS = np.array([6, 12, 18])
 _EVERY = 900
@@ -395,7 +395,7 @@ def _status(
             "device_id": json_text(name_of(device)),
             "sequence": number(events.sequence[at]),
             "status": json_text(when(kind["missing"], "", says)),
-            "at": json_text(iso_utc(moment)),
+            "changed_at": json_text(iso_utc(moment)),
             "reason": json_text(pick(["power_on", "power_off", "connection_lost"], reason)),
         }
     )

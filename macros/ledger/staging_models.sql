@@ -1,6 +1,11 @@
 {% macro staging_models() %}
     {#- dbt has to see each ref() while it parses, when the graph is still unknown -#}
     {%- set names = [
+        "stg_card_payments__chargebacks",
+        "stg_card_payments__transactions",
+        "stg_device_registry__devices",
+        "stg_devices__measurements",
+        "stg_devices__statuses",
         "stg_distributor__orders",
         "stg_distributor__products",
         "stg_distributor__retailers",

@@ -1,0 +1,18 @@
+with alerts as (
+    select * from {{ ref("int_card_alerts_raised") }}
+),
+
+keyed as (
+    select
+        {{ surrogate_key(["transaction_id", "risk_rule"]) }} as risk_alert_key,
+        transaction_id,
+        card_token,
+        risk_rule,
+        unit,
+        observed_value,
+        limit_value,
+        occurred_at
+    from alerts
+)
+
+select * from keyed
