@@ -111,13 +111,13 @@ class _Teller(threading.Thread):
         super().__init__(name="teller", daemon=True)
         self._settings = settings
         self._names = {work.name for work in works}
-        self._stop = stop
+        self._told_to_end = stop
         self._quiet = quiet
         self._told: dict[str, str] = {}
 
     def run(self) -> None:
         """A line for each lander that has news, every some seconds."""
-        while not self._stop.wait(_TELL_SECONDS):
+        while not self._told_to_end.wait(_TELL_SECONDS):
             for name, fields in lander_fields(self._settings).items():
                 line = tell_fields(fields)
                 if name in self._names and self._told.get(name) != line:

@@ -340,6 +340,6 @@ def log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.addFilter(RedactingFilter())
-    root = logging.getLogger()
-    root.addHandler(handler)
+    # In place of what libraries have set up: a line is to be told once.
+    logging.getLogger().handlers[:] = [handler]
     logging.getLogger("ingestion").setLevel(logging.INFO)
