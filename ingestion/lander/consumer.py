@@ -6,7 +6,7 @@ A message has a place: its shard and a sequence number that grows within the sha
 exactly once: what lies at or before the checkpoint is never landed again. Left out: how messages
 become files, which the lander knows, and what they mean, which decoding knows.
 
-A consumer is made as `<System>Consumer(declaration, table, connection)`, which opens nothing.
+A consumer is made as `<System>Consumer(place)`, which opens nothing.
 """
 
 from __future__ import annotations
@@ -70,11 +70,14 @@ class Consumer(ABC):
             landed but not yet confirmed: the lander then compares identities.
         keys_identify: Whether a message with a key is the same as a landed one with that key: its
             sender names each attempt alike.
+        quiet: A stream that cannot tell its end has been read to the end when nothing came for so
+            many seconds; None where nothing waits to be read.
     """
 
     width: int = 20
     redelivers: bool = False
     keys_identify: bool = False
+    quiet: float | None = None
 
     @abstractmethod
     def open(self, checkpoint: Checkpoint) -> None:

@@ -126,7 +126,9 @@ class StreamLander:
         self._stop = stop or threading.Event()
         self._on_progress = on_progress
         self._folder = StreamFolder(settings, source, table, consumer.width)
-        self._identities = Identities(endpoint.identity) if consumer.redelivers else None
+        self._identities = None
+        if consumer.redelivers:
+            self._identities = Identities(endpoint, decode, by_key=consumer.keys_identify)
         self._newest = ""
         self._checkpoint: dict[str, int] = {}
         self._arrived: dict[str, int] = {}
@@ -168,7 +170,7 @@ class StreamLander:
         return self.progress
 
     def catch_up(self) -> Progress:
-        """Lands what there is now, and no more; nothing where the system knows no end.
+        """Lands what there is now, and no more; nothing where nothing waits to be read.
 
         Raises:
             LockHeld: Another lander is at work on the stream.
@@ -183,6 +185,8 @@ class StreamLander:
                 end = self._consumer.end()
                 if end:
                     self._land(self._at(end))
+                elif end is None and self._consumer.quiet is not None:
+                    self._land(self._silent_for(self._consumer.quiet))
             finally:
                 try:
                     self._flush(confirm=False)
@@ -210,6 +214,19 @@ class StreamLander:
             return True
 
         return reached
+
+    def _silent_for(self, seconds: float) -> Callable[[], bool]:
+        """Whether nothing has arrived for so long."""
+        last = time.monotonic()
+        seen: dict[str, int] = {}
+
+        def silent() -> bool:
+            nonlocal last, seen
+            if self._arrived != seen:
+                seen, last = dict(self._arrived), time.monotonic()
+            return self._stop.is_set() or time.monotonic() - last >= seconds
+
+        return silent
 
     # Connection
 
@@ -275,6 +292,7 @@ class StreamLander:
             len(self._buffer) >= flush.rows
             or self._buffered >= flush.megabytes * 1_000_000
             or time.monotonic() - self._began >= flush.seconds
+            or self._consumer.full()
         )
 
     def _take_gaps(self) -> None:
