@@ -117,6 +117,7 @@ def connections(
             "pixelco",
             "reference",
             "web",
+            "documents",
             "device_registry",
         )
     }

@@ -4,7 +4,7 @@ settings ─> world of a day ─> folders, database, truth ─> state.json (last
 whole)
 
     <data>/anycompany/  state.json  postgres/  erp/ marketplace/ distributor/ pixelco/ reference/
-    helpdesk/  broker/  web/  truth/
+    helpdesk/  broker/  web/  documents/  truth/
 
 A move that was cut off is noted in state.json as `target`; the next `advance` completes it instead
 of beginning another.
@@ -28,7 +28,7 @@ from typing import Any
 from anycompany import days
 from anycompany.world import Settings, World
 
-_FORMAT = 1
+_FORMAT = 2
 FOLDERS = (
     "erp",
     "marketplace",
@@ -38,6 +38,7 @@ FOLDERS = (
     "helpdesk",
     "web",
     "device_registry",
+    "documents",
 )
 
 
@@ -278,6 +279,7 @@ class Home:
             "reference": reference.build(world),
             "web": world.web.outbox,
             "device_registry": world.devices.outbox,
+            "documents": world.documents.outbox,
         }
 
     def _tidy(self, world: World) -> None:

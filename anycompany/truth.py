@@ -39,6 +39,7 @@ def tables(world: World) -> dict[str, pa.Table]:
         "products": _products(world),
         "web_sessions": world.web.sessions,
         "web_page_loads": world.web.loads,
+        "documents": world.documents.truth,
         **field_truth.tables(world),
         **truth_games.tables(world),
         # Last: a system notes its defects when it is first asked for.

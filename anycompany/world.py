@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anycompany.systems.card_payments import CardPayments
     from anycompany.systems.devices import Devices
     from anycompany.systems.distributor import Distributor
+    from anycompany.systems.documents import Documents
     from anycompany.systems.erp import Erp
     from anycompany.systems.game import Game
     from anycompany.systems.helpdesk import Helpdesk
@@ -153,6 +154,13 @@ class World:
         from anycompany.systems import game
 
         return game.build(self)
+
+    @cached_property
+    def documents(self) -> Documents:
+        """Calls and mails."""
+        from anycompany.systems import documents
+
+        return documents.build(self)
 
 
 def person_of_shop(customer: Ints) -> Ints:

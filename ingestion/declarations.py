@@ -157,7 +157,7 @@ class Retention(_Strict):
     days: Annotated[int, Field(ge=1)]
 
 
-Format = Literal["csv", "json", "ndjson", "xml", "parquet", "excel"]
+Format = Literal["csv", "json", "ndjson", "xml", "parquet", "excel", "text", "mail"]
 
 
 class FilesTable(TableIngest):
@@ -168,7 +168,7 @@ class FilesTable(TableIngest):
         format: Format of the files; taken from the suffix if absent.
         csv: Dialect of CSV files.
         encodings: Encodings of text files; the first that decodes a file strictly is taken.
-        encoding_errors: What to do with CSV and NDJSON that no encoding decodes: `refuse` the file,
+        encoding_errors: What to do with CSV, NDJSON and text that no encoding decodes: `refuse` it,
             or `reject` the records with faulty bytes and read the rest by the first encoding.
         records: Dotted path of keys to the array of records in a JSON document.
         xml: How records stand in an XML document.

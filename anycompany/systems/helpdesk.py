@@ -28,7 +28,7 @@ from anycompany.world import World, person_of_erp, person_of_marketplace, person
 
 AGENTS = 60
 LISTS = ("tickets", "users", "comments", "satisfaction_ratings")
-_FIRST_USER = 900_000_000
+FIRST_USER = 900_000_000
 _FIRST_AGENT = 800_000_000
 _FIRST_TICKET = 100
 _UNKNOWN = 700_000_000
@@ -50,7 +50,7 @@ _COMMENT_DEFECTS = {
     "personal_data": 0.25,
 }
 _STATUSES = ["new", "open", "pending", "hold", "solved", "closed"]
-_SUBJECTS = [
+SUBJECTS = [
     "Console does not turn on",
     "Where is my order?",
     "Controller keeps disconnecting",
@@ -98,6 +98,18 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Tickets, one by one: id, user (from 0), the agent's id, epoch second, subject, validity."""
+
+    id: Ints
+    user: Ints
+    agent: Ints
+    created: Ints
+    subject: Ints
+    valid: Bools
+
+
+@dataclass(frozen=True)
 class Helpdesk:
     """The help desk at the end of a day: its lists, and what the truth needs."""
 
@@ -105,6 +117,7 @@ class Helpdesk:
     exports: dict[str, Export]
     tickets: Tickets
     persons: Persons
+    asked: Asked
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,9 @@ def build(world: World) -> Helpdesk:
         np.where(is_solved, (tickets.solved - tickets.created) // 60, -1)[valid],
         np.where(is_rated, tickets.good, -1)[valid],
     )
-    return Helpdesk(box, exports, truth, persons)
+    subject = world.draws.below("helpdesk.subject", tickets.index, len(SUBJECTS))
+    asked = Asked(tickets.id, tickets.user, tickets.agent, tickets.created, subject, valid)
+    return Helpdesk(box, exports, truth, persons, asked)
 
 
 def _export(text: Column, ids: Ints, stamp: Ints, twice: Bools) -> Export:
@@ -177,7 +192,7 @@ def _users(world: World, exports: dict[str, Export]) -> tuple[Bools, Persons]:
     kind = world.spoiler.kinds("helpdesk.users", index, _USER_DEFECTS)
     kind["wrong_encoding"] &= record.can_mangle
     name = _names(world, record, index, kind["wrong_encoding"])
-    key, everything = number(_FIRST_USER + index), np.ones(len(index), dtype=bool)
+    key, everything = number(FIRST_USER + index), np.ones(len(index), dtype=bool)
     spoilt = Spoilt(world.log, "helpdesk.users", key, kind, everything, updated)
     spoilt.note("missing", "name", name)
     spoilt.note("mistyped", "role", pick(["end-user"], index * 0))
@@ -188,7 +203,7 @@ def _users(world: World, exports: dict[str, Export]) -> tuple[Bools, Persons]:
     role = when(kind["mistyped"], "end_usr", "end-user")
     text = _user_text(key, shown, record.email, record.phone, role, created, updated)
     staff = _staff(world)
-    ids = np.concatenate([staff.id, _FIRST_USER + index])
+    ids = np.concatenate([staff.id, FIRST_USER + index])
     stamps = np.concatenate([staff.stamp, updated])
     twice = np.concatenate([np.zeros(AGENTS, dtype=bool), kind["duplicated"]])
     exports["users"] = _export(pa.concat_arrays([staff.text, text]), ids, stamps, twice)
@@ -315,7 +330,7 @@ def _ticket_rows(
     exports["tickets"] = _export(text, tickets.id, updated, twice)
     key = number(tickets.id)
     spoilt = Spoilt(world.log, "helpdesk.tickets", key, kind, everything, updated, copies=twice)
-    requester = number(_FIRST_USER + tickets.user)
+    requester = number(FIRST_USER + tickets.user)
     spoilt.note("missing", "requester_id", requester)
     spoilt.note("orphaned", "requester_id", requester)
     spoilt.note("mistyped", "status", pick(_STATUSES, status))
@@ -341,9 +356,9 @@ def _ticket_text(
     world: World, tickets: _Tickets, status: Ints, updated: Ints, kind: dict[str, Bools]
 ) -> Column:
     draw, index = world.draws, tickets.index
-    stranger = _FIRST_USER + tickets.user + np.where(kind["orphaned"], 90_000_000, 0)
+    stranger = FIRST_USER + tickets.user + np.where(kind["orphaned"], 90_000_000, 0)
     created = np.where(kind["skewed_clock"], SKEWED_SECONDS, tickets.created)
-    subject = draw.below("helpdesk.subject", index, len(_SUBJECTS))
+    subject = draw.below("helpdesk.subject", index, len(SUBJECTS))
     urgency = draw.weighted("helpdesk.priority", index, [0.2, 0.4, 0.2, 0.05, 0.15])
     channel = draw.weighted("helpdesk.channel", index, [0.5, 0.25, 0.15, 0.1])
     solved = tickets.solved < world.cut
@@ -355,7 +370,7 @@ def _ticket_text(
         ', "assignee_id": ',
         number(tickets.agent),
         ', "subject": "',
-        pick(_SUBJECTS, subject),
+        pick(SUBJECTS, subject),
         f'", "description": "{_SAYS[0]}", "status": "',
         when(kind["mistyped"], "sovled", pick(_STATUSES, status)),
         '", "priority": ',
@@ -402,7 +417,7 @@ def _comments(
     ident = tickets.id[ticket] * 10 + slot
     kind = world.spoiler.kinds("helpdesk.comments", ident, _COMMENT_DEFECTS)
     asks = (slot == _ASKS) | (slot == _INSISTS)
-    author = np.where(asks, _FIRST_USER + tickets.user[ticket], tickets.agent[ticket])
+    author = np.where(asks, FIRST_USER + tickets.user[ticket], tickets.agent[ticket])
     parent = tickets.id[ticket] + np.where(kind["orphaned"], _UNKNOWN, 0)
     body = when(kind["personal_data"], _leak(world, ident), pick(_SAYS, slot))
     text = join(
@@ -487,7 +502,7 @@ def _ratings(
         ', "ticket_id": ',
         number(tickets.id[ticket] + np.where(is_stray, _UNKNOWN, 0)),
         ', "requester_id": ',
-        number(_FIRST_USER + tickets.user[ticket]),
+        number(FIRST_USER + tickets.user[ticket]),
         ', "assignee_id": ',
         number(tickets.agent[ticket]),
         ', "score": "',

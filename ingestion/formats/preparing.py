@@ -20,7 +20,16 @@ from typing import Any, Literal
 
 from ingestion.declarations import FilesTable
 from ingestion.errors import BadInput
-from ingestion.formats import csvfile, excelfile, jsonfile, parquetfile, streams, xmlfile
+from ingestion.formats import (
+    csvfile,
+    excelfile,
+    jsonfile,
+    mailfile,
+    parquetfile,
+    streams,
+    textfile,
+    xmlfile,
+)
 from ingestion.formats.streams import Content
 from ingestion.formats.tables import TextTable
 from ingestion.landing import normalise_columns
@@ -40,6 +49,7 @@ SUFFIXES = {
     ".xlsb": "excel",
     ".xls": "excel",
     ".ods": "excel",
+    ".eml": "mail",
 }
 Reader = Literal["parquet", "csv", "ndjson"]
 
@@ -222,6 +232,23 @@ def _excel(content: Content, table: FilesTable, folder: Path) -> Unit:
     return _converted(content, table, folder, read)
 
 
+def _text(content: Content, table: FilesTable, folder: Path) -> Unit:
+    lenient = table.encoding_errors == "reject"
+    encoding = streams.find_encoding(content, table.encodings, lenient=lenient)
+
+    def read(target: Path) -> TextTable:
+        return textfile.read_text(content, encoding, target)
+
+    return _converted(content, table, folder, read, encoding.name)
+
+
+def _mail(content: Content, table: FilesTable, folder: Path) -> Unit:
+    def read(target: Path) -> TextTable:
+        return mailfile.read_mail(content, target)
+
+    return _converted(content, table, folder, read)
+
+
 def _converted(
     content: Content,
     table: FilesTable,
@@ -275,4 +302,6 @@ _READERS: dict[str, Callable[[Content, FilesTable, Path], Unit]] = {
     "xml": _xml,
     "excel": _excel,
     "parquet": _parquet,
+    "text": _text,
+    "mail": _mail,
 }

@@ -104,6 +104,36 @@ def sql(
 
 
 @commands.command()
+def search(
+    words: Annotated[
+        list[str],
+        typer.Argument(help="What to look for; `batter*` stands for all words that begin so."),
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Look in this model only, such as fct_documents.")
+    ] = None,
+    every_word: Annotated[
+        bool, typer.Option("--all", help="Only texts that have every word, not just some.")
+    ] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many to show at most.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Find texts of the published version by their words, best first.
+
+    Looks in the models that declare `meta: search`. Case and accents do not matter.
+    """
+    from runner.search import answers_fields, print_answers
+    from runner.search import search as find
+
+    settings = load_settings()
+    answers = find(settings, " ".join(words), model=model, every_word=every_word, limit=limit)
+    if as_json:
+        print_json(answers_fields(answers))
+    else:
+        print_answers(answers, console())
+
+
+@commands.command()
 def books(
     by: Annotated[BooksBy, typer.Option("--by", help="What a line stands for.")] = BooksBy.source,
     select: Select = None,

@@ -277,6 +277,24 @@ def test_the_funnel_equals_the_truth_by_day_device_and_country(
     assert differing == []
 
 
+def test_documents_equal_the_truth_and_are_linked(example_warehouse: ExampleWarehouse) -> None:
+    differing = example_warehouse.rows(
+        """
+        select *
+        from documents.fct_documents as ours
+        full outer join truth('documents') as theirs
+            on ours.source_document_id = theirs.document
+        where
+            ours.body is distinct from theirs.body
+            or ours.language_code is distinct from theirs.language
+            or ours.source_ticket_id is distinct from theirs.ticket_id
+            or ours.ticket_key is null
+        limit 20
+        """
+    )
+    assert differing == []
+
+
 def test_the_build_passed_every_test(example_warehouse: ExampleWarehouse) -> None:
     assert "ERROR=0" in example_warehouse.build_log
     assert "WARN=0" in example_warehouse.build_log
