@@ -19,7 +19,8 @@ from ingestion.lander.consumer import Checkpoint, Consumer, Message
 from ingestion.lander.http_server import Limits, Login, Mailbox, dismiss, serve
 
 if TYPE_CHECKING:
-    from ingestion.lander.opening import Place
+    from ingestion.connections import Connection
+    from ingestion.declarations import SourceDeclaration, TableDeclaration
 
 PORTS = {"http": 80, "https": 443}
 _CONNECTIONS = 1000
@@ -29,21 +30,24 @@ class HttpConsumer(Consumer):
     """Takes the POSTs of one table.
 
     Args:
-        place: What it reads: `from` is the path, the connection is the address to listen on. Its
-            options are `token`, `hmac_key`, `hmac_header`, `anonymous`, `max_bytes`,
+        declaration: The source.
+        table: Its table: `from` is the path.
+        connection: The address to listen on. Its options are `token`, `hmac_key`,
+            `hmac_header`, `anonymous`, `max_bytes`,
             `max_waiting`, `max_connections`, `landing_seconds`, `cert_file` and `key_file`.
     """
 
     redelivers = True
     keys_identify = True
 
-    def __init__(self, place: Place) -> None:
-        connection = place.connection
-        self._source, self._table = place.source, place.table
-        self._endpoint = place.endpoint
+    def __init__(
+        self, declaration: SourceDeclaration, table: TableDeclaration, connection: Connection
+    ) -> None:
+        self._source, self._table = declaration.name, table.name
+        self._endpoint = table.stream
         self._address = address(connection, PORTS)
         self._path = "/" + "/".join(
-            part for part in f"{self._address.path}/{place.endpoint.origin}".split("/") if part
+            part for part in f"{self._address.path}/{table.stream.origin}".split("/") if part
         )
         self._connection = connection
         self._login = self._told_login()

@@ -27,7 +27,8 @@ from ingestion.lander.consumer import Checkpoint, Consumer, Gap, Message
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
 
-    from ingestion.lander.opening import Place
+    from ingestion.connections import Connection
+    from ingestion.declarations import SourceDeclaration, TableDeclaration
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +54,19 @@ class MqttConsumer(Consumer):
     """Reads the topics of one table.
 
     Args:
-        place: What it reads: `from` is a topic filter, `subjects` are further ones. The
-            connection's options are `client_id`, `keepalive` and `in_flight`.
+        declaration: The source.
+        table: Its table: `from` is a topic filter, `subjects` are further ones.
+        connection: Its options are `client_id`, `keepalive` and `in_flight`.
     """
 
     redelivers = True
     quiet = 2.0
 
-    def __init__(self, place: Place) -> None:
-        connection = place.connection
-        self._source, self._table = place.source, place.table
-        self._filters = [place.endpoint.origin, *place.endpoint.subjects]
+    def __init__(
+        self, declaration: SourceDeclaration, table: TableDeclaration, connection: Connection
+    ) -> None:
+        self._source, self._table = declaration.name, table.name
+        self._filters = [table.stream.origin, *table.stream.subjects]
         self._connection = connection
         self._address = address(connection, PORTS)
         self._window = whole(connection, "in_flight", _WINDOW)

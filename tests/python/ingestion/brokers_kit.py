@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.connections import Connection
-from ingestion.declarations import StreamEndpoint
+from ingestion.declarations import SourceDeclaration, StreamTable, TableDeclaration
 from ingestion.lander.consumer import Consumer, Message
-from ingestion.lander.opening import Place
-from ingestion.settings import Settings
 
 
 def free_port() -> int:
@@ -94,11 +92,15 @@ def nats_mqtt(folder: Path, *, tls: str = "", user: str = "", window: int = 1024
     return Server([program("nats-server"), "-c", str(config)], port)
 
 
+Place = tuple[SourceDeclaration, TableDeclaration, Connection]
+
+
 def stream_of(url: str, origin: str, options: dict[str, Any] | None = None, **stream: Any) -> Place:
     """What a consumer is made of: source `plant`, table `readings`."""
-    endpoint = StreamEndpoint.model_validate({"from": origin, **stream})
-    settings = Settings(project_dir=Path(), data_dir=Path("data"))
-    return Place("plant", "readings", endpoint, Connection("plant", url, options or {}), settings)
+    ingest = StreamTable.model_validate({"stream": {"from": origin, **stream}})
+    table = TableDeclaration("readings", "source.plant.readings", ingest)
+    source = SourceDeclaration("plant", "raw_plant", "stream", "plant", "plant.yml", (table,))
+    return source, table, Connection("plant", url, options or {})
 
 
 @dataclass

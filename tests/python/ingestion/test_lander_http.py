@@ -36,7 +36,7 @@ class Inbox:
         self.port = free_port()
         given = {"token": TOKEN} if options is None else options
         url = f"http://127.0.0.1:{self.port}"
-        self.consumer = HttpConsumer(stream_of(url, "/readings", given, **stream))
+        self.consumer = HttpConsumer(*stream_of(url, "/readings", given, **stream))
         self.lander = SmallLander(self.consumer).open()
         self._is_landing = threading.Event()
         self._is_landing.set()
@@ -293,12 +293,12 @@ def test_keep_alive_survives_a_pause_between_requests(
 def test_two_tables_share_an_address_and_health_tells_of_both() -> None:
     inbox = Inbox()
     place = stream_of(f"http://127.0.0.1:{inbox.port}", "alarms", {"token": "other"})
-    second = SmallLander(HttpConsumer(place)).open()
+    second = SmallLander(HttpConsumer(*place)).open()
     try:
         health = requests.get(f"http://127.0.0.1:{inbox.port}/health", timeout=5).json()
         assert health == {"status": "ok", "waiting": {"/alarms": 0, "/readings": 0}}
         with pytest.raises(SourceUnreachable, match="taken by another table"):
-            HttpConsumer(place).open({})
+            HttpConsumer(*place).open({})
         second.consumer.close()
         assert inbox.post("{}").status_code == 202
         assert inbox.post("{}", path="/alarms").status_code == 404
@@ -328,7 +328,7 @@ def test_https(tmp_path: Path) -> None:
     )
     port = free_port()
     options = {"token": TOKEN, "cert_file": str(tmp_path / "server.pem")}
-    lander = SmallLander(HttpConsumer(stream_of(f"https://localhost:{port}", "x", options))).open()
+    lander = SmallLander(HttpConsumer(*stream_of(f"https://localhost:{port}", "x", options))).open()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(
             requests.post,
@@ -345,12 +345,12 @@ def test_https(tmp_path: Path) -> None:
 
 def test_faults_of_a_connection_are_told(inbox: Inbox) -> None:
     with pytest.raises(ConnectionMissing, match="neither 'token' nor 'hmac_key'"):
-        HttpConsumer(stream_of("http://127.0.0.1:1", "x"))
-    HttpConsumer(stream_of("http://127.0.0.1:1", "x", {"anonymous": "true"}))
+        HttpConsumer(*stream_of("http://127.0.0.1:1", "x"))
+    HttpConsumer(*stream_of("http://127.0.0.1:1", "x", {"anonymous": "true"}))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SourceUnreachable, match="cannot listen on") as caught:
-            HttpConsumer(stream_of(url, "x", {"token": "t"})).open({})
+            HttpConsumer(*stream_of(url, "x", {"token": "t"})).open({})
         assert caught.value.may_pass
 
 

@@ -25,7 +25,7 @@ def broker(tmp_path: Path) -> Iterator[Server]:
 
 
 def consumer(port: int, origin: str = "plant/+/reading", **stream: Any) -> MqttConsumer:
-    return MqttConsumer(stream_of(f"mqtt://127.0.0.1:{port}", origin, **stream))
+    return MqttConsumer(*stream_of(f"mqtt://127.0.0.1:{port}", origin, **stream))
 
 
 def publish(port: int, messages: list[tuple[str, bytes]], retain: bool = False) -> None:
@@ -196,15 +196,15 @@ def test_tls_and_login(tmp_path: Path) -> None:
     url, trust = f"mqtts://127.0.0.1:{broker.port}", {"ca_file": str(tmp_path / "ca.pem")}
     try:
         right = {"username": "meter", "password": "s3cret", **trust}
-        reader = MqttConsumer(stream_of(url, "a/b", right))
+        reader = MqttConsumer(*stream_of(url, "a/b", right))
         reader.open({})
         reader.close()
-        wrong = MqttConsumer(stream_of(url, "a/b", {**right, "password": "hunter2"}))
+        wrong = MqttConsumer(*stream_of(url, "a/b", {**right, "password": "hunter2"}))
         with pytest.raises(SourceUnreachable, match="refuses the connection") as refused:
             wrong.open({})
         assert not refused.value.may_pass
         assert "hunter2" not in str(refused.value)
-        stranger = MqttConsumer(stream_of(url, "a/b", {**right, "ca_file": ""}))
+        stranger = MqttConsumer(*stream_of(url, "a/b", {**right, "ca_file": ""}))
         with pytest.raises(SourceUnreachable, match="certificate"):
             stranger.open({})
     finally:
@@ -216,4 +216,4 @@ def test_nobody_there_and_a_wrong_address(tmp_path: Path) -> None:
         consumer(1).open({})
     assert caught.value.may_pass
     with pytest.raises(SettingsError, match="expected mqtt://host:1883"):
-        MqttConsumer(stream_of("amqp://127.0.0.1", "a/b"))
+        MqttConsumer(*stream_of("amqp://127.0.0.1", "a/b"))
