@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists the targets. Python 3.11 and make are all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint unit format docs clean bench torture
+.PHONY: help setup run test lint unit format docs clean bench torture torture-streams
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -15,8 +15,8 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
-		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 setup: .venv/.synced ## make the environment, as locked in uv.lock
 
@@ -53,6 +53,9 @@ bench: .venv/.synced ## time a first run, one with nothing new, and one after a 
 
 torture: .venv/.synced ## kill every command at random and at every failpoint (ARGS="--seed 8")
 	@$(BIN)/python tests/torture/torture.py $(ARGS)
+
+torture-streams: .venv/.synced ## kill landers, loader and broker of a stream (ARGS="--system mqtt")
+	@$(BIN)/python tests/torture/streams.py $(ARGS)
 
 # A data and target folder of its own, gone afterwards: neither data nor dbt's partial parse are met.
 in_scratch = scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

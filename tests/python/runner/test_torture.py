@@ -15,6 +15,7 @@ GUIDE = PROJECT / "docs" / "guides" / "crashes.md"
 sys.path.append(str(TORTURE))
 
 from failpoints_in_code import failpoint_calls, failpoints_in_code  # noqa: E402  # by the line above
+from streams import AREAS as STREAM_AREAS  # noqa: E402  # by the same line
 from torture import AREAS, BY_NAME  # noqa: E402  # by the same line
 
 
@@ -29,7 +30,8 @@ def test_every_failpoint_has_a_name_of_its_own() -> None:
 
 def test_every_failpoint_is_crashed_by_a_command_and_its_area_is_documented() -> None:
     areas = {name.partition(".")[0] for name in failpoints_in_code()}
-    assert areas <= set(AREAS), f"add to AREAS in {TORTURE / 'torture.py'}: {areas - set(AREAS)}"
+    tried = {*AREAS, *STREAM_AREAS}
+    assert areas <= tried, f"add to AREAS in torture.py or streams.py: {areas - tried}"
     assert {name for names in AREAS.values() for name in names} <= set(BY_NAME)
     lines = re.findall(r"^\|( `[a-z`, ]+`) \|", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
     told = set(re.findall(r"`([a-z]+)`", " ".join(lines)))
@@ -53,3 +55,17 @@ def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_
     assert not any(result["faults"] for result in results)
     # A later crash of a chain may find everything done; the first one, at a failpoint, cannot.
     assert all(result["killed"] for result in results)
+
+
+def test_a_stream_is_landed_and_loaded_exactly_once_whatever_is_killed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *[sys.executable, TORTURE / "streams.py", "--short", "--kills", "6"],
+            *["--seed", "3", "--rate", "400", "--keep", str(tmp_path)],
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    assert "sent = landed = loaded" in done.stdout
