@@ -5,7 +5,9 @@
 The kernel frees the lock when its holder ends, however it ends, so there is no stale lock to break;
 a name that still stands in a free file is of a holder that was killed. Network file systems may
 keep flock to one machine: there the holder renews the file's time, and a name of another machine
-with a recent time counts as held. Left out: an order among those who wait.
+with a recent time counts as held. Who waits says so by a shared flock on `state/run.waiting`: a
+holder that takes the lock over and over, for an instant each, gives way to them. Left out: an order
+among those who wait.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +41,8 @@ _TELL_SECONDS = 30.0
 _BEAT_SECONDS = 20.0
 # Several beats, because clocks of machines and of a file server differ.
 _BEAT_HOLDS_SECONDS = 180.0
+# Whoever gives way ends what it is doing first; a run waits so long for it without being asked.
+_GIVEN_WAY_SECONDS = 20.0
 _SHARED = ("nfs", "cifs", "smb", "fuse.", "9p", "afs", "ceph", "gluster", "lustre", "virtiofs")
 
 
@@ -52,6 +57,7 @@ class Owner:
         command: Its command line.
         since: When it took the lock (ISO 8601, UTC).
         run_id: The run that it does; empty where it does none.
+        gives_way: Whether it lets go within seconds for whoever waits.
     """
 
     pid: int
@@ -60,6 +66,7 @@ class Owner:
     command: str
     since: str
     run_id: str
+    gives_way: bool = False
 
     @property
     def age(self) -> float:
@@ -98,6 +105,7 @@ class RunLock:
         command: The command line to show to whoever is refused.
         wait: How many seconds to wait for another holder.
         on_wait: Told who holds it and how many seconds are left, at first and every 30 seconds.
+        gives_way: Whether everybody else who waits comes first.
 
     Attributes:
         run_id: The run that holds it; empty before.
@@ -114,6 +122,7 @@ class RunLock:
         command: str,
         wait: float = 0.0,
         on_wait: OnWait | None = None,
+        gives_way: bool = False,
     ) -> None:
         self.run_id = ""
         self.left_behind: Owner | None = None
@@ -122,6 +131,7 @@ class RunLock:
         self._command = command
         self._wait = wait
         self._on_wait = on_wait
+        self._gives_way = gives_way
         self._file: IO[str] | None = None
         self._ended = threading.Event()
 
@@ -158,17 +168,29 @@ class RunLock:
     def _acquire(self, handle: IO[str]) -> None:
         began = time.monotonic()
         told = -_TELL_SECONDS
-        while True:
-            is_ours, owner = _try_for(handle, self._path)
-            if is_ours:
-                return
-            waited = time.monotonic() - began
-            if waited >= max(self._wait, _GRACE_SECONDS):
-                raise self._refused(owner, waited)
-            if waited >= _GRACE_SECONDS and self._on_wait and waited - told >= _TELL_SECONDS:
-                self._on_wait(owner, self._wait - waited)
-                told = waited
-            time.sleep(_PAUSE_SECONDS)
+        is_announced = False
+        with ExitStack() as announced:
+            while True:
+                is_ours, owner = self._try(handle)
+                if is_ours:
+                    return
+                if not self._gives_way and not is_announced:
+                    announced.enter_context(_announced(self._path))
+                    is_announced = True
+                waited = time.monotonic() - began
+                least = _GIVEN_WAY_SECONDS if owner and owner.gives_way else _GRACE_SECONDS
+                longest = max(self._wait, least)
+                if waited >= longest:
+                    raise self._refused(owner, waited)
+                if waited >= _GRACE_SECONDS and self._on_wait and waited - told >= _TELL_SECONDS:
+                    self._on_wait(owner, longest - waited)
+                    told = waited
+                time.sleep(_PAUSE_SECONDS)
+
+    def _try(self, handle: IO[str]) -> tuple[bool, Owner | None]:
+        if self._gives_way and others_wait(self._path):
+            return False, None
+        return _try_for(handle, self._path)
 
     def _refused(self, owner: Owner | None, waited: float) -> LockHeld:
         after = f" after {tell_seconds(waited)} of waiting" if self._wait else ""
@@ -195,6 +217,7 @@ class RunLock:
             command=self._command,
             since=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             run_id=self.run_id,
+            gives_way=self._gives_way,
         )
 
     def _beat(self) -> None:
@@ -225,6 +248,28 @@ def writer_lock(
 def lock_path(settings: Settings) -> Path:
     """Where the lock of a project's data lies."""
     return settings.state_dir / "run.lock"
+
+
+def others_wait(path: Path) -> bool:
+    """Whether anybody waits for the lock of this path. Never blocks and changes nothing."""
+    waiting = _waiting_path(path)
+    if not waiting.is_file():
+        return False
+    with waiting.open("r", encoding="utf-8") as handle:
+        return not _flock(handle, fcntl.LOCK_EX)
+
+
+def _waiting_path(path: Path) -> Path:
+    return path.with_suffix(".waiting")
+
+
+@contextmanager
+def _announced(path: Path) -> Iterator[None]:
+    """Says within the block that somebody waits; the kernel takes it back if they are killed."""
+    with _waiting_path(path).open("a", encoding="utf-8") as handle:
+        # Blocks for the instant in which `others_wait` looks.
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
 
 
 def tell_wait(owner: Owner | None, left: float) -> str:

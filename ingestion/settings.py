@@ -238,7 +238,24 @@ class OpenLineageSettings:
     timeout_seconds: int = 5
 
 
+@dataclass(frozen=True)
+class WatchSettings:
+    """Section `[watch]`.
+
+    Attributes:
+        pause: How long `wellspring watch` waits between two cycles at least.
+        keep: How many live versions are kept, at least 1.
+        tests: `ask` the tests of live models in each cycle and publish only what passes, or
+            `leave_to_audit`, where they take too long.
+    """
+
+    pause: str = "1s"
+    keep: int = 3
+    tests: str = "ask"
+
+
 _CHOICES = {
+    ("watch", "tests"): ("ask", "leave_to_audit"),
     ("failures", "source"): ("withhold", "go_on"),
     ("failures", "build"): ("withhold", "stop"),
     ("failures", "tests"): ("stop", "withhold"),
@@ -261,12 +278,14 @@ _SECTIONS: dict[str, type[Any]] = {
     "failures": FailuresSettings,
     "backup": BackupSettings,
     "retention": RetentionSettings,
+    "watch": WatchSettings,
 }
 # Former names, still heard where the present one is not set.
 _MOVED = {("load", "memory"): ("limits", "memory")}
 # What a text must look like, beyond being one.
 _FORMS: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
     ("run", "wait_for_lock"): (is_time, 'a time, such as "10m"'),
+    ("watch", "pause"): (is_time, 'a time, such as "1s"'),
     ("limits", "memory"): (is_size, 'a share or a size, such as "25%" or "4GB"'),
     ("limits", "disk"): (is_size, 'a share or a size, such as "90%" or "50GB"'),
     ("limits", "min_free"): (is_size, 'a share or a size, such as "5%" or "1GB"'),
@@ -294,6 +313,7 @@ class Settings:
         failures: Section `[failures]`.
         backup: Section `[backup]`.
         retention: Section `[retention]`.
+        watch: Section `[watch]`.
     """
 
     project_dir: Path
@@ -312,6 +332,7 @@ class Settings:
     failures: FailuresSettings = field(default_factory=FailuresSettings)
     backup: BackupSettings = field(default_factory=BackupSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
 
     @property
     def landing_dir(self) -> Path:

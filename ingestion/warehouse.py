@@ -9,17 +9,23 @@ who holds it. Left out: published versions, which readers open by themselves, re
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 from ingestion.budget import apply_budget
 from ingestion.errors import BadInput, LockHeld, disk_full, disk_full_error, first_line
 from ingestion.extensions import prepare_extensions
+from ingestion.lock import current_owner, lock_path
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
 
 _DAMAGED = ("Corrupt database file", "not a valid DuckDB database")
+# How long a reader waits for the end of a cycle of `wellspring watch`.
+_CYCLE_SECONDS = 10.0
+_GRACE_SECONDS = 0.3
+_PAUSE_SECONDS = 0.05
 _HOLDER = re.compile(r"PID (\d+)")
 
 
@@ -40,13 +46,30 @@ def connect(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyCo
     path = settings.warehouse_path
     if read_only and not path.is_file():
         raise BadInput("there is no warehouse yet", file=path, hint="Run `wellspring load` first.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(str(path), read_only=read_only)
-    except (duckdb.Error, OSError) as error:
-        raise _explain(settings, error) from error
+    began = time.monotonic()
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = duckdb.connect(str(path), read_only=read_only)
+            break
+        except (duckdb.Error, OSError) as error:
+            told = _explain(settings, error)
+            waited = time.monotonic() - began
+            is_held = isinstance(told, LockHeld) and read_only
+            if not is_held or waited > _longest_wait(settings):
+                raise told from error
+            time.sleep(_PAUSE_SECONDS)
     _configure(connection, settings)
     return connection
+
+
+def _longest_wait(settings: Settings) -> float:
+    """How long a reader waits: for `wellspring watch` to end its cycle, for others not."""
+    owner = current_owner(lock_path(settings))
+    if owner is None:
+        # It has let go since, or is no process of ours.
+        return _GRACE_SECONDS
+    return _CYCLE_SECONDS if owner.gives_way else 0.0
 
 
 def in_memory(settings: Settings) -> duckdb.DuckDBPyConnection:

@@ -97,6 +97,28 @@ def judge(
     return verdicts
 
 
+def ask(
+    connection: duckdb.DuckDBPyConnection, nodes: Sequence[Any], settings: Settings
+) -> list[Verdict]:
+    """Asks compiled tests on a connection that is open already, one batch after the other.
+
+    Args:
+        connection: The warehouse.
+        nodes: dbt's nodes, compiled; each of them `can_batch`.
+        settings: The project's settings.
+
+    Returns:
+        A verdict a node, in their order.
+
+    Raises:
+        DiskFull: A query had no room to spill.
+    """
+    verdicts: list[Verdict] = []
+    for start in range(0, len(nodes), _BATCH):
+        verdicts += _asked(connection, nodes[start : start + _BATCH], settings, None)
+    return verdicts
+
+
 def _asked(
     cursor: duckdb.DuckDBPyConnection,
     batch: Sequence[Any],

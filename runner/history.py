@@ -332,6 +332,21 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        status: succeeded, failed, partly or interrupted.
+        exit_code: The exit code of the command; None if it was killed.
+        message: What there is to say.
+    """
+
+    status: str
+    exit_code: int | None
+    message: str
+
+
+@dataclass(frozen=True)
 class Origin:
     """What a run was started from.
 
@@ -514,6 +529,27 @@ class History:
             "select ?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(max(number), 0) + 1 "
             "from runs",
             (run_id, command, selection, now(), *astuple(began), logical_date, resumes, request),
+        )
+
+    def add_ended_run(
+        self, run_id: str, command: str, began: Origin, times: tuple[str, str], outcome: Ended
+    ) -> None:
+        """Notes a run that has ended and did not hold the lock all the time, so others ran by it.
+
+        Args:
+            run_id: Its name; what is noted already under it stays.
+            command: The command line.
+            began: What it was started from.
+            times: When it began and when it ended.
+            outcome: How it ended.
+        """
+        self._write(
+            "insert or ignore into runs (run_id, command, selection, status, started_at, "
+            "finished_at, exit_code, message, git_revision, settings_hash, user, host, pid, "
+            "started_by, number) "
+            "select ?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(max(number), 0) + 1 "
+            "from runs",
+            (run_id, command, outcome.status, *times, *astuple(outcome)[1:], *astuple(began)),
         )
 
     def finish_run(self, run_id: str, status: str, exit_code: int, message: str) -> None:

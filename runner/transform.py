@@ -102,6 +102,19 @@ class NodeResult:
     attached_to: str | None = None
 
 
+@dataclass(frozen=True)
+class Statement:
+    """A statement that dbt executed for a node.
+
+    Attributes:
+        unique_id: dbt's name of the node.
+        sql: The statement, as it was sent.
+    """
+
+    unique_id: str
+    sql: str
+
+
 @dataclass
 class Dbt:
     """The project's dbt, parsed at first use.
@@ -121,6 +134,7 @@ class Dbt:
     _compiled: set[str] = field(default_factory=set, init=False, repr=False)
     _compiled_models: set[str] = field(default_factory=set, init=False, repr=False)
     _building: bool = field(default=False, init=False)
+    _statements: list[Statement] | None = field(default=None, init=False, repr=False)
     _done: int = field(default=0, init=False)
     _total: int = field(default=0, init=False)
 
@@ -209,6 +223,28 @@ class Dbt:
         failpoint("build.finished")
         self._compiled |= {"build"} if chosen.everything else set()
         return results
+
+    def build_recorded(self, only: Collection[str]) -> tuple[list[NodeResult], list[Statement]]:
+        """Builds nodes one after the other, and tells what was executed for each of them.
+
+        Args:
+            only: Unique ids of the nodes.
+
+        Returns:
+            A result a node, and the statements in the order in which they were executed.
+
+        Raises:
+            BuildFailed: dbt could not even begin.
+        """
+        arguments = ["build", "--threads", "1", "--exclude-resource-type", "test"]
+        arguments += ["--exclude-resource-type", "unit_test"]
+        arguments += Selection(tuple(self._names(only))).arguments()
+        recorded: list[Statement] = []
+        self._statements = recorded
+        try:
+            return self._results(arguments), recorded
+        finally:
+            self._statements = None
 
     def test(self, selection: Selection) -> list[NodeResult]:
         """Runs the data tests. Unit tests are left out: they test code, not data.
@@ -378,6 +414,9 @@ class Dbt:
     def _on_event(self, event: Any) -> None:
         if event.info.name == "ConcurrencyLine":
             self._total = event.data.node_count
+        elif event.info.name == "SQLQuery" and self._statements is not None:
+            unique_id = event.data.node_info.unique_id
+            self._statements.append(Statement(unique_id, event.data.sql))
         elif event.info.name == "NodeFinished":
             failpoint("build.node_finished")
             self._done += 1

@@ -26,13 +26,18 @@ from runner.cli import (
     steps,
     upkeep,
     versions,
+    watch,
 )
 from runner.cli.shared import StepName, app, arguments_given
 
 USAGE = 64
 INTERRUPTED = 130
 # `--help` lists the commands in this order.
-for group in (steps, land, backfill, questions, runs, versions, care, upkeep, schedule, quarantine):
+groups = (
+    *(steps, land, watch, backfill, questions, runs, versions, care, upkeep, schedule),
+    quarantine,
+)
+for group in groups:
     app.add_typer(group.commands)
 _SELECTOR_OPTIONS = ("--select", "-s", "--exclude")
 
