@@ -104,14 +104,14 @@ select
 {% endmacro %}
 
 
-{% macro is_new(model_name) -%}
+{% macro is_new(model_name, column="_load_id") -%}
     {%- if not is_incremental() -%}
         true
     {%- else -%}
         {%- if execute and graph.nodes -%}
             {%- do refuse_unmarked(model_name) -%}
         {%- endif -%}
-        _load_id > coalesce({{ taken_load(model_name) }}, '')
+        {{ column }} > coalesce({{ taken_load(model_name) }}, '')
     {%- endif -%}
 {%- endmacro %}
 

@@ -11,11 +11,7 @@ judged as (
         temperature_c >= {{ var("device_hot_celsius") }} as is_hot,
         abs(clock_offset_s) > {{ var("device_max_clock_offset_s") }}
             as is_off_time,
-        temperature_c,
-        fan_rpm,
-        battery_pct,
-        measured_at,
-        date_trunc('hour', measured_at) as hour_start
+        measured_at
     from measurements
 )
 

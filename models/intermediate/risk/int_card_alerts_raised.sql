@@ -10,7 +10,8 @@ velocity as (
         'seconds' as unit,
         cast(burst_s as double) as observed_value,
         cast({{ var("risk_velocity_minutes") * 60 }} as double) as limit_value,
-        occurred_at
+        occurred_at,
+        _load_id
     from transactions
     where burst_s <= {{ var("risk_velocity_minutes") * 60 }}
 ),
@@ -23,7 +24,8 @@ distance as (
         'kilometres' as unit,
         travelled_km as observed_value,
         travelled_s * {{ var("risk_speed_max_kmh") }} / 3600.0 as limit_value,
-        occurred_at
+        occurred_at,
+        _load_id
     from transactions
     where
         travelled_km >= {{ var("risk_distance_min_km") }}
@@ -39,7 +41,8 @@ amount as (
         cast(amount_usd as double) as observed_value,
         earlier_usd * {{ var("risk_amount_ratio") }} / cast(earlier_count as double)
             as limit_value,
-        occurred_at
+        occurred_at,
+        _load_id
     from transactions
     where
         earlier_count >= {{ var("risk_min_history_count") }}
@@ -55,7 +58,8 @@ new_device as (
         'US dollars' as unit,
         cast(amount_usd as double) as observed_value,
         cast({{ var("risk_new_device_min_usd") }} as double) as limit_value,
-        occurred_at
+        occurred_at,
+        _load_id
     from transactions
     where
         is_new_device
@@ -72,7 +76,8 @@ raised as (
         unit,
         observed_value,
         limit_value,
-        occurred_at
+        occurred_at,
+        _load_id
     from velocity
     union all
     select
@@ -82,7 +87,8 @@ raised as (
         unit,
         observed_value,
         limit_value,
-        occurred_at
+        occurred_at,
+        _load_id
     from distance
     union all
     select
@@ -92,7 +98,8 @@ raised as (
         unit,
         observed_value,
         limit_value,
-        occurred_at
+        occurred_at,
+        _load_id
     from amount
     union all
     select
@@ -102,7 +109,8 @@ raised as (
         unit,
         observed_value,
         limit_value,
-        occurred_at
+        occurred_at,
+        _load_id
     from new_device
 )
 

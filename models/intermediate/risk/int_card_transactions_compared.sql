@@ -1,19 +1,38 @@
+{{ config(
+    materialized="incremental",
+    incremental_strategy="delete+insert",
+    unique_key="card_token",
+    tags=["live"],
+) }}
 with transactions as (
     select * from {{ ref("stg_card_payments__transactions") }}
 ),
 
+-- what is told late changes what comes after it: a card is compared anew
+touched as (
+    select
+        card_token,
+        max(_load_id) as _load_id
+    from transactions
+    where {{ is_new("stg_card_payments__transactions") }}
+    group by card_token
+),
+
 placed as (
     select
-        transaction_id,
-        card_token,
-        device_fingerprint,
-        entry_mode,
-        amount_usd,
-        latitude,
-        longitude,
-        entry_mode in ('chip', 'contactless') as is_card_present,
-        occurred_at
+        transactions.transaction_id,
+        transactions.card_token,
+        transactions.device_fingerprint,
+        transactions.entry_mode,
+        transactions.amount_usd,
+        transactions.latitude,
+        transactions.longitude,
+        transactions.entry_mode in ('chip', 'contactless') as is_card_present,
+        transactions.occurred_at,
+        touched._load_id
     from transactions
+    inner join touched
+        on transactions.card_token = touched.card_token
 ),
 
 followed as (
@@ -92,7 +111,8 @@ compared as (
         {{ dbt.datediff(
             "followed.burst_began_at", "placed.occurred_at", "second"
         ) }} as burst_s,
-        placed.occurred_at
+        placed.occurred_at,
+        placed._load_id
     from placed
     inner join followed
         on placed.transaction_id = followed.transaction_id

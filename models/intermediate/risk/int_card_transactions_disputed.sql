@@ -12,7 +12,8 @@ disputes as (
         count(*) as chargeback_count,
         sum(amount) as charged_back_amount,
         max(case when reason = 'fraud' then 1 else 0 end) as fraud_count,
-        min(raised_at) as disputed_at
+        min(raised_at) as disputed_at,
+        max(_load_id) as _load_id
     from chargebacks
     group by transaction_id
 ),
@@ -36,7 +37,9 @@ disputed as (
         coalesce(disputes.chargeback_count, 0) > 0 as is_disputed,
         coalesce(disputes.fraud_count, 0) > 0 as is_disputed_as_fraud,
         transactions.occurred_at,
-        disputes.disputed_at
+        disputes.disputed_at,
+        transactions._load_id,
+        disputes._load_id as _dispute_load_id
     from transactions
     left join disputes
         on transactions.transaction_id = disputes.transaction_id

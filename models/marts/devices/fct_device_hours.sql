@@ -1,22 +1,27 @@
-with measurements as (
-    select * from {{ ref("int_device_measurements_judged") }}
+{{ config(
+    materialized="incremental",
+    incremental_strategy="delete+insert",
+    unique_key=["device_id", "hour_start"],
+    tags=["live"],
+) }}
+with device_hours as (
+    select * from {{ ref("int_device_hours_summed") }}
+    where {{ is_new("int_device_hours_summed") }}
 ),
 
-rolled_up as (
+keyed as (
     select
         {{ surrogate_key(["device_id", "hour_start"]) }} as device_hour_key,
         device_id,
-        count(*) as message_count,
-        cast(sum(case when is_error then 1 else 0 end) as bigint)
-            as error_count,
-        cast(sum(case when is_hot then 1 else 0 end) as bigint) as hot_count,
-        cast(avg(temperature_c) as decimal(6, 2)) as temperature_avg_c,
-        max(temperature_c) as temperature_max_c,
-        max(fan_rpm) as fan_max_rpm,
-        min(battery_pct) as battery_min_pct,
+        message_count,
+        error_count,
+        hot_count,
+        temperature_avg_c,
+        temperature_max_c,
+        fan_max_rpm,
+        battery_min_pct,
         hour_start
-    from measurements
-    group by device_id, hour_start
+    from device_hours
 )
 
-select * from rolled_up
+select * from keyed

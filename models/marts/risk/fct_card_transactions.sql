@@ -1,5 +1,14 @@
+{{ config(
+    materialized="incremental",
+    incremental_strategy="delete+insert",
+    unique_key="transaction_id",
+    tags=["live"],
+) }}
 with transactions as (
     select * from {{ ref("int_card_transactions_disputed") }}
+    where
+        {{ is_new("stg_card_payments__transactions") }}
+        or {{ is_new("stg_card_payments__chargebacks", "_dispute_load_id") }}
 ),
 
 listed as (

@@ -1,5 +1,12 @@
+{{ config(
+    materialized="incremental",
+    incremental_strategy="append",
+    pre_hook="{{ forget_touched('int_card_transactions_compared', 'card_token') }}",
+    tags=["live"],
+) }}
 with alerts as (
     select * from {{ ref("int_card_alerts_raised") }}
+    where {{ is_new("int_card_transactions_compared") }}
 ),
 
 keyed as (

@@ -44,6 +44,7 @@
         "history.stg_marketplace__listings",
     ],
     "int_device_measurements_judged": ["stg_devices__measurements"],
+    "fct_device_hours": ["int_device_hours_summed"],
     "fct_device_spells": ["int_device_spells_found"],
     "dim_devices": ["int_devices_listed"],
     "rpt_firmware_health": ["int_firmware_judged"],
