@@ -38,6 +38,9 @@ select
     {%- endfor %}
     _load_id,
     {{ "_deleted" if not plan.events else no_deletion(plan) }},
+    {%- if plan.history and plan.history.is_logged %}
+    _committed_at,
+    {%- endif %}
     _filter,
     case when not _deleted and ({{ any_broken(plan.rules) }}) then list_filter(
         [

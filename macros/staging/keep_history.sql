@@ -13,6 +13,9 @@ placed as (
         _load_id,
         {{ file_order("_file") }} as _file_order,
         _deleted,
+        {%- if plan.history.is_logged %}
+        _committed_at,
+        {%- endif %}
         {{ load_time("_load_id") }} as _loaded_at
     from {{ plan.judged }}
     where
@@ -31,10 +34,15 @@ dated as (
             order by _load_id asc, _file_order asc, _row asc
             rows between unbounded preceding and 1 preceding
         ) as _gone_at,
+        {%- if plan.history.is_logged %}
+        -- rows from before the change log have the time of their load only
+        coalesce(_committed_at, _loaded_at) as _told_at
+        {%- else %}
         case
             when _deleted then _loaded_at
             else cast({{ plan.history.valid_from or "_loaded_at" }} as timestamp)
         end as _told_at
+        {%- endif %}
     from placed
 
 ),
@@ -44,7 +52,11 @@ settled as (
 
     select
         *,
+        {%- if plan.history.is_logged %}
+        _told_at as _since
+        {%- else %}
         case when _told_at <= _gone_at then _loaded_at else _told_at end as _since
+        {%- endif %}
     from dated
 
 ),

@@ -44,7 +44,7 @@
         "rules": rules,
         "events": events,
         "filters": collect_filters(node, meta),
-        "history": plan_history(node, meta, clean_columns, version_order),
+        "history": plan_history(node, meta, clean_columns, version_order, columns),
         "judged": node.name ~ "__judged",
         "repeated": node.name ~ "__repeated",
         "set_aside": node.name ~ "__set_aside",
@@ -57,7 +57,7 @@
 {% endmacro %}
 
 
-{% macro plan_history(node, meta, clean_columns, version_order) %}
+{% macro plan_history(node, meta, clean_columns, version_order, columns) %}
     {%- set where = "meta.staging.history" -%}
     {%- set declared = meta.get("history") -%}
     {%- if declared is none -%}
@@ -71,6 +71,8 @@
     {%- for name, column in declared.items() -%}
         {%- if name not in ["valid_from", "born"] -%}
             {%- do staging_error(node, where, "holds " ~ name, expected) -%}
+        {%- elif name == "valid_from" and column == "_committed_at" and column in columns -%}
+            {#- of a change log: it dates deletions as well -#}
         {%- elif column not in clean_columns -%}
             {%- do staging_error(node, where ~ "." ~ name, "names " ~ column,
                 "one of the model's columns " ~ clean_columns | join(", ")) -%}
@@ -79,6 +81,7 @@
     {%- set own_times = version_order + declared.values() | list + ["_file", "_row"] -%}
     {{ return({
         "valid_from": declared.get("valid_from"),
+        "is_logged": declared.get("valid_from") == "_committed_at",
         "born": declared.get("born"),
         "columns": clean_columns | reject("in", own_times) | list,
         "relation": this.incorporate(path={"schema": "history", "identifier": node.name}),
