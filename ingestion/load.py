@@ -32,6 +32,7 @@ from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, li
 from ingestion.expired import ExpiredFile, expired_files
 from ingestion.failpoints import failpoint
 from ingestion.files import prepared_folder
+from ingestion.formats.parquetfile import read_footer
 from ingestion.formats.preparing import Unit, prepare, reading_of
 from ingestion.landing import (
     LandedCount,
@@ -75,6 +76,8 @@ log = logging.getLogger(__name__)
 _STREAM_FILES = 4_096
 _STREAM_BYTES = 256 * 2**20
 _PACKED = ("compacted", "packed_messages")
+# One transaction takes so many loads of a change log.
+_CHANGE_LOADS = 200
 _RESTORE = (
     "Restore landing from a backup and load again. Without one, remove the load's mark from "
     "landing/<source>/_dlt_loads: then nothing of it counts, and the next extraction lands what "
@@ -208,25 +211,40 @@ class _Arrived:
 
 @dataclass
 class _Batch:
-    """Loads that are loaded in one transaction: one, or several whose files were compacted.
+    """Loads that are loaded in one transaction: one, or several that are alike.
 
-    Loads whose rows lie in the same compacted files have the same columns, so that the raw tables
-    come out the same as if they were loaded one by one.
+    Loads whose rows lie in the same compacted files have the same columns, and so have those of a
+    change log that are taken together: the raw tables come out the same as if they were loaded one
+    by one.
     """
 
     arrived: list[_Arrived] = field(default_factory=list)
     files: list[DueFile] = field(default_factory=list)
     packs: dict[str, Path] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
     compacted: bool = True
 
     def takes(self, files: Sequence[DueFile]) -> bool:
         """Whether a further load with these files can be added."""
         if not self.arrived:
             return True
-        return self.compacted and all(
+        packed = self.compacted and all(
             file.own == "compacted" and self.packs.get(file.table, file.path) == file.path
             for file in files
         )
+        return packed or self._takes_changes(files)
+
+    def _takes_changes(self, files: Sequence[DueFile]) -> bool:
+        """Whether these are changes of tables that look the same as in the batch."""
+        if len(self.arrived) >= _CHANGE_LOADS or any(
+            file.own != "changes" for file in (*self.files[-1:], *files)
+        ):
+            return False
+        news = {file.table: _columns_of(file) for file in files}
+        for file in self.files:
+            if file.table in news and file.table not in self.columns:
+                self.columns[file.table] = _columns_of(file)
+        return all(columns == self.columns.get(t, columns) for t, columns in news.items())
 
     def add(self, load_id: str, counts: Sequence[LandedCount], files: Sequence[DueFile]) -> None:
         """Adds a load."""
@@ -236,6 +254,14 @@ class _Batch:
         for file in files:
             self.packs.setdefault(file.table, file.path)
             self.compacted &= file.own == "compacted"
+
+
+def _columns_of(file: DueFile) -> str:
+    """Names and types of a file's columns; its own name where it cannot be read."""
+    try:
+        return read_footer(file.path, own_columns=True).signature
+    except (BadInput, FileNotFoundError):
+        return file.file
 
 
 @dataclass
@@ -526,6 +552,8 @@ class SourceLoader:
         if self._source.kind == "stream":
             own = "messages" if part is None else "packed_messages"
             size = landed.path.stat().st_size if part is None else part.bytes
+        if self._source.kind == "cdc" and part is None:
+            own = "changes"
         return DueFile(
             table=table.name,
             file=landed.file,
@@ -723,7 +751,7 @@ class SourceLoader:
                 # What lies in one compacted file goes in with the first of its loads.
                 first = firsts.setdefault(file.path, file.load_id)
                 load_id = first if file.own == "compacted" else file.load_id
-                if self._source.kind == "stream":
+                if self._source.kind == "stream" or file.own == "changes":
                     load_id = first_of_all
                 current.setdefault((load_id, table.name), []).append(now)
         staged = {}

@@ -43,7 +43,7 @@ _LONGEST_OBJECT = 32 * 2**20
 _FILES_A_STATEMENT = 256
 
 
-Own = Literal["dlt", "compacted", "prepared", "original", "messages", "packed_messages"]
+Own = Literal["dlt", "compacted", "prepared", "original", "messages", "packed_messages", "changes"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class DueFile:
         reader: How it is read.
         own: `dlt` for what dlt wrote, `compacted` if `path` is a compacted file that holds it,
             `prepared` for Parquet of texts, `original` for the bytes, `messages` for what a
-            lander wrote, `packed_messages` if that lies in a compacted file.
+            lander wrote, `packed_messages` if that lies in a compacted file, `changes` for a load
+            of a change log.
         origin_name: Name at the origin; None where the origin is no file.
         size: Bytes of what landed.
         sha256: Checksum of what landed.
@@ -263,12 +264,14 @@ class Stager:
         )
         described = self._types(f"select * from {reader}")
         columns = {name: described[origin] for origin, name in names.items()}
-        has_deleted = own == "dlt" and "_deleted" in described
+        has_deleted = own in ("dlt", "changes") and "_deleted" in described
         row = ROW if own == "prepared" else "file_row_number + 1"
         selected = [f"data.{quoted(o)} as {quoted(n)}" for o, n in names.items()]
         selected += ["paths.file as _file", f"{row} as _row"]
         if has_deleted:
             selected.append("data._deleted as _deleted")
+        if own == "changes":
+            selected += ["paths.load_id as _load_id", "paths.extracted_at as _extracted_at"]
         sql = (
             f"select {', '.join(selected)} from {reader} as data "
             f"inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
@@ -277,7 +280,7 @@ class Stager:
             Counted(due, footer.rows, self._rejected_beside(due))
             for due, footer in zip(files, footers, strict=True)
         )
-        return Relation(found, columns, sql, has_deleted)
+        return Relation(found, columns, sql, has_deleted, has_load=own == "changes")
 
     def _compacted(self, files: list[DueFile]) -> Relation:
         """Parts of one compacted file, in one reading of it."""
