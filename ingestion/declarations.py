@@ -157,7 +157,7 @@ class Retention(_Strict):
     days: Annotated[int, Field(ge=1)]
 
 
-Format = Literal["csv", "json", "ndjson", "xml", "parquet", "excel", "text", "mail"]
+Format = Literal["csv", "json", "ndjson", "xml", "parquet", "excel", "text", "mail", "avro"]
 
 
 class FilesTable(TableIngest):
@@ -378,10 +378,10 @@ class StreamEndpoint(_Strict):
     Attributes:
         origin: Name of the stream (`from`): JetStream and Kinesis stream, Redis key, Kafka topic,
             MQTT topic filter, path that takes HTTP POSTs.
-        subjects: JetStream: only messages of these subjects; all if empty.
+        subjects: JetStream: only messages of these subjects, all if empty; MQTT: further filters.
         format: What a message holds: one JSON object, one Avro record, one CSV record, or text.
-        avro_schema: Avro: file of the schema, below the project; not needed if each message is an
-            Avro file of its own.
+        avro_schema: Avro: file of the schema, below the project; with `{id}` in its name if the
+            schema's number stands before each record; none if each message is an Avro file.
         csv: Dialect and `columns` of CSV messages.
         start: Where the very first landing begins: `earliest`, `latest`, or a time (ISO 8601).
         identity: Fields that a message keeps when its sender or broker sends it again.

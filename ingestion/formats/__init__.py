@@ -7,6 +7,6 @@ original (+ declaration) -> `preparing.prepare` -> units: the original itself, o
 | streams | compression, archives, encodings, files written whole or not at all |
 | csvfile | header, exact tokeniser, salvage of the good records of a faulty file |
 | jsonfile | JSON documents, salvage of faulty NDJSON |
-| xmlfile, excelfile, parquetfile, textfile, mailfile | one format each |
+| xmlfile, excelfile, parquetfile, textfile, mailfile, avrofile | one format each |
 | tables | records as Parquet of texts |
 """

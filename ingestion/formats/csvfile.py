@@ -242,7 +242,7 @@ def salvage(
             if header_due:
                 header_due = False
                 continue
-            values, reason = _fitted(record, len(columns))
+            values, reason = fitted(record, len(columns))
             if not encoding.strict and has_faulty_bytes(record.raw):
                 values, reason = None, f"bytes that are not {encoding.name}"
             if values is None:
@@ -258,8 +258,8 @@ def salvage(
     return table
 
 
-def _fitted(record: Record, width: int) -> tuple[list[str] | None, str]:
-    """The record's fields if they are as many as the columns, else the reason."""
+def fitted(record: Record, width: int) -> tuple[list[str] | None, str]:
+    """The record's fields if they are as many as the columns, else None and the reason."""
     values = record.values
     if values is None:
         return None, record.reason

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from ingestion.declarations import FilesTable
 from ingestion.errors import BadInput
 from ingestion.formats import (
+    avrofile,
     csvfile,
     excelfile,
     jsonfile,
@@ -50,6 +51,7 @@ SUFFIXES = {
     ".xls": "excel",
     ".ods": "excel",
     ".eml": "mail",
+    ".avro": "avro",
 }
 Reader = Literal["parquet", "csv", "ndjson"]
 
@@ -249,6 +251,13 @@ def _mail(content: Content, table: FilesTable, folder: Path) -> Unit:
     return _converted(content, table, folder, read)
 
 
+def _avro(content: Content, table: FilesTable, folder: Path) -> Unit:
+    def read(target: Path) -> TextTable:
+        return avrofile.read_file(content, target)
+
+    return _converted(content, table, folder, read)
+
+
 def _converted(
     content: Content,
     table: FilesTable,
@@ -301,6 +310,7 @@ _READERS: dict[str, Callable[[Content, FilesTable, Path], Unit]] = {
     "json": _json,
     "xml": _xml,
     "excel": _excel,
+    "avro": _avro,
     "parquet": _parquet,
     "text": _text,
     "mail": _mail,

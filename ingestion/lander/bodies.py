@@ -8,6 +8,7 @@ bytes are kept. Left out: what a message means.
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ def messages_in(body: bytes, content_type: str, endpoint: StreamEndpoint) -> lis
 def _records(text: str, endpoint: StreamEndpoint) -> Iterator[str]:
     from ingestion.formats.csvfile import Tokeniser
 
-    for record in Tokeniser(endpoint.csv).records(iter(text.splitlines(keepends=True))):
+    for record in Tokeniser(endpoint.csv).records(io.StringIO(text, newline="")):
         if record.raw.strip():
             yield record.raw
 

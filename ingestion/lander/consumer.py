@@ -6,7 +6,7 @@ A message has a place: its shard and a sequence number that grows within the sha
 exactly once: what lies at or before the checkpoint is never landed again. Left out: how messages
 become files, which the lander knows, and what they mean, which decoding knows.
 
-A consumer is made as `<System>Consumer(place)`, which opens nothing.
+A consumer is made as `<System>Consumer(declaration, table, connection)`, which opens nothing.
 """
 
 from __future__ import annotations

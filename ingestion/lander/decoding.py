@@ -8,11 +8,12 @@ reason. Left out: which column takes which value, which the loader decides.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingestion.declarations import StreamEndpoint
+from ingestion.declarations import CsvOptions, StreamEndpoint
 from ingestion.errors import BadInput
 
 
@@ -47,7 +48,17 @@ def prepare_decoding(endpoint: StreamEndpoint, project: Path) -> Decode:
     Raises:
         BadInput: The declaration names a file that is not there or holds no schema.
     """
-    return decode_json
+    match endpoint.format:
+        case "json":
+            return decode_json
+        case "avro":
+            from ingestion.lander.avro import prepare_avro
+
+            return one_by_one(prepare_avro(endpoint.avro_schema, project))
+        case "csv":
+            return one_by_one(_csv_decoder(endpoint.csv))
+        case "text":
+            return one_by_one(_text_object)
 
 
 def one_by_one(decode: DecodeOne) -> Decode:
@@ -97,3 +108,41 @@ def _json_object(message: bytes) -> bytes:
     except BadInput as error:
         raise Undecodable(error.message) from error
     return message
+
+
+def _text(message: bytes) -> str:
+    try:
+        return message.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Undecodable(f"it is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _text_object(message: bytes) -> bytes:
+    """The whole message as the column `text`."""
+    import orjson
+
+    return orjson.dumps({"text": _text(message)})
+
+
+def _csv_decoder(options: CsvOptions) -> DecodeOne:
+    """Decodes messages that are one record each, whose columns are declared."""
+    import orjson
+
+    from ingestion.formats.csvfile import Tokeniser, fitted
+
+    # A message has no lines before its record, and no header.
+    tokeniser = Tokeniser(options.model_copy(update={"skip_lines": 0, "header": False}))
+    nulls = set(options.null_values)
+
+    def decode(message: bytes) -> bytes:
+        # Its own line ends only: what else Python takes for one belongs to a field.
+        records = list(tokeniser.records(io.StringIO(_text(message), newline="")))
+        if len(records) != 1:
+            raise Undecodable(f"{len(records)} CSV records, expected one")
+        values, reason = fitted(records[0], len(options.columns))
+        if values is None:
+            raise Undecodable(reason)
+        pairs = zip(options.columns, values, strict=True)
+        return orjson.dumps({name: None if value in nulls else value for name, value in pairs})
+
+    return decode

@@ -10,17 +10,14 @@ out: fetching from somebody else's server, which is `kind: rest`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from ingestion.connections import Connection
+from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import ConnectionMissing, IngestionError
 from ingestion.failpoints import failpoint
 from ingestion.lander.addresses import address, whole
 from ingestion.lander.consumer import Checkpoint, Consumer, Message
 from ingestion.lander.http_server import Limits, Login, Mailbox, dismiss, serve
-
-if TYPE_CHECKING:
-    from ingestion.connections import Connection
-    from ingestion.declarations import SourceDeclaration, TableDeclaration
 
 PORTS = {"http": 80, "https": 443}
 _CONNECTIONS = 1000
@@ -32,9 +29,9 @@ class HttpConsumer(Consumer):
     Args:
         declaration: The source.
         table: Its table: `from` is the path.
-        connection: The address to listen on. Its options are `token`, `hmac_key`,
-            `hmac_header`, `anonymous`, `max_bytes`,
-            `max_waiting`, `max_connections`, `landing_seconds`, `cert_file` and `key_file`.
+        connection: The address to listen on; `token`, `hmac_key`, `hmac_header`, `anonymous`,
+            `max_bytes`, `max_waiting`, `max_connections`, `landing_seconds`, `cert_file` and
+            `key_file` are its options.
     """
 
     redelivers = True

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ingestion.connections import Connection
+from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import IngestionError, SourceFailed, SourceUnreachable, first_line
 from ingestion.failpoints import failpoint
 from ingestion.lander.addresses import address, tls_context, whole
@@ -26,9 +28,6 @@ from ingestion.lander.consumer import Checkpoint, Consumer, Gap, Message
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
-
-    from ingestion.connections import Connection
-    from ingestion.declarations import SourceDeclaration, TableDeclaration
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class MqttConsumer(Consumer):
     Args:
         declaration: The source.
         table: Its table: `from` is a topic filter, `subjects` are further ones.
-        connection: Its options are `client_id`, `keepalive` and `in_flight`.
+        connection: The broker; its options are `client_id`, `keepalive` and `in_flight`.
     """
 
     redelivers = True

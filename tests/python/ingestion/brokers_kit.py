@@ -92,13 +92,13 @@ def nats_mqtt(folder: Path, *, tls: str = "", user: str = "", window: int = 1024
     return Server([program("nats-server"), "-c", str(config)], port)
 
 
-Place = tuple[SourceDeclaration, TableDeclaration, Connection]
-
-
-def stream_of(url: str, origin: str, options: dict[str, Any] | None = None, **stream: Any) -> Place:
+def stream_of(
+    url: str, origin: str, options: dict[str, Any] | None = None, **stream: Any
+) -> tuple[SourceDeclaration, TableDeclaration, Connection]:
     """What a consumer is made of: source `plant`, table `readings`."""
-    ingest = StreamTable.model_validate({"stream": {"from": origin, **stream}})
-    table = TableDeclaration("readings", "source.plant.readings", ingest)
+    declared: dict[str, Any] = {"stream": {"from": origin, **stream}}
+    ingest = StreamTable.model_validate(declared)
+    table = TableDeclaration("readings", "source.x.plant.readings", ingest)
     source = SourceDeclaration("plant", "raw_plant", "stream", "plant", "plant.yml", (table,))
     return source, table, Connection("plant", url, options or {})
 
