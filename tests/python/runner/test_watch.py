@@ -60,9 +60,8 @@ def test_a_watch_follows_what_lands_and_gives_way(tmp_path: Path) -> None:
         # a late event, a repeated one
         park.land([("late", "a", -3000, 4), *passages(3, 2000)])
         until(lambda: sees_truth(park), watch)
-        fields = status_fields(park.settings)["watch"]
-        assert fields["version"] >= 2
-        assert fields["rows"] == 10
+        until(lambda: status_fields(park.settings)["watch"]["rows"] == 10, watch)
+        assert status_fields(park.settings)["watch"]["version"] >= 2
 
         code, said = park.call("watch")
         assert code == 5
