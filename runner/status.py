@@ -16,6 +16,7 @@ from runner.history import History
 from runner.landers import lander_fields, tell_fields
 from runner.runs import as_it_is
 from runner.versions import current_version, waiting_version
+from runner.watch.state import watch_fields
 from runner.withholding import tell_kept, withheld_tables
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def status_fields(settings: Settings) -> dict[str, Any]:
         "last_run": None,
         "sources": {},
         "published": _published(settings),
+        "watch": watch_fields(settings),
         "waiting": waiting.name if waiting else None,
         "landers": lander_fields(settings),
     }
@@ -129,6 +131,7 @@ def print_status(fields: dict[str, Any], console: Console) -> None:
             f"[yellow]running[/yellow]    {owner['run_id']} since {owner['since']}: "
             f"{owner['command']} (process {owner['pid']} of {owner['user']} on {owner['host']})"
         )
+    _print_watch(console, fields["watch"])
     _print_run(console, fields["last_run"])
     _print_published(console, fields["published"])
     if fields["waiting"]:
@@ -159,6 +162,27 @@ def _print_run(console: Console, run: dict[str, Any] | None) -> None:
         console.print(text, markup=False, soft_wrap=True, style="red")
     if run["message"]:
         console.print(f"           {run['message']}", markup=False, soft_wrap=True)
+
+
+def _print_watch(console: Console, watch: dict[str, Any] | None) -> None:
+    if watch is None:
+        return
+    console.print(
+        f"[green]watching[/green]   since {watch['started_at']} (process {watch['pid']}): "
+        f"{watch['doing']}; {watch['cycles']:,} cycles, {watch['rows']:,} rows"
+    )
+    if watch["version"] is not None:
+        lag = watch["lag_seconds"]
+        behind = f", {lag:.1f} s behind landing" if lag is not None else ""
+        console.print(
+            f"           live version {watch['version']} made {watch['published_at']}{behind}, "
+            f"last cycle {watch['cycle_seconds']:.2f} s"
+        )
+    if watch["lander"]:
+        console.print(f"           lander: {watch['lander']}", markup=False, soft_wrap=True)
+    for why in watch["failing"].values():
+        text = f"           ✗ readers keep the former live version: {why.splitlines()[0]}"
+        console.print(text, markup=False, soft_wrap=True, style="red")
 
 
 def _print_published(console: Console, published: dict[str, Any] | None) -> None:

@@ -101,7 +101,7 @@ class Cycles:
         self._script: Script | None = None
         self._tables: Sequence[LiveTable] = ()
         self._shown: Marks | None = None
-        self._built: Marks | None = None
+        self._built: Any = None
         # dbt opens the warehouse to compile the tests.
         with RunLock(*self._lock):
             self._read_project()
@@ -176,21 +176,26 @@ class Cycles:
             clock.took("load")
             if not script.stands(connection):
                 return False
-            is_due = outcome.files or outcome.learnt or self._is_behind(connection, script)
-            if is_due:
+            if self._ground(connection, script) != self._built:
                 script.play(connection)
                 outcome.played = True
+                self._built = self._ground(connection, script)
             clock.took("build")
             _, marks = marks_of(connection, script.codes)
-            self._built = marks
             if marks != self._shown:
                 self._show(connection, marks, outcome, clock)
         clock.took("close")
         return True
 
-    def _is_behind(self, connection: duckdb.DuckDBPyConnection, script: Script) -> bool:
-        """Whether the marks are not what this watch left: a batch has built, or it was killed."""
-        return marks_of(connection, script.codes)[1] != self._built
+    def _ground(self, connection: duckdb.DuckDBPyConnection, script: Script) -> Any:
+        """What changes with whatever was loaded or built, by whomever."""
+        names = [declaration.name for declaration in self._declared]
+        loaded = connection.execute(
+            "select source, table_name, count(*), max(load_id), max(loaded_at) from ledger.files "
+            "where source in (select unnest(?::varchar[])) group by all order by all",
+            [names],
+        ).fetchall()
+        return loaded, marks_of(connection, script.codes)[1]
 
     def _load(self, connection: duckdb.DuckDBPyConnection, outcome: Outcome) -> None:
         from ingestion.load import LoadResult, SourceLoader

@@ -123,10 +123,12 @@ class LivePark:
     Attributes:
         root: The project's folder.
         landed: Bay, time and fee by id, of the first message of each id.
+        more: Further fields of the messages to land.
     """
 
     root: Path
     landed: dict[str, tuple[str, datetime, int]] = field(default_factory=dict)
+    more: dict[str, str] = field(default_factory=dict)
     _last: str = ""
     _sequence: int = 0
 
@@ -163,6 +165,7 @@ class LivePark:
             if isinstance(fee, int):
                 self.landed.setdefault(key, (bay, moment, fee))
             told = {"passage_id": key, "bay": bay, "passed_at": moment.isoformat(), "fee": fee}
+            told |= self.more
             rows.append(json.dumps(told))
         first = self._sequence + 1
         self._sequence += len(rows)

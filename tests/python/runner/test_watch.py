@@ -1,0 +1,291 @@
+"""A watch keeps readers seconds behind what lands, gives way to others, and survives any death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from livepark import LivePark, make_livepark
+
+from ingestion.lock import RunLock, others_wait
+from runner.cli import main
+from runner.status import status_fields
+from runner.watch.changes import Landing
+from runner.watch.cycle import Cycles
+from runner.watch.live_version import live_folder, tidy_live
+from runner.watch.state import last_state
+
+PATIENCE = 120.0
+Passage = tuple[str, str, int, object]
+
+
+def until(holds: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    """Waits until something holds."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        if process is not None and process.poll() is not None:
+            said, _ = process.communicate()
+            raise AssertionError(f"it ended with code {process.returncode}: {said}")
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.1)
+
+
+def sees_truth(park: LivePark) -> bool:
+    return (park.current / "wellspring.duckdb").is_file() and park.days() == park.truth()
+
+
+def passages(first: int, minutes: int, number: int = 4) -> list[Passage]:
+    return [(str(first + n), "ab"[n % 2], minutes + 7 * n, 1 + n) for n in range(number)]
+
+
+def failing(park: LivePark) -> str:
+    state = last_state(park.settings) or {}
+    return str(state.get("failing", {}).get("cycle", ""))
+
+
+def test_a_watch_follows_what_lands_and_gives_way(tmp_path: Path) -> None:
+    park = make_livepark(tmp_path / "park")
+    park.land([*passages(1, 0), ("x", "a", 5, "free")])
+    watch = park.start("watch", "--no-land")
+    try:
+        until(lambda: sees_truth(park), watch)
+        # a late event, a repeated one
+        park.land([("late", "a", -3000, 4), *passages(3, 2000)])
+        until(lambda: sees_truth(park), watch)
+        until(lambda: status_fields(park.settings)["watch"]["rows"] == 10, watch)
+        assert status_fields(park.settings)["watch"]["version"] >= 2
+
+        code, said = park.call("watch")
+        assert code == 5
+        assert "`wellspring watch` is at work already" in said
+
+        _test_that_fails_and_recovers(park, watch)
+        _batch_gets_in(park, watch)
+        _column_that_is_new(park, watch)
+
+        watch.send_signal(signal.SIGTERM)
+        said, _ = watch.communicate(timeout=PATIENCE)
+        assert watch.returncode == 0, said
+        assert said.count("assert_fees_are_not_negative: Got 1 result") == 1, said
+        assert said.count("recovered") == 1, said
+    finally:
+        watch.kill()
+        watch.wait()
+    assert status_fields(park.settings)["watch"] is None
+    with sqlite3.connect(park.root / "data/state/history.sqlite") as history:
+        rows = history.execute("select status, message from runs where command like '%watch%'")
+        ((status, message),) = rows.fetchall()
+    assert status == "succeeded"
+    assert "live versions, " in message
+
+
+def _test_that_fails_and_recovers(park: LivePark, watch: subprocess.Popen[str]) -> None:
+    shown = park.current
+    kept = park.days()
+    park.land([("refund", "b", 9000, -50)])
+    until(lambda: "assert_fees_are_not_negative" in failing(park), watch)
+    assert park.current == shown, "readers keep the former version"
+    assert park.days() == kept
+    park.land([("paid", "b", 9001, 60)])
+    until(lambda: sees_truth(park) and not failing(park), watch)
+
+
+def _batch_gets_in(park: LivePark, watch: subprocess.Popen[str]) -> None:
+    """Without any option, though the watch is at work all the time."""
+    batch = park.start("load", "build", "audit", "publish", "--quiet")
+    number = 500
+    while batch.poll() is None:
+        park.land(passages(number, number))
+        number += 10
+        time.sleep(0.3)
+    said, _ = batch.communicate()
+    assert batch.returncode == 0, said
+    until(lambda: sees_truth(park), watch)
+
+
+def _column_that_is_new(park: LivePark, watch: subprocess.Popen[str]) -> None:
+    """Raw gets a column, so that staging is made anew, by dbt."""
+    park.more = {"lane": "left"}
+    park.land([("lane", "a", 100, 7)])
+    until(lambda: sees_truth(park), watch)
+    park.more = {}
+
+
+# -- in this process ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def at_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LivePark, Cycles]]:
+    """A project that was watched before, and cycles that know what to do."""
+    park = make_livepark(tmp_path_factory.mktemp("cycles") / "park")
+    park.land(passages(1, 0))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in park.environment.items():
+            patch.setenv(name, value)
+        cycles = Cycles(park.settings, "20260601T000000Z-0000", "wellspring watch")
+        assert cycles.run().version == 1
+        yield park, cycles
+
+
+def test_a_cycle_without_news_does_nothing(at_work: tuple[LivePark, Cycles]) -> None:
+    park, cycles = at_work
+    outcome = cycles.run()
+    assert not outcome.did_anything
+    assert outcome.error is None
+    assert sees_truth(park)
+
+
+POINTS = (
+    "watch.locked",
+    "load.before_commit",
+    "load.committed",
+    "watch.loaded",
+    "watch.statement_done",
+    "watch.statement_done:2",
+    "watch.before_commit",
+    "watch.committed",
+    "watch.tested",
+    "watch.copied",
+    "watch.named",
+    "watch.swapped",
+)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_loses_and_doubles_nothing(at_work: tuple[LivePark, Cycles], point: str) -> None:
+    park, cycles = at_work
+    number = 1000 * (POINTS.index(point) + 1)
+    park.land(passages(number, number))
+    child = os.fork()
+    if child == 0:
+        # Nothing of the test's own may run on in the child.
+        os.environ["WELLSPRING_FAILPOINT"] = point
+        try:
+            cycles.run()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), f"{point} was not passed"
+    outcome = cycles.run()
+    assert outcome.error is None
+    assert sees_truth(park)
+    assert not outcome.learnt, "nothing was made from the beginning"
+    assert [path.name for path in live_folder(park.settings).glob("*.tmp")] == []
+
+
+def test_what_was_grown_equals_a_rebuild(at_work: tuple[LivePark, Cycles]) -> None:
+    park, cycles = at_work
+    park.land(passages(50_000, 5))
+    cycles.run()
+    tables = ("staging.stg_barriers__passages", "parking.fct_quarters", "parking.fct_days")
+    tables += ("ledger_outcomes.stg_barriers__passages", "findings.stg_barriers__passages")
+
+    def state() -> dict[str, list[str]]:
+        with duckdb.connect(str(park.settings.warehouse_path), read_only=True) as connection:
+            return {
+                table: sorted(map(repr, connection.execute(f"from {table}").fetchall()))
+                for table in tables
+            }
+
+    grown = state()
+    code, said = park.call("build", "--full-refresh", "--select", "+tag:live", "--quiet")
+    assert code == 0, said
+    assert state() == grown
+    outcome = cycles.run()
+    assert outcome.version, "what a batch has built is shown"
+    assert sees_truth(park)
+
+
+def test_old_rows_are_left_to_the_batch(at_work: tuple[LivePark, Cycles]) -> None:
+    park, cycles = at_work
+    park.land([("soon", "a", 100_000, 3)])
+    cycles.run()
+    assert park.shown("select count(*) from parking.fct_quarters") == [(1,)]
+    assert sees_truth(park), "a model that does not say what is recent is copied whole"
+
+
+def test_few_live_versions_are_kept_and_leftovers_go(at_work: tuple[LivePark, Cycles]) -> None:
+    park, _ = at_work
+    folder = live_folder(park.settings)
+    number = int(park.current.name)
+    (folder / "77.tmp").mkdir()
+    (folder / str(number + 5)).mkdir()
+    tidy_live(park.settings)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [str(number - 1), str(number), "current"]
+    )
+
+
+def test_a_wrong_tag_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    park = make_livepark(tmp_path / "park")
+    for name, value in park.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(park.root)
+    path = "models/marts/parking/fct_days.sql"
+    text = (park.root / path).read_text(encoding="utf-8")
+    park.write(path, text.replace("materialized='incremental'", "materialized='table'"))
+    assert main(["watch", "--once", "--no-land"]) == 1
+    said = capsys.readouterr().err
+    assert "fct_days is tagged `live` and materialized as table" in said
+    assert "Expected an incremental model, a staging model of events, or a view." in said
+    assert main(["watch", "--for", "soon"]) == 6
+
+
+# -- parts --------------------------------------------------------------------------------------
+
+
+def test_landing_tells_of_new_files_and_of_nothing_else(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, ["a", "b"])
+    first = landing.signature()
+    assert landing.signature() == first == {}
+    day = tmp_path / "a" / "t" / "2026-06-01"
+    day.mkdir(parents=True)
+    second = landing.signature()
+    assert second != first
+    (tmp_path / "c").mkdir()
+    assert landing.signature() == second, "a source that is not watched"
+    (day / ".1.landing").write_text("x")
+    (day / ".1.landing").rename(day / "1.parquet")
+    third = landing.signature()
+    assert third != second
+    assert landing.signature() == third
+    next_day = tmp_path / "a" / "t" / "2026-06-02"
+    next_day.mkdir()
+    assert landing.signature() != third
+
+
+def test_who_gives_way_lets_everybody_else_in_first(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "run.lock"
+    program = (
+        "import sys, time; from pathlib import Path; from ingestion.lock import RunLock\n"
+        "with RunLock(Path(sys.argv[1]), 'r', 'batch'): print('in', flush=True); time.sleep(0.3)"
+    )
+    order: list[str] = []
+    batch = None
+    for turn in range(6):
+        with RunLock(path, "w", "watch", 60, None, True):
+            order.append("watch")
+            if turn == 1:
+                command = [sys.executable, "-c", program, str(path)]
+                batch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                until(lambda: others_wait(path), batch)
+        if batch is not None and batch.poll() is not None and "batch" not in order:
+            order.append("batch")
+    assert batch is not None
+    said, _ = batch.communicate(timeout=PATIENCE)
+    assert batch.returncode == 0
+    assert said == "in\n"
+    assert order[:3] == ["watch", "watch", "watch"]
+    assert "batch" in order, "it was in before the watch had its third turn"
+    assert order.index("batch") == 3
+    assert not others_wait(path)
