@@ -1,5 +1,11 @@
+{{ config(
+    materialized="incremental",
+    incremental_strategy="sessions",
+    unique_key=["client_id", "session_started_at"],
+) }}
 with events as (
     select * from {{ ref("int_web_events_sessionised") }}
+    where {{ is_new("int_web_events_sessionised") }}
 ),
 
 steps as (
@@ -9,9 +15,9 @@ steps as (
 stepped as (
     select
         events.session_key,
-        events.customer_key,
-        events.order_key,
         events.client_id,
+        events.customer_id,
+        events.order_number,
         events.event_number,
         events.event_type,
         events.page_type,
@@ -20,7 +26,9 @@ stepped as (
         events.connection_type,
         events.has_consent,
         events.is_bot,
-        events.event_at,
+        events.session_started_at,
+        events.session_ended_at,
+        events._load_id,
         steps.step_number
     from events
     left join steps
@@ -30,12 +38,11 @@ stepped as (
 built as (
     select
         session_key,
-        max(customer_key) as customer_key,
-        max(case when event_type = 'purchase' then order_key end) as order_key,
-        max(client_id) as client_id,
+        client_id,
+        max(customer_id) as customer_id,
+        max(order_number) as order_number,
         count(*) as event_count,
-        sum(case when event_type = 'page_view' then 1 else 0 end)
-            as page_view_count,
+        count_if(event_type = 'page_view') as page_view_count,
         max(step_number) as last_step_number,
         max_by(page_type, -event_number) as entry_page_type,
         max_by(page_type, event_number) as exit_page_type,
@@ -44,11 +51,12 @@ built as (
         max_by(connection_type, -event_number) as connection_type,
         bool_and(has_consent) as has_consent,
         bool_or(is_bot) as is_bot,
-        cast(min(event_at) as date) as session_date,
-        min(event_at) as started_at,
-        max(event_at) as ended_at
+        cast(session_started_at as date) as session_date,
+        session_started_at,
+        session_ended_at,
+        max(_load_id) as _load_id
     from stepped
-    group by session_key
+    group by session_key, client_id, session_started_at, session_ended_at
 )
 
 select * from built

@@ -2,6 +2,14 @@ with sessions as (
     select * from {{ ref("int_web_sessions_built") }}
 ),
 
+records as (
+    select * from {{ ref("int_customer_records_keyed") }}
+),
+
+orders as (
+    select * from {{ ref("int_orders_conformed") }}
+),
+
 steps as (
     select * from {{ ref("web_funnel_steps") }}
 ),
@@ -9,8 +17,8 @@ steps as (
 described as (
     select
         sessions.session_key,
-        sessions.customer_key,
-        sessions.order_key,
+        records.customer_key,
+        orders.order_key,
         sessions.client_id,
         sessions.entry_page_type,
         sessions.exit_page_type,
@@ -25,9 +33,15 @@ described as (
         sessions.has_consent,
         sessions.is_bot,
         sessions.session_date,
-        sessions.started_at,
-        sessions.ended_at
+        sessions.session_started_at as started_at,
+        sessions.session_ended_at as ended_at
     from sessions
+    left join records
+        on
+            {{ surrogate_key(["'shop'", "sessions.customer_id"]) }}
+            = records.customer_record_key
+    left join orders
+        on sessions.order_number = orders.order_number
     left join steps
         on sessions.last_step_number = steps.step_number
 )
