@@ -129,6 +129,43 @@ def advance(
 
 
 @app.command()
+def stream(
+    rate: Annotated[
+        float, typer.Option(min=0.1, help="Events a second, of all systems together.")
+    ] = 100.0,
+    seconds: Annotated[
+        float | None, typer.Option("--for", min=0.1, help="Seconds; until Ctrl-C if left out.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Systems, such as `game`; all if left out.")] = "",
+) -> None:
+    """Send events of now, on top of the past ones that `serve` and `advance` publish.
+
+    Some come late, twice, out of order or by a wrong clock. What is true of them is appended to
+    `truth/live_<system>.ndjson`.
+    """
+    import signal
+    import threading
+
+    from anycompany import streaming
+    from anycompany.state import StateError
+
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    try:
+        chosen = [word.strip() for word in only.split(",") if word.strip()]
+        sent = streaming.stream(_home(), rate, seconds, chosen, stop)
+    except (StateError, RuntimeError, TimeoutError) as problem:
+        _fail(str(problem))
+        return
+    events = sum(sent.events.values())
+    typer.echo(
+        f"Sent {events:,} events in {sent.messages:,} messages, {events / sent.seconds:,.0f} a "
+        f"second: {', '.join(f'{name} {count:,}' for name, count in sent.events.items())}."
+    )
+
+
+@app.command()
 def status() -> None:
     """Show the company's day, its settings and what its systems hold."""
     from rich.console import Console

@@ -37,3 +37,8 @@
 {% macro spark__exact_percentile(column, share) -%}
     percentile(cast({{ column }} as double), {{ share }})
 {%- endmacro %}
+
+
+{% macro share_pct(part, whole) -%}
+    cast(round(100.0 * {{ part }} / nullif({{ whole }}, 0), 2) as decimal(5, 2))
+{%- endmacro %}

@@ -7,11 +7,23 @@ players as (
     where is_known
 ),
 
+game_purchases as (
+    select * from {{ ref("int_game_purchases_converted") }}
+),
+
+calendar as (
+    select * from {{ ref("int_dates_listed") }}
+),
+
 purchases as (
-    select purchases.*
-    from {{ ref("int_game_purchases_converted") }} as purchases
+    select
+        game_purchases.player_id,
+        game_purchases.event_type,
+        game_purchases.amount_usd,
+        game_purchases.purchase_date
+    from game_purchases
     inner join players
-        on purchases.player_id = players.player_id
+        on game_purchases.player_id = players.player_id
 ),
 
 player_days as (
@@ -35,10 +47,12 @@ bounds as (
 ),
 
 dates as (
-    select dates.calendar_date
-    from {{ ref("int_dates_listed") }} as dates
+    select calendar.calendar_date
+    from calendar
     inner join bounds
-        on dates.calendar_date between bounds.first_date and bounds.last_date
+        on
+            calendar.calendar_date
+            between bounds.first_date and bounds.last_date
 ),
 
 active as (

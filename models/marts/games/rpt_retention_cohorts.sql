@@ -1,4 +1,3 @@
-{%- set ages = [1, 7, 30] -%}
 with players as (
     select * from {{ ref("int_players_built") }}
     where is_known
@@ -35,14 +34,19 @@ aged as (
 
 counted as (
     select
-        cohort_date,
-        count(distinct player_id) as player_count,
-        count(distinct case when is_payer then player_id end) as payer_count
-        {%- for age in ages %},
-        count(case when age_days = {{ age }} then 1 end) as day_{{ age }}_count
-        {%- endfor %}
+        aged.cohort_date,
+        {{ dbt.datediff("aged.cohort_date", "newest.last_date", "day") }}
+            as days_since,
+        count(distinct aged.player_id) as player_count,
+        count(distinct case
+            when aged.is_payer then aged.player_id
+        end) as payer_count,
+        count(case when aged.age_days = 1 then 1 end) as day_1_count,
+        count(case when aged.age_days = 7 then 1 end) as day_7_count,
+        count(case when aged.age_days = 30 then 1 end) as day_30_count
     from aged
-    group by cohort_date
+    cross join newest
+    group by aged.cohort_date, newest.last_date
 ),
 
 -- what has not come yet is unknown, not zero
@@ -50,35 +54,30 @@ known as (
     select
         counted.cohort_date,
         counted.player_count,
-        counted.payer_count
-        {%- for age in ages %},
-        case
-            when
-                {{ dbt.dateadd("day", age, "counted.cohort_date") }}
-                <= newest.last_date
-                then counted.day_{{ age }}_count
-        end as day_{{ age }}_player_count
-        {%- endfor %}
+        counted.payer_count,
+        case when counted.days_since >= 1 then counted.day_1_count end
+            as day_1_player_count,
+        case when counted.days_since >= 7 then counted.day_7_count end
+            as day_7_player_count,
+        case when counted.days_since >= 30 then counted.day_30_count end
+            as day_30_player_count
     from counted
-    cross join newest
 ),
 
 shared as (
     select
         player_count,
-        {%- for age in ages %}
-        day_{{ age }}_player_count,
-        {%- endfor %}
+        day_1_player_count,
+        day_7_player_count,
+        day_30_player_count,
         payer_count,
-        {%- for age in ages %}
-        cast(
-            round(100.0 * day_{{ age }}_player_count / player_count, 2)
-            as decimal(5, 2)
-        ) as day_{{ age }}_retention_pct,
-        {%- endfor %}
-        cast(
-            round(100.0 * payer_count / player_count, 2) as decimal(5, 2)
-        ) as conversion_pct,
+        {{ share_pct("day_1_player_count", "player_count") }}
+            as day_1_retention_pct,
+        {{ share_pct("day_7_player_count", "player_count") }}
+            as day_7_retention_pct,
+        {{ share_pct("day_30_player_count", "player_count") }}
+            as day_30_retention_pct,
+        {{ share_pct("payer_count", "player_count") }} as conversion_pct,
         cohort_date
     from known
 )

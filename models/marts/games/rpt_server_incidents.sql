@@ -4,7 +4,11 @@ with server_minutes as (
 
 unhealthy as (
     select
-        *,
+        server_id,
+        error_count,
+        cpu_pct,
+        tick_ms,
+        minute_at,
         lag(minute_at) over (
             partition by server_id
             order by minute_at asc nulls first
@@ -15,7 +19,11 @@ unhealthy as (
 
 begun as (
     select
-        *,
+        server_id,
+        error_count,
+        cpu_pct,
+        tick_ms,
+        minute_at,
         case
             when
                 {{ minutes_between("former_minute_at", "minute_at") }}
@@ -28,7 +36,11 @@ begun as (
 
 numbered as (
     select
-        *,
+        server_id,
+        error_count,
+        cpu_pct,
+        tick_ms,
+        minute_at,
         sum(is_first) over (
             partition by server_id
             order by minute_at asc nulls first
@@ -46,20 +58,20 @@ spells as (
         max(cpu_pct) as max_cpu_pct,
         max(tick_ms) as max_tick_ms,
         min(minute_at) as started_at,
-        max(minute_at) + {{ span("1 minute") }} as ended_at
+        {{ dbt.dateadd("minute", 1, "max(minute_at)") }} as ended_at
     from numbered
     group by server_id, incident_number
 ),
 
 newest as (
-    select max(minute_at) + {{ span("1 minute") }} as end_at
+    select {{ dbt.dateadd("minute", 1, "max(minute_at)") }} as end_at
     from server_minutes
 ),
 
 followed as (
     select
         server_id,
-        minute_at + {{ span("1 minute") }} as silent_at,
+        {{ dbt.dateadd("minute", 1, "minute_at") }} as silent_at,
         lead(minute_at) over (
             partition by server_id
             order by minute_at asc nulls last
@@ -87,9 +99,27 @@ outages as (
 ),
 
 combined as (
-    select * from spells
+    select
+        server_id,
+        incident_kind,
+        unhealthy_minutes,
+        error_count,
+        max_cpu_pct,
+        max_tick_ms,
+        started_at,
+        ended_at
+    from spells
     union all
-    select * from outages
+    select
+        server_id,
+        incident_kind,
+        unhealthy_minutes,
+        error_count,
+        max_cpu_pct,
+        max_tick_ms,
+        started_at,
+        ended_at
+    from outages
 ),
 
 keyed as (
