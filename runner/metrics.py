@@ -27,6 +27,7 @@ from runner.observers import Ending, Observer
 from runner.runs import as_it_is, seconds_between
 from runner.status import status_fields
 from runner.versions import all_versions, current_version, sync_folder, waiting_version
+from runner.watch.state import last_state, watch_fields
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
@@ -160,6 +161,7 @@ def _families(settings: Settings, own_run: str | None) -> Iterator[GaugeMetricFa
             yield from _gauge("open_problems", text, found["problems"])
         yield from _source_families(status_fields(settings)["sources"])
     yield from _lander_families(settings)
+    yield from _watch_families(settings)
     yield from _version_families(settings)
     yield from _size_families(settings)
 
@@ -244,6 +246,24 @@ def _lander_families(settings: Settings) -> Iterator[GaugeMetricFamily]:
     yield from of("faults", "Messages that could not be decoded.", column("faults"))
     text = "When the last file was made durable, Unix time."
     yield from of("last_landed_timestamp_seconds", text, column("last_landed_at"))
+
+
+def _watch_families(settings: Settings) -> Iterator[GaugeMetricFamily]:
+    last = last_state(settings)
+    if last is None:
+        return
+    is_up = watch_fields(settings) is not None
+    yield from _gauge("watch_up", "Whether a watch is at work (1) or not (0).", float(is_up))
+    failing = "Whether readers keep a former live version because of a failure (1) or not (0)."
+    yield from _gauge("watch_failing", failing, float(bool(last["failing"])))
+    cycles = "Cycles of the watch that loaded or built anything."
+    yield from _gauge("watch_cycles", cycles, last["cycles"])
+    yield from _gauge("watch_cycle_seconds", "Duration of its last cycle.", last["cycle_seconds"])
+    yield from _gauge("watch_rows", "Rows that it has loaded.", last["rows"])
+    lag = "From the landing of the newest rows to the live version that has them."
+    yield from _gauge("watch_lag_seconds", lag, last["lag_seconds"])
+    made = "When the current live version was made, Unix time."
+    yield from _gauge("live_version_timestamp_seconds", made, _unix(last["published_at"]))
 
 
 def _version_families(settings: Settings) -> Iterator[GaugeMetricFamily]:

@@ -17,6 +17,7 @@ from livepark import LivePark, make_livepark
 
 from ingestion.lock import RunLock, others_wait
 from runner.cli import main
+from runner.metrics import metrics_text
 from runner.status import status_fields
 from runner.watch.changes import Landing
 from runner.watch.cycle import Cycles
@@ -62,6 +63,10 @@ def test_a_watch_follows_what_lands_and_gives_way(tmp_path: Path) -> None:
         until(lambda: sees_truth(park), watch)
         until(lambda: status_fields(park.settings)["watch"]["rows"] == 10, watch)
         assert status_fields(park.settings)["watch"]["version"] >= 2
+        told = metrics_text(park.settings).decode()
+        assert "wellspring_watch_up 1.0" in told
+        assert "wellspring_watch_rows 10.0" in told
+        assert "wellspring_watch_failing 0.0" in told
 
         code, said = park.call("watch")
         assert code == 5
