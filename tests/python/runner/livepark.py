@@ -124,11 +124,13 @@ class LivePark:
         root: The project's folder.
         landed: Bay, time and fee by id, of the first message of each id.
         more: Further fields of the messages to land.
+        url: Address of the broker; by default there is none.
     """
 
     root: Path
     landed: dict[str, tuple[str, datetime, int]] = field(default_factory=dict)
     more: dict[str, str] = field(default_factory=dict)
+    url: str = "nats://127.0.0.1:1"
     _last: str = ""
     _sequence: int = 0
 
@@ -137,7 +139,7 @@ class LivePark:
         """The environment of a process that works on it."""
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         data = str(self.root / "data")
-        return {**kept, "WELLSPRING_DATA": data, "CONNECTIONS__BARRIERS__URL": "nats://127.0.0.1:1"}
+        return {**kept, "WELLSPRING_DATA": data, "CONNECTIONS__BARRIERS__URL": self.url}
 
     @property
     def settings(self) -> Settings:
