@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +78,7 @@ def load_over_and_over(root: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: going.clear())
     while going:
         load(declared, park.settings)
+        (park.root / "loads").touch()
         time.sleep(0.1)
 
 
@@ -172,7 +173,9 @@ def measure_loading(park: LivePark, server: NatsServer, rate: int, seconds: floa
     """Land and load only."""
     land = park.start("land", "--quiet")
     loader = started("--load", str(park.root))
-    time.sleep(15)
+    started("--send", str(server.port), "--rate", "10", "--seconds", "1").wait()
+    landing = park.settings.landing_dir / "barriers"
+    wait_for(lambda: any(landing.rglob("*.parquet")) and (park.root / "loads").is_file())
     since = time.time()
     sender = started("--send", str(server.port), "--rate", str(rate), "--seconds", str(seconds))
     sender.wait()
@@ -180,6 +183,14 @@ def measure_loading(park: LivePark, server: NatsServer, rate: int, seconds: floa
     end(loader)
     end(land)
     print(f"event to raw, loading alone:     {percentiles(raw_lags(park, since))}")
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Waits until something has begun."""
+    deadline = time.time() + 240
+    while not holds():
+        assert time.time() < deadline, "it did not begin"
+        time.sleep(0.2)
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
@@ -191,11 +202,7 @@ def measure_watch(park: LivePark, server: NatsServer, rate: int, seconds: float)
     """All of it."""
     watch = park.start("watch")
     place = park.root / "data/published/live/current/manifest.json"
-    deadline = time.time() + 240
-    while not place.is_file():
-        assert watch.poll() is None, watch.communicate()[0]
-        assert time.time() < deadline, "the watch publishes nothing"
-        time.sleep(0.2)
+    wait_for(place.is_file)
     # The fields of the first messages are new to raw, and the project is learnt once more.
     started("--send", str(server.port), "--rate", "10", "--seconds", "5").wait()
     time.sleep(20)
