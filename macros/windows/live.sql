@@ -2,6 +2,9 @@
 {% macro begin_live() -%}
     {%- if execute and config.get("materialized") == "incremental" -%}
         {%- set plan = plan_live(model) -%}
+        {%- if config.get("incremental_strategy") == "sessions" -%}
+            {%- do refuse_other_keys_of_sessions(config.get("unique_key")) -%}
+        {%- endif -%}
         {%- if plan.inputs -%}
 create table if not exists {{ plan.marks }} (
     input string, code string, load_id string, input_generation bigint, generation bigint
@@ -105,12 +108,12 @@ select
 
 
 {% macro is_new(model_name, column="_load_id") -%}
+    {%- if execute and graph.nodes -%}
+        {%- do refuse_unmarked(model_name) -%}
+    {%- endif -%}
     {%- if not is_incremental() -%}
         true
     {%- else -%}
-        {%- if execute and graph.nodes -%}
-            {%- do refuse_unmarked(model_name) -%}
-        {%- endif -%}
         {{ column }} > coalesce({{ taken_load(model_name) }}, '')
     {%- endif -%}
 {%- endmacro %}

@@ -109,12 +109,6 @@ select * from begun
 {#- a late event may move the start of a session, or join two: what lies within a session made anew goes -#}
 {% macro get_incremental_sessions_sql(arguments) -%}
     {%- set keys = arguments.unique_key -%}
-    {%- if keys is string or keys is not iterable or keys[-1] != "session_started_at" -%}
-        {{ exceptions.raise_compiler_error(
-            model.name ~ ": unique_key is " ~ keys ~ "; expected a list that ends in session_started_at, because its "
-            ~ "incremental_strategy is sessions"
-        ) }}
-    {%- endif -%}
     {%- set columns = arguments.dest_columns | map(attribute="quoted") | join(", ") -%}
 delete from {{ arguments.target_relation }} as former
 using {{ arguments.temp_relation }} as made
@@ -126,3 +120,13 @@ where
 insert into {{ arguments.target_relation }} ({{ columns }})
 select {{ columns }} from {{ arguments.temp_relation }}
 {%- endmacro %}
+
+
+{% macro refuse_other_keys_of_sessions(keys) %}
+    {%- if keys is string or keys is not iterable or keys[-1] != "session_started_at" -%}
+        {{ exceptions.raise_compiler_error(
+            model.name ~ ": unique_key is " ~ keys ~ "; expected a list that ends in session_started_at, because its "
+            ~ "incremental_strategy is sessions"
+        ) }}
+    {%- endif -%}
+{% endmacro %}

@@ -233,6 +233,24 @@ def test_changed_code_computes_from_the_beginning(park: CarPark) -> None:
     check(park)
 
 
+def test_other_columns_are_no_hindrance(park: CarPark) -> None:
+    strategy, key, sql = MODELS["hours"]
+    wider = sql.replace("max(_load_id)", "max(fee) as highest_fee, max(_load_id)")
+    park.write("hours", strategy, key, wider)
+    park.run()
+    highest = park.lab.query("select max(highest_fee) from intermediate.hours")
+    assert highest == [(max(fee for _, _, fee in park.events.values()),)]
+    park.lab.write(
+        "models/intermediate/hours.sql",
+        "{{ config(materialized='table') }} select 'x' as bay, date '2026-06-01' as window_start,"
+        " 0 as passage_count, 0 as fees, '' as _load_id",
+    )
+    park.run()
+    park.write("hours", strategy, key, sql)
+    park.run()
+    check(park)
+
+
 def test_events_beyond_the_watermark_are_filtered_by_name(tmp_path: Path) -> None:
     park = CarPark(tmp_path, drop_after="3 days")
     park.bring([("1", ("a", START + dt.timedelta(days=4), 1))])
