@@ -8,9 +8,11 @@ Left out: sources of kind `python`, whose code alone knows how to ask.
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 from ingestion.connections import resolve
 from ingestion.declarations import SourceDeclaration
@@ -19,6 +21,10 @@ from ingestion.settings import Settings
 
 _SECONDS = 10.0
 _REFUSED = (401, 403)
+_PORTS = {
+    **{"nats": 4222, "tls": 4222, "mqtt": 1883, "mqtts": 8883},
+    **{"redis": 6379, "rediss": 6379, "kafka": 9092},
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ def probe(declaration: SourceDeclaration, settings: Settings) -> Answer:
             return Answer(probe(declaration))
         case "rest":
             return _ask(declaration)
+        case "stream":
+            return _knock(declaration)
         case "files":
             from ingestion.files import list_origin
 
@@ -63,6 +71,24 @@ def probe(declaration: SourceDeclaration, settings: Settings) -> Answer:
             return Answer(f"{len(found):,} files of {declaration.tables[0].name} are there")
         case _:
             return Answer("not asked: its own code knows how")
+
+
+def _knock(declaration: SourceDeclaration) -> Answer:
+    """Whether a broker's port is open; to log in would take a session from a lander at work."""
+    connection = resolve(declaration.connection or "")
+    parts = urlsplit(connection.url)
+    port = parts.port or _PORTS.get(parts.scheme)
+    if parts.hostname is None or port is None or parts.scheme in ("http", "https"):
+        return Answer("not asked: it is not ours to call")
+    try:
+        socket.create_connection((parts.hostname, port), timeout=_SECONDS).close()
+    except OSError as error:
+        raise SourceUnreachable(
+            f"{connection.safe_url}: {error.strerror or error}",
+            source=declaration.name,
+            hint=f"Check connections.{connection.name}.url, and whether the broker is up.",
+        ) from error
+    return Answer(f"{parts.hostname}:{port} is open")
 
 
 def _ask(declaration: SourceDeclaration) -> Answer:

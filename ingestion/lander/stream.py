@@ -138,6 +138,10 @@ class StreamLander:
         self._gaps: list[Gap] = []
         self._room_checked = 0.0
 
+    def stop(self) -> None:
+        """Lets it land what has arrived, and end; may be called by any thread."""
+        self._stop.set()
+
     # The two ways to land
 
     def run(self) -> Progress:

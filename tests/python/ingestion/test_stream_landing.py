@@ -171,7 +171,7 @@ def test_a_line_that_breaks_is_made_anew_behind_what_is_landed(settings: Setting
     deadline = time.monotonic() + 20
     while one.progress.rows < 30 and time.monotonic() < deadline:
         time.sleep(0.02)
-    one._stop.set()
+    one.stop()
     worker.join(10)
     assert landed_ids(settings) == list(range(1, 31))
     assert one.progress.reconnects == 2
@@ -417,7 +417,7 @@ def test_a_consumer_that_somebody_deletes_is_made_anew(
         auction.send(11, 10)
         _await(lambda: one.progress.rows == 20)
     finally:
-        one._stop.set()
+        one.stop()
         worker.join(20)
     assert landed_ids(settings) == list(range(1, 21))
 
