@@ -174,8 +174,10 @@ class FilesTable(TableIngest):
         xml: How records stand in an XML document.
         excel: Which cells of a workbook are the table.
         retention: How long its rows are kept, where they are events that are never changed.
+        watch: Whether `wellspring land` extracts its files soon after they arrive.
     """
 
+    watch: bool = False
     path: Text
     format: Format | None = None
     csv: CsvOptions = CsvOptions()

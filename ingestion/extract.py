@@ -11,6 +11,7 @@ Left out: what is new (`delta`, `files`), how it is read (`database`, `rest`, `p
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -45,10 +46,11 @@ from ingestion.progress import Interrupted, OnProgress, Reporter, counted, inter
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
-    from ingestion.files import FilesOutcome
+    from ingestion.files import FilesOutcome, OnlyFiles
 
 logger = logging.getLogger(__name__)
 
+_TURN_SECONDS = 0.1
 # Comparing needs memory, reading needs time: many tables are read at once, few are compared.
 _COMPARING = threading.BoundedSemaphore(2)
 Status = Literal["ok", "failed", "nothing_new"]
@@ -172,6 +174,7 @@ def extract_source(
     on_progress: OnProgress | None = None,
     former: SourceResult | None = None,
     period: Period | None = None,
+    only: OnlyFiles | None = None,
 ) -> SourceResult:
     """Lands what is new, changed or gone in one source.
 
@@ -184,6 +187,7 @@ def extract_source(
             and what became of the others is taken over.
         period: Read what the source has of it, whatever has landed; tables that cannot be asked for
             a period are read whole with the first one.
+        only: Asked for each file of a source of files whether it is to be read now.
 
     Returns:
         What became of it; a failure is in the result.
@@ -191,7 +195,7 @@ def extract_source(
     failed = {t.table for t in former.tables if t.error} if former else set()
     again = tuple(table for table in declaration.tables if table.name in failed)
     chosen = replace(declaration, tables=again) if again else declaration
-    result = _SourceRun(chosen, settings, full_refresh, on_progress, period).run()
+    result = _SourceRun(chosen, settings, full_refresh, on_progress, period, only).run()
     if former is None or not again:
         return result
     new = {table.table: table for table in result.tables}
@@ -212,8 +216,10 @@ class _SourceRun:
         full_refresh: bool,
         on_progress: OnProgress | None,
         period: Period | None = None,
+        only: OnlyFiles | None = None,
     ) -> None:
         self._period = period
+        self._only = only
         self._declaration = declaration
         self._settings = settings
         self._full_refresh = full_refresh
@@ -230,8 +236,8 @@ class _SourceRun:
         error: IngestionError | None = None
         before: set[str] = set()
         try:
-            before = set(landing.completed_loads(self._settings, name))
-            with self._folder() as folder:
+            with self._alone(), self._folder() as folder:
+                before = set(landing.completed_loads(self._settings, name))
                 self._extract(folder, max(before, default=""))
         except Exception as raised:
             error = self._ours(raised, None)
@@ -249,6 +255,21 @@ class _SourceRun:
             "failed" if error else "finished", rows=rows, files=files, message=str(error or "")
         )
         return SourceResult(name, status, tables, seconds, error)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One extraction of the source at a time: a watched folder is extracted beside runs."""
+        path = self._settings.state_dir / "extract" / f"{self._declaration.name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as handle:
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    interruption.check()
+                    time.sleep(_TURN_SECONDS)
+            yield
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -406,6 +427,7 @@ class _SourceRun:
             full_refresh=self._full_refresh,
             on_progress=self._on_progress,
             period=self._period,
+            only=self._only,
         )
         for resource, table in zip(extraction.resources, self._declaration.tables, strict=True):
             with self._table(table.name, tell=False) as result:

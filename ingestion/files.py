@@ -16,7 +16,7 @@ import json
 import logging
 import posixpath
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -115,6 +115,9 @@ class OriginFile:
     etag: str
 
 
+OnlyFiles = Callable[[str, OriginFile], bool]
+
+
 def files_resources(
     declaration: SourceDeclaration,
     settings: Settings,
@@ -122,6 +125,7 @@ def files_resources(
     full_refresh: bool = False,
     on_progress: OnProgress | None = None,
     period: Period | None = None,
+    only: OnlyFiles | None = None,
 ) -> FilesExtraction:
     """The dlt resources that land the new and changed files of a source of kind `files`.
 
@@ -134,6 +138,7 @@ def files_resources(
         full_refresh: Read every file again and compare its bytes, whatever its date says.
         on_progress: Told of every landed file.
         period: Read the files of it again and compare their bytes, and no other.
+        only: Asked for each file of a table whether it is to be read now; others wait.
 
     Returns:
         Resources and, by table, the outcomes that they fill.
@@ -158,6 +163,7 @@ def files_resources(
             reporter,
             full_refresh,
             period,
+            only,
         )
         resources.append(_resource(work, table.name + REGISTER_SUFFIX))
     return FilesExtraction(resources, outcomes)
@@ -214,8 +220,10 @@ class _TableFiles:
         reporter: Reporter,
         full_refresh: bool,
         period: Period | None = None,
+        only: OnlyFiles | None = None,
     ) -> None:
         self._period = period
+        self._only = only
         self._source = source.name
         self._table = table.name
         self._declared: FilesTable = table.files
@@ -298,6 +306,8 @@ class _TableFiles:
         return url, dict(self._connection.options)
 
     def _is_wanted(self, found: OriginFile, known: Mapping[str, list[RegisterRow]]) -> bool:
+        if self._only is not None and not self._only(self._table, found):
+            return False
         if self._period is not None:
             return self._period.holds(days_of_file(found.name, found.modified_at))
         return self._full_refresh or self._is_new(found, known)

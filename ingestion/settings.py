@@ -61,13 +61,17 @@ class ExtractSettings:
 
 @dataclass(frozen=True)
 class LandSettings:
-    """Section `[land]`: landers of streams and change logs.
+    """Section `[land]`: landers of streams and change logs, and watched folders.
 
     Attributes:
         processes: Over how many processes they are shared out, at least 1.
+        look_seconds: How often watched folders are looked at where the file system gives no notice.
+        settle_seconds: A file is whole when it has not changed for so long.
     """
 
     processes: int = 2
+    look_seconds: int = 30
+    settle_seconds: int = 2
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def land_until_told(
     if not works:
         raise BadInput(
             "nothing selected can be landed as it comes",
-            hint="`wellspring land` is for sources of kind stream and cdc; others are extracted.",
+            hint="`wellspring land` is for sources of kind stream and cdc, and for files declared "
+            "with `watch: true`; others are extracted.",
         )
     _log_lines(quiet)
     stop = threading.Event()

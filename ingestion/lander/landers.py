@@ -28,7 +28,6 @@ from ingestion.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LANDED_KINDS = ("stream", "cdc")
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _STEP_SECONDS = 0.2
@@ -76,6 +75,10 @@ def works_of(declarations: Sequence[SourceDeclaration]) -> list[Work]:
     for declaration in declarations:
         if declaration.kind == "cdc":
             found.append(Work(declaration))
+        elif declaration.kind == "files":
+            watched = tuple(table for table in declaration.tables if table.files.watch)
+            if watched:
+                found.append(Work(replace(declaration, tables=watched)))
         elif declaration.kind == "stream":
             for table in declaration.tables:
                 found.append(Work(replace(declaration, tables=(table,)), table.name))
@@ -118,6 +121,11 @@ def land_one(work: Work, settings: Settings, stop: threading.Event) -> None:
         ChangeLander(work.declaration, settings).run(stop)
         return
     with StateFile(settings, work.name) as state:
+        if work.declaration.kind == "files":
+            from ingestion.lander.folder import FolderLander
+
+            FolderLander(work.declaration, settings, state.tell).run(stop)
+            return
         stream_lander(work, settings, stop, state.tell).run()
 
 
@@ -205,6 +213,32 @@ class _Process:
     again_at: float = 0.0
 
 
+def _shares(works: Sequence[Work], number: int) -> list[list[Work]]:
+    """Works by process; those that listen on one address are in one."""
+    groups: dict[str, list[Work]] = {}
+    for work in works:
+        groups.setdefault(_address(work) or work.name, []).append(work)
+    shares: list[list[Work]] = [[] for _ in range(number)]
+    for group in groups.values():
+        min(shares, key=len).extend(group)
+    return [share for share in shares if share]
+
+
+def _address(work: Work) -> str:
+    """Where a lander listens; empty if it does not."""
+    from ingestion.connections import resolve
+
+    if work.declaration.kind != "stream":
+        return ""
+    try:
+        url = resolve(work.declaration.connection or "").url
+    except IngestionError:
+        # Its own lander will tell.
+        return ""
+    scheme, _, rest = url.partition("://")
+    return rest.partition("/")[0] if scheme in ("http", "https") else ""
+
+
 class _Processes:
     """Keeps some processes of landers alive."""
 
@@ -222,7 +256,7 @@ class _Processes:
         self._ended: list[Ended] = []
         # A new interpreter: threads of this one must not be copied in the middle of something.
         self._context = multiprocessing.get_context("spawn")
-        shares = [works[place::number] for place in range(number)]
+        shares = _shares(works, number)
         self._processes = [_Process({work.name: work for work in share}) for share in shares]
 
     def run(self) -> list[Ended]:

@@ -34,20 +34,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT), str(ROOT / "tests" / "python" / "ingestion")]
 
-from failpoints_in_code import failpoints_in_code  # noqa: E402  # by the line above
+from brokers_kit import free_port, nats_mqtt  # noqa: E402  # by the line above
+from failpoints_in_code import failpoints_in_code  # noqa: E402  # the same
 from nats_kit import NatsServer  # noqa: E402  # the same
 
+from ingestion.connections import Connection  # noqa: E402  # the same
 from ingestion.declarations import (  # noqa: E402  # the same
     SourceDeclaration,
     StreamTable,
     TableDeclaration,
 )
+from ingestion.lander.opening import open_consumer  # noqa: E402  # the same
 from ingestion.settings import LimitsSettings, Settings  # noqa: E402  # the same
 
 # Which harness passes the failpoints of an area; `torture.py` has those of commands.
 AREAS = {
     "land": "streams.py",
     "mqtt": "streams.py --system mqtt",
+    "http": "streams.py --system http",
     "cdc": "change_capture.py",
     "watch": "watching.py",
 }
@@ -154,7 +158,93 @@ async def _say_nothing(error: Exception) -> None:
     """The broker is killed all the time."""
 
 
-SCENES: dict[str, Callable[[Path], Scene]] = {"jetstream": JetStream}
+class Mqtt(Scene):
+    """nats-server's MQTT port: its sessions keep what is not confirmed."""
+
+    origin = "rides/#"
+    areas = ("land", "mqtt")
+    # Sent again after a broken connection, an event comes twice: its number tells.
+    stream: dict[str, Any] = {"identity": ["ride"]}
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "broker").mkdir(parents=True, exist_ok=True)
+        self._server = nats_mqtt(folder / "broker")
+        self.url = f"mqtt://127.0.0.1:{self._server.port}"
+        self._has_session = False
+
+    def start(self) -> None:
+        self._server.start()
+        if not self._has_session:
+            # As a lander that was there before: what is sent before it comes is kept for it.
+            consumer = open_consumer(*_parts_of(declaration_of(self), self.url))
+            consumer.open({})
+            consumer.close()
+            self._has_session = True
+
+    def kill(self) -> None:
+        self._server.kill()
+
+    def sender(self) -> Sender:
+        return _MqttSender(self._server.port)
+
+
+class _MqttSender(Sender):
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def send(self, numbers: Sequence[int]) -> None:
+        from paho.mqtt import client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="sender")
+        client.connect("127.0.0.1", self._port)
+        client.loop_start()
+        try:
+            for sent in [client.publish("rides/a", event(n), qos=1) for n in numbers]:
+                sent.wait_for_publish(2)
+                if not sent.is_published():
+                    raise ConnectionError("the broker did not confirm")
+        finally:
+            client.disconnect()
+            client.loop_stop()
+
+
+class Http(Scene):
+    """POSTs: who is killed is the server itself; there is no broker besides."""
+
+    origin = "/rides"
+    areas = ("land", "http")
+    _token = "torture"
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+
+    def start(self) -> None:
+        os.environ["CONNECTIONS__TRAMS__TOKEN"] = self._token
+
+    def kill(self) -> None:
+        """Nothing stands between sender and lander."""
+
+    def sender(self) -> Sender:
+        return _HttpSender(f"{self.url}{self.origin}", self._token)
+
+
+class _HttpSender(Sender):
+    def __init__(self, url: str, token: str) -> None:
+        import requests
+
+        self._url = url
+        self._session = requests.Session()
+        self._session.headers["Authorization"] = f"Bearer {token}"
+        self._session.headers["Content-Type"] = "application/x-ndjson"
+
+    def send(self, numbers: Sequence[int]) -> None:
+        body = b"\n".join(map(event, numbers))
+        key = {"Idempotency-Key": f"batch {numbers[0]}"}
+        self._session.post(self._url, body, headers=key, timeout=20).raise_for_status()
+
+
+SCENES: dict[str, Callable[[Path], Scene]] = {"jetstream": JetStream, "mqtt": Mqtt, "http": Http}
 
 
 def event(number: int) -> bytes:
@@ -165,6 +255,12 @@ def event(number: int) -> bytes:
 
 
 # -- children ----------------------------------------------------------------------------------
+
+
+def _parts_of(
+    declaration: SourceDeclaration, url: str
+) -> tuple[SourceDeclaration, TableDeclaration, Connection]:
+    return declaration, declaration.tables[0], Connection("trams", url)
 
 
 def declaration_of(scene: Scene) -> SourceDeclaration:
