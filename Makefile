@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists the targets. Python 3.11 and make are all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint unit format docs clean bench torture torture-streams
+.PHONY: help setup run test lint unit format docs clean bench torture torture-streams torture-changes
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -56,6 +56,9 @@ torture: .venv/.synced ## kill every command at random and at every failpoint (A
 
 torture-streams: .venv/.synced ## kill landers, loader and broker of a stream (ARGS="--system mqtt")
 	@$(BIN)/python tests/torture/streams.py $(ARGS)
+
+torture-changes: .venv/.synced ## kill lander, loader and database of a change log (ARGS="--failpoints")
+	@$(BIN)/python tests/torture/change_capture.py $(ARGS)
 
 # A data and target folder of its own, gone afterwards: neither data nor dbt's partial parse are met.
 in_scratch = scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

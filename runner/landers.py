@@ -28,6 +28,8 @@ def lander_fields(settings: Settings) -> dict[str, dict[str, Any]]:
 def tell_fields(fields: dict[str, Any]) -> str:
     """What a lander does, for people."""
     parts = [str(fields["state"])]
+    if fields.get("kind") == "cdc":
+        return ", ".join([*parts, *_tell_log(fields)])
     if isinstance(fields.get("rows"), int) and isinstance(fields.get("files"), int):
         parts.append(f"{counted(fields['rows'], 'message')} in {counted(fields['files'], 'file')}")
     if fields.get("rate"):
@@ -41,3 +43,16 @@ def tell_fields(fields: dict[str, Any]) -> str:
     if fields.get("error"):
         parts.append(str(fields["error"]).splitlines()[0])
     return ", ".join(parts)
+
+
+def _tell_log(fields: dict[str, Any]) -> list[str]:
+    """What the lander of a change log does, beside its state."""
+    parts = []
+    if isinstance(fields.get("rows"), int) and isinstance(fields.get("files"), int):
+        parts.append(f"{counted(fields['rows'], 'change')} in {counted(fields['files'], 'file')}")
+    for key, words in (("lag_bytes", "of log to read"), ("kept_bytes", "kept by the server")):
+        if isinstance(fields.get(key), int):
+            parts.append(f"{fields[key] / 1e6:,.1f} MB {words}")
+    if fields.get("error"):
+        parts.append(str(fields["error"]).splitlines()[0])
+    return parts

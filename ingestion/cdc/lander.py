@@ -76,6 +76,9 @@ class ChangeLander:
 
     Attributes:
         landed: What has landed so far, by table.
+        files: Files that have landed so far.
+        started_at: When it was made (ISO 8601, UTC).
+        last_landed_at: When the last load was made durable, Unix time.
     """
 
     def __init__(
@@ -88,6 +91,9 @@ class ChangeLander:
         self._settings = settings
         self._on_landed = on_landed
         self.landed = {table.name: Landed() for table in declaration.all_tables}
+        self.files = 0
+        self.started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.last_landed_at: float | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Lands until told to stop; what may pass is waited for.
@@ -103,7 +109,10 @@ class ChangeLander:
                     self._session(stop, until_now=False)
                     return
                 except IngestionError as error:
-                    note_status(self._settings, self._declaration.name, error=error.sentence)
+                    state = "waiting" if error.may_pass else "failed"
+                    note_status(
+                        self._settings, self._declaration.name, state=state, error=error.sentence
+                    )
                     if not error.may_pass:
                         raise
                     # One that held for a while is not the one before again.
@@ -156,6 +165,8 @@ class ChangeLander:
             landed.read += writer.read
             landed.rows += writer.rows
             landed.deleted += writer.deleted
+        self.files += sum(writer.rows > 0 for writer in load.tables.values())
+        self.last_landed_at = time.time()
         if self._on_landed is not None:
             self._on_landed(load.load_id)
 
@@ -295,7 +306,7 @@ class _Session:
         if not self._begin:
             self._land()
             self._confirm(ask=False)
-        self._tell()
+        self._tell("ended")
 
     def _patience(self) -> float:
         """How long to wait for news: not beyond the time at which a load is due."""
@@ -386,18 +397,23 @@ class _Session:
         self._replication.confirm(max(self._position, self._durable), self._durable, ask=ask)
         self._confirmed = time.monotonic()
 
-    def _tell(self) -> None:
+    def _tell(self, state: str = "landing") -> None:
         """Notes for `wellspring status` how far the log has been landed."""
         self._told = time.monotonic()
         slot = self._server.slot()
         note_status(
             self._settings,
             self._declaration.name,
+            state=state,
+            pid=os.getpid(),
+            started_at=self._lander.started_at,
             confirmed=self._durable,
             position=lsn_text(self._position),
             lag_bytes=max(0, self._server.position() - self._position),
             kept_bytes=slot.kept_bytes if slot else 0,
             rows=sum(landed.rows for landed in self._lander.landed.values()),
+            files=self._lander.files,
+            last_landed_at=self._lander.last_landed_at,
             error="",
         )
 
@@ -449,7 +465,7 @@ def note_status(settings: Settings, source: str, **told: object) -> None:
     path = status_path(settings, source)
     path.parent.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    content = {**read_status(settings, source), **told, "source": source, "kind": "cdc", "at": now}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    content = {**read_status(settings, source), **told, "name": source, "kind": "cdc", "at": now}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content), encoding="utf-8")
     temporary.replace(path)

