@@ -234,11 +234,15 @@ def text_of_html(html: str) -> str:
 
     if not html.strip():
         return ""
+    parser = pages.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
         # As bytes: a declaration of another encoding within the text would be refused.
-        root = pages.fromstring(html.encode(), parser=pages.HTMLParser(encoding="utf-8"))
-    except (etree.ParserError, ValueError):
-        return html.strip()
+        root = pages.document_fromstring(html.encode(), parser=parser)
+    except etree.ParserError:
+        return ""  # nothing but comments
+    if any("depth" in str(fault.message) for fault in parser.error_log):
+        # The parser drops what is nested deeper than it goes.
+        return " ".join(re.sub(r"<[^>]*>", " ", html).split())
     parts: list[str] = []
     _collect(root, parts)
     lines = [re.sub(r"[ \t\xa0]+", " ", line).strip() for line in "".join(parts).split("\n")]
@@ -255,7 +259,8 @@ def _collect(root: Any, parts: list[str]) -> None:
             continue
         inner = isinstance(one.tag, str) and one.tag.lower() not in _UNSEEN
         block = "\n" if inner and one.tag.lower() in _BLOCKS else ""
-        parts.append(block)
+        # A line break is one, a block stands alone.
+        parts.append("" if one.tag == "br" else block)
         after = [block] if one is root else [block, re.sub(r"\s+", " ", one.tail or "")]
         ahead.extend(reversed(after))
         if inner:

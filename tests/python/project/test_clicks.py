@@ -1,0 +1,130 @@
+"""Sessions on the web site grow with late clicks, and stay what a replay of landing would make.
+
+files of three days ─> raw, a load a day ─> the project's own models, built after each ─> the same
+loads in an empty warehouse, built once ─> the same rows
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from lab import PROJECT, RAW_COLUMNS, Lab
+
+from anycompany import days
+from anycompany.world import Settings, World
+
+SIZE = Settings(seed=5, scale=0.01, defects=0.05)
+FIRST, LAST = days.FIRST_STATE, days.FIRST_STATE + 2
+TABLES = (
+    "staging.stg_web__events",
+    "quarantine.stg_web__events",
+    "ledger_outcomes.stg_web__events",
+    "intermediate.int_web_events_sessionised",
+    "intermediate.int_web_sessions_built",
+)
+LEDGER = (
+    "create schema if not exists ledger; create table if not exists ledger.files (source varchar,"
+    " table_name varchar, file varchar, load_id varchar, status varchar, rows_loaded bigint,"
+    " loaded_at timestamp)"
+)
+KEYS = (
+    "event_id", "event", "client", "visit", "consent", "customer", "at", "sent", "received", "path",
+    "product", "order", "country", "device", "connection", "ip", "agent", "load_ms",
+)  # fmt: skip
+
+
+def delivered(folder: Path) -> dict[int, list[Path]]:
+    """The site's files by the day on which they came, written below `folder`."""
+    box = World(SIZE, LAST).web.outbox
+    box.deliver(folder, -1)
+    found: dict[int, list[Path]] = {}
+    for name, (day, _) in sorted(box.files.items()):
+        found.setdefault(max(day, FIRST), []).append(folder / name)
+    return found
+
+
+class Site:
+    """A project with this project's models of the web site, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lab = Lab(folder)
+        for part in ("staging/web", "intermediate/web"):
+            shutil.copytree(PROJECT / "models" / part, folder / "models" / part)
+        for docs in ("docs/columns.md", "staging/_staging__docs.md"):
+            self.lab.write(f"models/{docs}", (PROJECT / "models" / docs).read_text("utf-8"))
+        # What this test does not compare has parents of its own.
+        (folder / "models/intermediate/web/int_web_page_loads_summarised.sql").unlink()
+        (folder / "models/intermediate/web/int_web_page_loads_summarised.yml").unlink()
+        for path in ("seeds/web_funnel_steps.csv", "seeds/web_funnel_steps.yml"):
+            self.lab.write(path, (PROJECT / path).read_text(encoding="utf-8"))
+        columns = ", ".join(
+            f'"{name}" {kind}'
+            for name, kind in {**dict.fromkeys(KEYS, "varchar"), **RAW_COLUMNS}.items()
+        )
+        self.lab.execute(f"create schema raw_web; create table raw_web.events ({columns})")
+        self.lab.execute(LEDGER)
+
+    def load(self, day: int, files: list[Path]) -> None:
+        """Loads the files of a day as one load, as the loader would."""
+        load_id = f"{int(days.start_of(day + 1))}.0"
+        for file in files:
+            lines = [
+                line
+                for line in gzip.decompress(file.read_bytes()).decode().splitlines()
+                if line.endswith("}")
+            ]
+            with duckdb.connect(str(self.lab.warehouse)) as connection:
+                connection.execute(
+                    "insert into raw_web.events select "
+                    + ", ".join(f"line ->> '{name}'" for name in KEYS)
+                    + ", ?, row_number() over (), ?, null, false"
+                    " from (select unnest(?::varchar[])::json as line)",
+                    ["/".join(file.parts[-4:]), load_id, lines],
+                )
+                connection.execute(
+                    "insert into ledger.files"
+                    " select 'web', 'events', ?, ?, 'loaded', ?, now()::timestamp",
+                    ["/".join(file.parts[-4:]), load_id, len(lines)],
+                )
+
+    def build(self) -> None:
+        results = self.lab.dbt("build", "--exclude-resource-type", "unit_test", "test")
+        assert {status for status, _ in results.values()} == {"success"}, results
+
+    def content(self) -> dict[str, list[tuple[Any, ...]]]:
+        return {table: self.lab.query(f"select * from {table} order by all") for table in TABLES}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Path]]:
+    return delivered(tmp_path_factory.mktemp("site"))
+
+
+def test_sessions_that_grew_day_by_day_are_those_of_a_replay(
+    files: dict[int, list[Path]], tmp_path: Path
+) -> None:
+    assert list(files) == [FIRST, FIRST + 1, LAST]
+    grown = Site(tmp_path / "grown")
+    for day, listed in files.items():
+        grown.load(day, listed)
+        grown.build()
+    late = grown.lab.query(
+        "select count(*) from intermediate.int_web_events_sessionised as events"
+        " inner join staging.stg_web__events as staged using (client_id, event_at)"
+        " where events._load_id > staged._load_id"
+    )
+    assert late > [(0,)], "no late event changed a session of a former load"
+
+    replayed = Site(tmp_path / "replayed")
+    for day, listed in files.items():
+        replayed.load(day, listed)
+    replayed.build()
+    expected = replayed.content()
+    for table, rows in grown.content().items():
+        assert rows == expected[table], table
+    assert len(expected["intermediate.int_web_sessions_built"]) > 100
