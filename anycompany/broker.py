@@ -192,9 +192,9 @@ class _Broker:
         return None
 
     def _launch(self) -> None:
-        _end_orphan(self._folder)
         addresses = self._noted()
         for _ in range(_ATTEMPTS):
+            _end_orphan(self._folder)
             # Whoever was told the former ports should find the server there again.
             if addresses is None or not (_is_free(addresses.nats) and _is_free(addresses.mqtt)):
                 addresses = Addresses(*_free_ports(), self._token)
@@ -205,7 +205,6 @@ class _Broker:
                 )
                 partial.replace(self._note)
                 return
-            addresses = None
         raise RuntimeError(
             f"The message broker does not start. Read {self._folder / 'server.log'}, "
             "or start afresh with `anycompany reset`."
