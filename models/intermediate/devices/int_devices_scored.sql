@@ -108,7 +108,10 @@ scored as (
                 else 0
             end
             - case when is_lost_often then {{ points.lost }} else 0 end
-            - case when has_failing_firmware then {{ points.firmware }} else 0 end
+            - case
+                when has_failing_firmware then {{ points.firmware }}
+                else 0
+            end
             - case when is_off_time then {{ points.clock }} else 0 end
         ) as health_score
     from judged

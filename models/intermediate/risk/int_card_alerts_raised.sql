@@ -39,8 +39,8 @@ amount as (
         'amount' as risk_rule,
         'US dollars' as unit,
         cast(amount_usd as double) as observed_value,
-        earlier_usd * {{ var("risk_amount_ratio") }} / cast(earlier_count as double)
-            as limit_value,
+        earlier_usd * {{ var("risk_amount_ratio") }}
+        / nullif(cast(earlier_count as double), 0) as limit_value,
         occurred_at,
         _load_id
     from transactions

@@ -10,8 +10,9 @@ rated as (
         erring_device_count,
         message_count,
         error_count,
-        cast(error_count * 100.0 / message_count as decimal(5, 2))
-            as error_share_pct,
+        cast(
+            error_count * 100.0 / nullif(message_count, 0) as decimal(5, 2)
+        ) as error_share_pct,
         is_failing
     from versions
 )

@@ -43,7 +43,7 @@ rated as (
         cast(counted.right_alert_count as bigint) as right_alert_count,
         frauds.fraud_count,
         cast(
-            counted.right_alert_count * 100.0 / counted.alert_count
+            counted.right_alert_count * 100.0 / nullif(counted.alert_count, 0)
             as decimal(5, 2)
         ) as precision_pct,
         cast(

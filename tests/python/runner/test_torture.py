@@ -32,9 +32,7 @@ def test_every_failpoint_has_a_name_of_its_own() -> None:
 def test_every_failpoint_is_crashed_by_a_command_and_its_area_is_documented() -> None:
     areas = {name.partition(".")[0] for name in failpoints_in_code()}
     tried = {*AREAS, *STREAM_AREAS, *CHANGE_AREAS}
-    assert areas <= tried, (
-        f"add to AREAS in one of {TORTURE}/*.py: {areas - tried}"
-    )
+    assert areas <= tried, f"add to AREAS in one of {TORTURE}/*.py: {areas - tried}"
     assert {name for names in AREAS.values() for name in names} <= set(BY_NAME)
     lines = re.findall(r"^\|( `[a-z`, ]+`) \|", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
     told = set(re.findall(r"`([a-z]+)`", " ".join(lines)))
