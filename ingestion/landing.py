@@ -381,6 +381,19 @@ def is_whole_by_itself(file: str) -> bool:
     return file.count("/") == _PARTS_OF_A_DAYS_FILE
 
 
+def newest_of_streams(settings: Settings) -> dict[Path, str]:
+    """Name of the newest file of each table that landers land, by the table's folder.
+
+    Every file of it with a smaller name was there before, whatever is landed meanwhile.
+    """
+    newest: dict[Path, str] = {}
+    for day in sorted(settings.landing_dir.glob(f"*/*/{DAY_GLOB}")):
+        names = [entry.name for entry in os.scandir(day) if entry.name.endswith(".parquet")]
+        if names:
+            newest[day.parent] = max([newest.get(day.parent, ""), *names])
+    return newest
+
+
 def _table_files(settings: Settings, source: str, table: str) -> Iterator[LandedFile]:
     folder = settings.landing_dir / source / table
     if not folder.is_dir():

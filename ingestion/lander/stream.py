@@ -18,16 +18,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.budget import require_free
-from ingestion.errors import IngestionError, disk_full, disk_full_error
+from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error
 from ingestion.failpoints import failpoint
 from ingestion.lander.consumer import Consumer, Gap, Message
 from ingestion.lander.decoding import Decode
 from ingestion.lander.identities import Identities
 from ingestion.lander.written import StreamFolder, Written
-from ingestion.landing import landed_files
+from ingestion.landing import check_whole, landed_files
 from ingestion.progress import counted
 from ingestion.settings import Settings
 
@@ -130,6 +131,7 @@ class StreamLander:
         if consumer.redelivers:
             self._identities = Identities(endpoint, decode, by_key=consumer.keys_identify)
         self._newest = ""
+        self._newest_path: Path | None = None
         self._checkpoint: dict[str, int] = {}
         self._arrived: dict[str, int] = {}
         self._buffer: list[Message] = []
@@ -239,6 +241,7 @@ class StreamLander:
         self._folder.clean()
         newest = self._folder.newest()
         self._newest, self._checkpoint = newest.load_id, dict(newest.checkpoint)
+        self._newest_path = newest.path
         self.progress.checkpoint = self._checkpoint
         if self._identities is not None:
             self._identities.recall(landed_files(self._settings, self._source, self._table))
@@ -355,6 +358,7 @@ class StreamLander:
             failpoint("land.confirmed")
 
     def _write(self, messages: Sequence[Message], names: tuple[int, int]) -> None:
+        self._check_place()
         self._check_room()
         try:
             content, faults = as_table(messages, self._decode, self._consumer.width)
@@ -366,7 +370,25 @@ class StreamLander:
                 raise disk_full_error(place, error, source=self._source) from error
             raise
         self._newest, self._checkpoint = written.load_id, dict(self._arrived)
+        self._newest_path = written.path
         self._count(written, faults)
+
+    def _check_place(self) -> None:
+        """What is landed must still be what this lander goes on behind.
+
+        Raises:
+            BadInput: Landing is being restored, or was removed.
+        """
+        check_whole(self._settings)
+        if self._newest_path is not None and not self._newest_path.is_file():
+            raise BadInput(
+                "the newest file of the stream was removed while a lander was at work on it",
+                source=self._source,
+                table=self._table,
+                file=self._newest_path,
+                hint="Nothing more is landed. Start `wellspring land` again: it goes on behind "
+                "what is there now.",
+            )
 
     def _check_room(self) -> None:
         """Ends before the disk is full, as a run does; asked now and then."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CHECKPOINT_KEY = b"wellspring_checkpoint"
 GAPS_KEY = b"wellspring_gaps"
 _NAME = re.compile(r"^(\d+\.\d{6})\.([^.-]*)-([^.-]*)\.parquet$")
-_TEMPORARY = ".landing"
+_TEMPORARY = ".landing.tmp"
 _ROW_GROUP = 122_880
 
 

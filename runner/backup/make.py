@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ingestion.errors import BadInput, IngestionError
 from ingestion.failpoints import failpoint
-from ingestion.landing import check_whole
+from ingestion.landing import DAY_FOLDER, check_whole, newest_of_streams
 from ingestion.settings import Settings
 from runner.backup.manifest import (
     FILES,
@@ -139,11 +139,16 @@ def _described(
 
 
 def _landed(settings: Settings) -> Iterator[tuple[str, Path]]:
+    newest = newest_of_streams(settings)
     for folder, _, names in os.walk(settings.landing_dir):
+        # A lander may be at work. What was there before the walk began is listed whole; of what
+        # came since a listing may have a later file without an earlier one.
+        last = newest.get(Path(folder).parent) if DAY_FOLDER.match(Path(folder).name) else None
         for name in names:
             path = Path(folder) / name
             is_unfinished = name.startswith(".") and name.endswith(_UNFINISHED)
-            if not is_unfinished and not path.is_symlink():
+            is_too_new = DAY_FOLDER.match(path.parent.name) and name > (last or "")
+            if not is_unfinished and not is_too_new and not path.is_symlink():
                 yield path.relative_to(settings.data_dir).as_posix(), path
 
 

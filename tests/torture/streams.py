@@ -541,7 +541,7 @@ class Driver:
             faults += map(
                 str, verify_landing(connection, [self.declaration], self.settings, checksums=True)
             )
-        left = [path.name for path in self.settings.landing_dir.rglob(".*.landing")]
+        left = [path.name for path in self.settings.landing_dir.rglob(".*.landing.tmp")]
         return faults + ([f"left behind: {left}"] if left else [])
 
 

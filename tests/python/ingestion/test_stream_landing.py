@@ -200,10 +200,37 @@ def test_a_gap_is_told_and_noted_beside_what_follows(settings: Settings) -> None
 def test_what_a_killed_lander_was_writing_is_removed(settings: Settings) -> None:
     lander(settings, Ledge(bids(2))).catch_up()
     [file] = landed_files(settings, "auction", "bids")
-    half = file.path.with_name(".1.000000.landing")
+    half = file.path.with_name(".1.000000.landing.tmp")
     half.write_bytes(b"PAR1")
     lander(settings, Ledge(bids(3))).catch_up()
     assert not half.exists()
+    assert landed_ids(settings) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("what", ["restored", "removed"])
+def test_a_lander_ends_when_landing_is_changed_under_it(settings: Settings, what: str) -> None:
+    ledge = Ledge(bids(2))
+    one = lander(settings, ledge, flush={"seconds": 0.01})
+    failed: list[BadInput] = []
+
+    def run() -> None:
+        try:
+            one.run()
+        except BadInput as error:
+            failed.append(error)
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    _await(lambda: one.progress.rows == 2)
+    if what == "restored":
+        settings.restore_mark.write_text("{}")
+    else:
+        landed_files(settings, "auction", "bids")[0].path.unlink()
+    ledge.messages += bids(1, first=3)
+    worker.join(20)
+    assert what in str(failed[0])
+    settings.restore_mark.unlink(missing_ok=True)
+    lander(settings, ledge).catch_up()
     assert landed_ids(settings) == [1, 2, 3]
 
 

@@ -16,7 +16,9 @@ from tramway import Tramway, make_tramway
 from ingestion.errors import BadInput
 from ingestion.lander.states import StateFile, lander_states
 from ingestion.lander.stream import Progress
+from ingestion.landing import newest_of_streams
 from ingestion.settings import Settings
+from runner.backup.make import _landed
 from runner.landers import lander_fields, tell_fields
 from runner.landing import land_until_told
 
@@ -82,3 +84,24 @@ def test_a_state_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     (folder / "x.y.json").write_text("{")
     (folder / "x.z.json").write_text("[]")
     assert lander_states(settings) == []
+
+
+def test_a_backup_beside_a_lander_has_no_later_file_without_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(tmp_path, tmp_path / "data")
+    folder = settings.landing_dir / "trams" / "scans"
+    days = [folder / "2026-01-01", folder / "2026-01-02"]
+    for number, day in enumerate(days):
+        day.mkdir(parents=True)
+        (day / f"176000000{number}.000000.1-2.parquet").touch()
+    (days[1] / ".1760000002.000000.landing.tmp").touch()
+    before = newest_of_streams(settings)
+    assert before == {folder: "1760000001.000000.1-2.parquet"}
+    # Landed after the listing began: the first is one that a listing may have missed.
+    (days[1] / "1760000003.000000.5-6.parquet").touch()
+    monkeypatch.setattr("runner.backup.make.newest_of_streams", lambda _: before)
+    assert sorted(path.name for _, path in _landed(settings)) == [
+        "1760000000.000000.1-2.parquet",
+        "1760000001.000000.1-2.parquet",
+    ]
