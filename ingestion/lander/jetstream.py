@@ -343,7 +343,8 @@ class JetStreamConsumer(Consumer):
     def _messages(self, raw: Sequence[tuple[bytes, bytes, bytes, bytes | None]]) -> list[Message]:
         """What has arrived, without what the server says about its work."""
         found: list[Message] = []
-        append, delivered, last = found.append, self._delivered, self._last
+        append, new = found.append, tuple.__new__
+        delivered, last = self._delivered, self._last
         for subject, reply, data, headers in raw:
             if not reply.startswith(b"$JS.ACK."):
                 self._take_status(headers)
@@ -358,16 +359,10 @@ class JetStreamConsumer(Consumer):
             if sequence > last + 1 and last:
                 self._note_hole(last + 1, sequence - 1)
             last = sequence
-            append(
-                Message(
-                    sequence,
-                    data,
-                    subject.decode(),
-                    None,
-                    _headers(headers) if headers else None,
-                    int(place[2]) // 1000,
-                )
-            )
+            told = _headers(headers) if headers else None
+            moment = int(place[2]) // 1000
+            # Without the call that would name the fields again for each message.
+            append(new(Message, (sequence, data, subject.decode(), None, told, moment, "", False)))
             if self._confirms:
                 self._unconfirmed.append((sequence, reply.decode()))
         if found:

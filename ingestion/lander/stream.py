@@ -440,7 +440,7 @@ def as_table(messages: Sequence[Message], decode: Decode, width: int) -> tuple[p
         "_shard": pa.array(shard, pa.string()),
         "_topic": pa.array(topic, pa.string()),
         "_key": pa.array(key, pa.string()),
-        "_headers": pa.array(list(map(_json_or_none, headers)), pa.string()),
+        "_headers": _texts_of(headers),
         "_published_at": pa.array(published_at, pa.timestamp("us", "UTC")),
         "payload": pa.array(decoded.payloads, pa.string()),
         "original": original,
@@ -462,5 +462,11 @@ def padded(sequence: Sequence[int], width: int) -> Any:
     return pc.utf8_lpad(texts, width, "0")
 
 
-def _json_or_none(headers: Any) -> str | None:
-    return json.dumps(headers, ensure_ascii=False) if headers else None
+def _texts_of(headers: Sequence[Any]) -> Any:
+    """Headers as JSON; NULL where there are none."""
+    import pyarrow as pa
+
+    if not any(headers):
+        return pa.nulls(len(headers), pa.string())
+    texts = [json.dumps(one, ensure_ascii=False) if one else None for one in headers]
+    return pa.array(texts, pa.string())
