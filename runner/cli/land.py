@@ -1,4 +1,4 @@
-"""Landing what never ends: streams and change logs."""
+"""Landing what never ends: streams, change logs, folders that are watched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def land(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Land streams and change logs as they come, until it is told to end.
+    """Land streams, change logs and watched folders as they come, until it is told to end.
 
     It runs beside everything else and never touches the warehouse: `load` takes up what it has
     made durable. Ctrl-C or SIGTERM lets every lander close its file first. Killed, it goes on
