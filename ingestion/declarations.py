@@ -741,6 +741,8 @@ def _check_meaning(kind: str, ingest: TableIngest, name: str, fault: Any) -> Non
         _check_stream(ingest, name, fault)
     if isinstance(ingest, CdcTable) and not ingest.primary_key:
         fault("ingest.primary_key", None, "the key's columns, which changes refer to", name)
+    if isinstance(ingest, CdcTable) and ingest.cursor:
+        fault("ingest.cursor", ingest.cursor, "no cursor: a log goes on where it was", name)
 
 
 def _check_stream(ingest: StreamTable, name: str, fault: Any) -> None:

@@ -343,7 +343,7 @@ class _SourceRun:
                 if name in self._results:
                     result = self._results[name]
                     result.read, result.deleted = landed.read, landed.deleted
-                    result.message = result.message or f"took {counted(landed.read, 'change')}"
+                    result.message = result.message or f"took {counted(landed.read, 'row')}"
                     self._report.tell("finished", name, rows=landed.rows, message=result.message)
 
     def _counts(self) -> Any:

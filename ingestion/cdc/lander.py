@@ -37,6 +37,7 @@ from ingestion.declarations import SourceDeclaration
 from ingestion.errors import IngestionError, LockHeld, SourceFailed
 from ingestion.failpoints import failpoint
 from ingestion.lander.written import state_folder
+from ingestion.landing import completed_loads
 from ingestion.progress import interruption
 from ingestion.settings import Settings
 
@@ -195,6 +196,7 @@ class _Session:
         self._duckdb = in_memory(settings)
         self._duckdb.execute("set threads = 2")
         self._checkpoint = newest_checkpoint(settings, declaration.name)
+        self._newest = max(completed_loads(settings, declaration.name), default="")
         self._position = 0
         self._begin: Begin | None = None
         self._passed = False
@@ -204,24 +206,23 @@ class _Session:
     def go(self, until_now: bool) -> None:
         """Reads the log until now, or until told to stop."""
         self._server.check()
-        system, timeline = self._server.identity()
-        start = self._prepare(system, timeline)
-        self._system, self._timeline = system, timeline
-        self._position = self._durable = start
         with Replication(self._server.url) as replication:
             self._replication = replication
+            self._system, self._timeline = replication.identity()
+            start = self._prepare()
+            self._position = self._durable = start
             self._start(start)
             self._follow(until_now)
 
     # Before the log
 
-    def _prepare(self, system: str, timeline: int) -> int:
+    def _prepare(self) -> int:
         """Publication, slot and tables; returns the position from which to read."""
         server, checkpoint = self._server, self._checkpoint
         reader = Reader(server, self._declaration, self._settings)
         structures = reader.structures(known=checkpoint.tables if checkpoint else {})
         server.publish(list(structures.values()))
-        why = self._gap(system, timeline)
+        why = self._gap()
         if why and checkpoint is not None:
             log.warning(
                 "%s: %s. All tables are read again; what differs from landing is landed, changes "
@@ -230,13 +231,16 @@ class _Session:
                 why,
             )
         failpoint("cdc.slot_made")
-        known = checkpoint.tables if checkpoint and not why else {}
+        if why:
+            # Its position means nothing in this log: to confirm it would give up what is not read.
+            self._checkpoint = checkpoint = None
         self._load = self._new_load()
+        known = checkpoint.tables if checkpoint else {}
         self._following = Following(self._declaration, server, reader, known)
         self._following.due(structures)
-        return checkpoint.lsn if checkpoint and not why else 0
+        return checkpoint.lsn if checkpoint else 0
 
-    def _gap(self, system: str, timeline: int) -> str:
+    def _gap(self) -> str:
         """Makes sure that there is a slot; returns why the log does not go on where we were."""
         server, checkpoint = self._server, self._checkpoint
         slot = server.slot()
@@ -250,9 +254,9 @@ class _Session:
             return f"the slot {name} is gone" if checkpoint else "nothing has landed yet"
         if checkpoint is None:
             return "nothing has landed yet"
-        if system and checkpoint.system and system != checkpoint.system:
+        if checkpoint.system != self._system:
             return "it is another database system than before"
-        if timeline and checkpoint.timeline and timeline != checkpoint.timeline:
+        if checkpoint.timeline != self._timeline:
             return "the server was restored, or a standby took its place"
         if server.position() < checkpoint.lsn:
             return "the server's log ends before what has landed: it was restored"
@@ -366,7 +370,8 @@ class _Session:
     # Landing
 
     def _new_load(self) -> ChangeLoad:
-        return ChangeLoad(self._settings, self._declaration.name, self._server, self._duckdb)
+        name = self._declaration.name
+        return ChangeLoad(self._settings, name, self._server, self._duckdb, self._newest)
 
     def _land(self) -> None:
         """Lands what there is, and tells the server how far it has come."""
@@ -378,6 +383,7 @@ class _Session:
             return
         self._load.land(checkpoint)
         self._checkpoint = checkpoint
+        self._newest = self._load.load_id
         self._lander.note(self._load)
         self._load = self._new_load()
         self._confirm(ask=False)

@@ -89,6 +89,15 @@ class Replication:
             rows.append(dict(zip(names, texts, strict=True)))
         return rows
 
+    def identity(self) -> tuple[str, int]:
+        """The system's number, which a restored copy shares, and its timeline, which it does not.
+
+        Raises:
+            psycopg.Error: The connection is lost.
+        """
+        (told,) = self.command("IDENTIFY_SYSTEM")
+        return told["systemid"] or "", int(told["timeline"] or 0)
+
     def start(self, slot: str, publication: str, lsn: int) -> None:
         """Begins to stream the transactions that end behind a position.
 

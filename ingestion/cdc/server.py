@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GENERATED_IN_LOG = 180_000
-_IDENTITY = """
-select
-    (pg_catalog.pg_control_system()).system_identifier::text,
-    (pg_catalog.pg_control_checkpoint()).timeline_id
-"""
 _TABLE = """
 select
     pg_class.oid::bigint, pg_namespace.nspname, pg_class.relname, pg_class.relkind::text,
@@ -171,19 +166,6 @@ class Server:
                 f"the user {user} may not replicate",
                 f'As a superuser: alter role "{user}" replication;',
             )
-
-    def identity(self) -> tuple[str, int]:
-        """The system's number, which a restored copy shares, and its timeline, which it does not.
-
-        Where the user may not ask, both are unknown and stay so.
-        """
-        import psycopg
-
-        try:
-            ((system, timeline),) = self.ask(_IDENTITY)
-        except psycopg.Error:
-            return "", 0
-        return system, timeline
 
     def position(self) -> int:
         """Where the server's log ends now."""

