@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists the targets. Python 3.11 and make are all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint unit format docs clean bench torture torture-streams torture-changes
+.PHONY: help setup run test lint unit format docs clean bench torture torture-streams torture-changes torture-watch
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -59,6 +59,9 @@ torture-streams: .venv/.synced ## kill landers, loader and broker of a stream (A
 
 torture-changes: .venv/.synced ## kill lander, loader and database of a change log (ARGS="--failpoints")
 	@$(BIN)/python tests/torture/change_capture.py $(ARGS)
+
+torture-watch: .venv/.synced ## kill a watch, its lander and the broker under load (ARGS="--kills 100")
+	@$(BIN)/python tests/torture/watching.py $(ARGS)
 
 # A data and target folder of its own, gone afterwards: neither data nor dbt's partial parse are met.
 in_scratch = scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
