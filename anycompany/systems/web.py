@@ -145,7 +145,7 @@ def build(world: World) -> Web:
     spoilt.note("outlying", "load_ms", number(events.load))
     spoilt.note("duplicated")
     spoilt.note("late")
-    spoilt.note("truncated", mask=_cut_lines(world, events))
+    spoilt.note("truncated")
     valid = spoilt.chain(delivered, "event_id") & ~events.visits.is_crawler[events.visit]
     return Web(box, _sessions(events, np.flatnonzero(valid)), _loads(events, valid))
 
@@ -244,6 +244,9 @@ def _events(world: World, visits: _Visits) -> _Events:
     load = _load_times(world, visits, visit, ident, page, at)
     load = np.where(event == 0, load, -1)
     kind["outlying"] &= load >= 0
+    # Its line stands in the file a second time, cut off.
+    cut = draw.chance("web.cut", ident, world.spoiler.rate * 0.05)
+    kind["truncated"] = cut & ~kind["duplicated"]
     waits = 50 + draw.below("web.waits", ident, 1_500)
     offline = (_HOUR_MS + draw.unit("web.offline", ident) * 71 * _HOUR_MS).astype(np.int64)
     sent = at + np.where(kind["late"], offline, waits)
@@ -315,11 +318,6 @@ def _load_times(
     return np.where(draw.chance("web.untold", ident, 0.03), -1, load)
 
 
-def _cut_lines(world: World, events: _Events) -> Bools:
-    """Returns the events whose line stands in the file a second time, cut off."""
-    return world.draws.chance("web.cut", events.id, world.spoiler.rate * 0.05)
-
-
 def _files(world: World, events: _Events, delivered: Bools) -> tuple[_PathOf, Outbox]:
     """Sorts the events into files, by the hour in which the server got them."""
     hour = events.received // _HOUR_MS
@@ -335,7 +333,7 @@ def _files(world: World, events: _Events, delivered: Bools) -> tuple[_PathOf, Ou
     shuffled = events.received[row] // 5_000 * 1_024 + events.id[row] * 977 % 1_021
     order = np.lexsort((shuffled, file))
     row, file = row[order], file[order]
-    cut = _cut_lines(world, events)
+    cut = events.kind["truncated"]
     found, first = np.unique(file, return_index=True)
     box = Outbox()
     for name, part in zip(found.tolist(), np.split(row, first[1:]), strict=True):

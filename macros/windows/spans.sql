@@ -1,7 +1,11 @@
-{#- as SQL: DuckDB and Spark both read interval '3' day -#}
 {% macro span(text) -%}
-    {%- set found = checked_span(text, "span") -%}
-    interval '{{ found.number }}' {{ found.unit }}
+    {{- return(adapter.dispatch("span")(checked_span(text, "span").seconds)) -}}
+{%- endmacro %}
+
+
+{#- DuckDB and Spark both read interval '3' second; in a model it would be refused, as a date and an interval differ -#}
+{% macro default__span(seconds) -%}
+    interval '{{ seconds }}' second
 {%- endmacro %}
 
 

@@ -120,6 +120,10 @@ where
         regexp_extract(origin_name, '(\\d{4}-W\\d{2})', 1) || '-1', '%G-W%V-%u'
     )
 union all
+select 'web', 'events', event_id, null
+from raw_web.events
+where try_cast(sent as timestamp) - try_cast("at" as timestamp) >= interval 1 hour
+union all
 select 'shop', 'orders', cast(order_id as varchar), null
 from raw_shop.orders
 where not coalesce(_deleted, false)

@@ -16,6 +16,9 @@ COUNTED = {
     "tickets": "desk_tickets",
 }
 
+# Messages are in a broker; what is true of them is asked where they have been landed.
+RECOUNTED = "source not in ('game', 'devices', 'device_registry', 'card_payments')"
+
 
 def differences(db: duckdb.DuckDBPyConnection, left: str, right: str) -> list[tuple[object, ...]]:
     rows = db.execute(
@@ -37,7 +40,7 @@ def compare(connections: dict[str, dict[str, str]], truth: Path) -> duckdb.DuckD
             == []
         ), name
     db.execute(f"create view defects as select * from read_parquet('{truth}/defects.parquet')")
-    invalid = "select source, table_name, key from defects where is_invalid"
+    invalid = f"select source, table_name, key from defects where is_invalid and {RECOUNTED}"
     assert differences(db, invalid, "select * from invalid_rows") == []
     return db
 
@@ -59,8 +62,9 @@ def test_truth_equals_a_recount_of_the_systems(seventh: Path, tmp_path: Path, da
         assert run(data, "advance", "--days", str(days)).returncode == 0
     with serving(data) as connections:
         db = compare(connections, data / "anycompany" / "truth")
-    told = "select distinct defect from defects where source <> 'web'"
-    kinds = {row[0] for row in db.execute(told).fetchall()}
+    told = f"select distinct defect from defects where {RECOUNTED}"
+    elsewhere = "source not in ('web', 'documents')"
+    kinds = {row[0] for row in db.execute(f"{told} and {elsewhere}").fetchall()}
     assert kinds >= {
         "missing",
         "duplicated",
