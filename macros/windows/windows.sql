@@ -31,7 +31,10 @@ events as (
     {%- if is_incremental() %}
     where
         {{ column }} >= coalesce(
-            {{ window_start(oldest_new_event(model_name), hop) }} - {{ span(size) }}, timestamp '0001-01-01'
+            {{ seconds_earlier(
+                window_start(oldest_new_event(model_name), hop), checked_span(size, "events_by_window: size").seconds
+            ) }},
+            timestamp '0001-01-01'
         )
     {%- endif %}
 

@@ -26,7 +26,10 @@ paid as (
             case when event_type = 'purchase' then 1 end
         ) as purchase_count,
         sum(
-            case when event_type = 'purchase' then amount_usd else -amount_usd end
+            case
+                when event_type = 'purchase' then amount_usd
+                else -amount_usd
+            end
         ) as revenue_usd,
         min(
             case when event_type = 'purchase' then purchase_date end

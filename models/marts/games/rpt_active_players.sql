@@ -34,14 +34,20 @@ player_days as (
 ),
 
 told as (
-    select session_date as told_date from player_days
+    select
+        session_date as told_date,
+        true as is_session
+    from player_days
     union all
-    select purchase_date as told_date from purchases
+    select
+        purchase_date as told_date,
+        false as is_session
+    from purchases
 ),
 
 bounds as (
     select
-        (select min(session_date) from player_days) as first_date,
+        min(case when is_session then told_date end) as first_date,
         max(told_date) as last_date
     from told
 ),
@@ -72,9 +78,9 @@ active as (
     from dates
     left join player_days
         on
-            player_days.session_date <= dates.calendar_date
-            and player_days.session_date
-            > {{ dbt.dateadd("day", -30, "dates.calendar_date") }}
+            dates.calendar_date >= player_days.session_date
+            and {{ dbt.dateadd("day", -30, "dates.calendar_date") }}
+            < player_days.session_date
     group by dates.calendar_date
 ),
 
@@ -93,7 +99,10 @@ paid as (
             when event_type = 'purchase' then player_id
         end) as payer_count,
         sum(
-            case when event_type = 'purchase' then amount_usd else -amount_usd end
+            case
+                when event_type = 'purchase' then amount_usd
+                else -amount_usd
+            end
         ) as revenue_usd
     from purchases
     group by purchase_date
