@@ -31,6 +31,7 @@ PLACES = [
     ("BR", "BRL", -23_551, -46_633),
 ]  # fmt: skip
 STREAM = "CARDS"
+SUBJECTS = ("cards.>",)
 PATTERNS = ["velocity", "distance", "amount", "new_device"]
 ENTRIES = ["chip", "contactless", "ecommerce", "keyed"]
 _ATTACK = 10_000_000
@@ -100,7 +101,7 @@ class CardPayments:
         payloads = pa.chunked_array([told.payload for told in tables]).take(order)
         return Feed(
             stream=STREAM,
-            subjects=("cards.>",),
+            subjects=SUBJECTS,
             topics=topics.to_pylist(),
             payloads=[payload.encode() for payload in payloads.to_pylist()],
         )
