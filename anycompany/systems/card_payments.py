@@ -159,7 +159,7 @@ def build(world: World) -> CardPayments:
 
 
 def _spoiler(world: World) -> Spoiler:
-    """Processors pass on what terminals send: more of it is spoilt than in a system of one's own."""
+    """Terminals send more that is spoilt than a system of one's own."""
     return Spoiler(world.draws, min(_DIRTINESS * world.settings.defects, 0.5))
 
 

@@ -154,8 +154,9 @@ def grown(
     subprocess.run(["cp", "-a", str(example_warehouse.data_dir), str(data)], check=True)
     run([sys.executable, "-m", "anycompany", "advance", "--days", WEEKS], data)
     serve = shlex.join([sys.executable, "-m", "anycompany", "serve"])
-    ingest = [sys.executable, "-m", "ingestion", "--select", "source:devices"]
-    run([*ingest, "source:card_payments"], data, WELLSPRING__COMPANION__COMMAND=serve)
+    chosen = ["--select", "source:devices", "--select", "source:card_payments"]
+    ingest = [sys.executable, "-m", "ingestion", *chosen]
+    run(ingest, data, WELLSPRING__COMPANION__COMMAND=serve)
     log = dbt(data, ["run", "--select", *LIVE])
     warehouse = data / example_warehouse.warehouse.relative_to(example_warehouse.data_dir)
     truth = data / example_warehouse.truth.relative_to(example_warehouse.data_dir)
