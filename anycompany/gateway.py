@@ -18,7 +18,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -94,6 +94,55 @@ class Table:
     payloads: Sequence[str]
 
 
+class Field:
+    """Publishes over MQTT, one publisher of the company at a time.
+
+    Args:
+        folder: The broker's folder.
+        addresses: Where it is.
+    """
+
+    def __init__(self, folder: Path, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self.path = folder / "gateway.json"
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other publishers from changing the broker's count meanwhile."""
+        with self.path.with_suffix(".sending").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    async def settled(self, js: JetStreamContext) -> Note:
+        """Returns the note, brought up to date where a sender was killed. To be called alone."""
+        note = Note.read(self.path)
+        if note.sending is not None:
+            # The former sender's connection ends when its name logs in again.
+            await asyncio.to_thread(publish, self._addresses, [])
+            note.settle(await _counted(js))
+            note.write(self.path)
+        return note
+
+    async def send(self, messages: Sequence[tuple[str, str]]) -> None:
+        """Publishes messages. To be called alone."""
+        await asyncio.to_thread(publish, self._addresses, messages)
+
+    async def tell(self, js: JetStreamContext, messages: Sequence[tuple[str, str]]) -> None:
+        """Publishes messages that are no part of the past.
+
+        Raises:
+            RuntimeError: Nobody has subscribed to them, or the broker did not take them.
+        """
+        if "devices.*.telemetry" not in await _taken(js):
+            raise RuntimeError(
+                "Nobody has subscribed to what the devices tell, so that the broker would drop it. "
+                "Extract the source `devices` once, or run `wellspring land`, and try again."
+            )
+        with self.alone():
+            await self.settled(js)
+            await self.send(messages)
+
+
 class Gateway:
     """Sends what the devices have told, while `serve` runs.
 
@@ -105,7 +154,8 @@ class Gateway:
     def __init__(self, home: Home, addresses: Addresses) -> None:
         self._home = home
         self._addresses = addresses
-        self._path = home.broker / "gateway.json"
+        self._field = Field(home.broker, addresses)
+        self._path = self._field.path
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._day = -1
@@ -167,12 +217,8 @@ class Gateway:
 
     async def _send_next(self, js: JetStreamContext) -> bool:
         """Sends one chunk of each table that has a taker; returns whether there was any."""
-        note = Note.read(self._path)
-        if note.sending is not None:
-            # The former sender's connection ends when its name logs in again.
-            await asyncio.to_thread(publish, self._addresses, [])
-            note.settle(await _counted(js))
-            note.write(self._path)
+        with self._field.alone():
+            note = await self._field.settled(js)
         waiting = [
             name for name, table in self._tables.items()
             if note.sent.get(name, 0) < len(table.topics)
@@ -190,12 +236,13 @@ class Gateway:
                         strict=True,
                     )
                 )
-                note.sending, note.counted = name, await _counted(js)
-                note.write(self._path)
-                await asyncio.to_thread(publish, self._addresses, chunk)
-                note.sending = None
-                note.sent[name] = begin + len(chunk)
-                note.write(self._path)
+                with self._field.alone():
+                    note.sending, note.counted = name, await _counted(js)
+                    note.write(self._path)
+                    await self._field.send(chunk)
+                    note.sending = None
+                    note.sent[name] = begin + len(chunk)
+                    note.write(self._path)
                 found = True
         return found
 

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from anycompany import broker
 from anycompany.draws import Bools, Ints
 from anycompany.feeding import CHUNK, Notes, ensure_stream, publish, talk
+from anycompany.gateway import Field
 from anycompany.state import Home, StateError
 from anycompany.text import Column
 from anycompany.world import World
@@ -59,7 +60,7 @@ class Sender:
     """How a system sends events.
 
     Attributes:
-        stream: JetStream stream that takes them.
+        stream: JetStream stream that takes them; empty for a system that speaks MQTT.
         subjects: What the stream takes.
         make: Makes events from the world, their numbers and the time in milliseconds.
     """
@@ -86,9 +87,13 @@ class Sent:
 
 def senders() -> dict[str, Sender]:
     """Returns the systems that can send events, by name."""
-    from anycompany.systems import game, game_live
+    from anycompany.systems import card_payments, field_live, game, game_live
 
-    return {"game": Sender(game.STREAM, game.SUBJECTS, game_live.batch)}
+    return {
+        "game": Sender(game.STREAM, game.SUBJECTS, game_live.batch),
+        "card_payments": Sender(card_payments.STREAM, card_payments.SUBJECTS, field_live.payments),
+        "devices": Sender("", (), field_live.measurements),
+    }
 
 
 def stream(home: Home, rate: float, seconds: float | None, only: list[str], stop: Event) -> Sent:
@@ -114,14 +119,19 @@ def stream(home: Home, rate: float, seconds: float | None, only: list[str], stop
     chosen = {name: known[name] for name in only or known}
     world = World(state.settings, state.day)
     with broker.running(home.broker, home.token()) as addresses:
-        return talk(_stream(addresses.nats_url, _Run(home, world, chosen), rate, seconds, stop))
+        return talk(
+            _stream(addresses.nats_url, _Run(home, world, chosen, addresses), rate, seconds, stop)
+        )
 
 
 class _Run:
     """Makes the events of one run, and notes what is true of them."""
 
-    def __init__(self, home: Home, world: World, chosen: dict[str, Sender]) -> None:
+    def __init__(
+        self, home: Home, world: World, chosen: dict[str, Sender], addresses: broker.Addresses
+    ) -> None:
         self._world, self.chosen = world, chosen
+        self._field = Field(home.broker, addresses)
         self.notes = Notes(home.broker)
         self._numbers = home.folder / "live.json"
         self._truth = home.truth
@@ -151,8 +161,12 @@ class _Run:
             (topics[at], payloads[at].encode(), f"live-{keys[at]}{'-again' * (place >= count)}")
             for place, at in enumerate(order)
         ]
-        with self.notes.alone():
-            await publish(js, nc, messages)
+        if self.chosen[name].stream:
+            with self.notes.alone():
+                await publish(js, nc, messages)
+        else:
+            told = [(topics[at], payloads[at]) for at in order]
+            await self._field.tell(js, told)
         self._note(name, made, keys, topics)
         self.sent[name] += count
         self.messages += len(messages)
@@ -186,6 +200,8 @@ async def _stream(url: str, run: _Run, rate: float, seconds: float | None, stop:
     try:
         js = nc.jetstream()
         for sender in run.chosen.values():
+            if not sender.stream:
+                continue
             await ensure_stream(js, sender.stream, sender.subjects)
         began = time.monotonic()
         names, done = list(run.chosen), 0

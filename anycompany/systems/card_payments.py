@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from anycompany import days, money
-from anycompany.defects import DefectLog, Spoilt
+from anycompany.defects import DefectLog, Spoiler, Spoilt
 from anycompany.draws import Bools, Floats, Ints
 from anycompany.feeding import Feed
 from anycompany.systems.common import DAY, SKEWED_SECONDS
@@ -31,10 +31,12 @@ PLACES = [
     ("BR", "BRL", -23_551, -46_633),
 ]  # fmt: skip
 STREAM = "CARDS"
+SUBJECTS = ("cards.>",)
 PATTERNS = ["velocity", "distance", "amount", "new_device"]
 ENTRIES = ["chip", "contactless", "ecommerce", "keyed"]
 _ATTACK = 10_000_000
 _BURST = 7
+_DIRTINESS = 4
 _STEPS = 8
 _TRANSACTION_DEFECTS = {
     "missing": 0.15,
@@ -100,7 +102,7 @@ class CardPayments:
         payloads = pa.chunked_array([told.payload for told in tables]).take(order)
         return Feed(
             stream=STREAM,
-            subjects=("cards.>",),
+            subjects=SUBJECTS,
             topics=topics.to_pylist(),
             payloads=[payload.encode() for payload in payloads.to_pylist()],
         )
@@ -126,7 +128,7 @@ def build(world: World) -> CardPayments:
     cards = world.arrivals("cards.cards", max(900, 60 / world.settings.scale), before=0.7)
     paid = _joined(_honest(world, cards), _attacks(world, cards))
     latitude, longitude = _position(world, paid)
-    kind = world.spoiler.kinds("card_payments.transactions", paid.id, _TRANSACTION_DEFECTS)
+    kind = _spoiler(world).kinds("card_payments.transactions", paid.id, _TRANSACTION_DEFECTS)
     payload = _payload(world, paid, (latitude, longitude), kind)
     messages = deliver(
         world.draws,
@@ -154,6 +156,11 @@ def build(world: World) -> CardPayments:
     return CardPayments(
         {"transactions": messages, "chargebacks": chargebacks}, transactions, disputed, log
     )
+
+
+def _spoiler(world: World) -> Spoiler:
+    """Terminals send more that is spoilt than a system of one's own."""
+    return Spoiler(world.draws, min(_DIRTINESS * world.settings.defects, 0.5))
 
 
 def key_of(ident: Ints) -> Column:
@@ -319,7 +326,7 @@ def _chargebacks(world: World, log: DefectLog, paid: _Paid) -> tuple[Messages, I
     at = np.flatnonzero(draw.chance("cards.disputed", paid.id, rate))
     ident, moment = paid.id[at], paid.moment[at]
     raised = moment + 5 * DAY + draw.below("cards.raised", ident, 40 * DAY)
-    kind = world.spoiler.kinds("card_payments.chargebacks", ident, _CHARGEBACK_DEFECTS)
+    kind = _spoiler(world).kinds("card_payments.chargebacks", ident, _CHARGEBACK_DEFECTS)
     key = join("CB-", number(ident, 9))
     currency, amount = _local(world, paid)
     about = when(kind["unmatched"], join("TX-8", number(ident, 8)), key_of(ident))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from anycompany import broker, field_truth
+from anycompany import broker, field_truth, streaming
 from anycompany.gateway import Gateway, Note
 from anycompany.state import Home, State
+from anycompany.systems import field_live
 from anycompany.systems.messages import Messages
 from anycompany.world import Settings, World
 
@@ -331,6 +335,45 @@ def test_a_killed_gateway_neither_loses_nor_invents(home: Home) -> None:
         process.kill()
         process.wait()
     assert set(received) == set(messages)
+
+
+def test_events_of_now_wait_for_a_session_and_do_not_disturb_the_past(home: Home) -> None:
+    counts, messages = all_messages(home)
+    home.truth.mkdir()
+    received: list[bytes] = []
+    with broker.running(home.broker, home.token()) as addresses:
+        with pytest.raises(RuntimeError, match="Nobody has subscribed"):
+            streaming.stream(home, 50, 1.0, ["devices"], threading.Event())
+        gateway = Gateway(home, addresses)
+        gateway.start()
+        with subscribed(addresses, received):
+            wait_for(lambda: (home.broker / "gateway.json").exists())
+            sent = streaming.stream(home, 50, 1.0, ["devices"], threading.Event())
+            wait_for(lambda: len(received) >= len(messages) + sent.messages)
+        gateway.stop()
+        assert asyncio.run(counted(addresses)) == len(messages) + sent.messages
+    assert Note.read(home.broker / "gateway.json").sent == counts
+    live = [json.loads(line) for line in (home.truth / "live_devices.ndjson").open()]
+    # one number was taken by each try, so that none is used twice
+    assert len({event["event_id"] for event in live}) == sent.events["devices"] > 10
+
+
+@pytest.mark.parametrize("make", [field_live.measurements, field_live.payments])
+def test_events_of_now_are_like_those_of_the_past(
+    made: Callable[..., World], make: Callable[..., streaming.Batch]
+) -> None:
+    batch = make(made(), np.arange(500), 1_795_000_000_000)
+    kinds = batch.defect.to_pylist()
+    assert {"late", "duplicated", "out_of_order", None} <= set(kinds)
+    assert len(set(batch.key.to_pylist())) == 500
+    table = "telemetry" if make is field_live.measurements else "transactions"
+    fields = list(json.loads(streams(made())[table].payload[0].as_py()))
+    for payload, kind in zip(batch.payload.to_pylist(), kinds, strict=True):
+        if kind == "malformed":
+            with pytest.raises(json.JSONDecodeError):
+                json.loads(payload)
+        else:
+            assert list(json.loads(payload)) == fields
 
 
 @pytest.mark.parametrize(

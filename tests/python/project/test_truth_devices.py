@@ -6,7 +6,7 @@ example warehouse ─> truth of its first day ─> weeks pass, only new loads ar
 from __future__ import annotations
 
 import shlex
-import shutil
+import subprocess
 import sys
 
 import pytest
@@ -150,11 +150,13 @@ def grown(
 ) -> ExampleWarehouse:
     """A copy of the example that weeks have passed in; models take what is new."""
     data = tmp_path_factory.mktemp("grown") / "data"
-    shutil.copytree(example_warehouse.data_dir, data, symlinks=True)
+    # cp keeps the owner: PostgreSQL refuses a folder that is not its own.
+    subprocess.run(["cp", "-a", str(example_warehouse.data_dir), str(data)], check=True)
     run([sys.executable, "-m", "anycompany", "advance", "--days", WEEKS], data)
     serve = shlex.join([sys.executable, "-m", "anycompany", "serve"])
-    ingest = [sys.executable, "-m", "ingestion", "--select", "source:devices"]
-    run([*ingest, "source:card_payments"], data, WELLSPRING__COMPANION__COMMAND=serve)
+    chosen = ["--select", "source:devices", "--select", "source:card_payments"]
+    ingest = [sys.executable, "-m", "ingestion", *chosen]
+    run(ingest, data, WELLSPRING__COMPANION__COMMAND=serve)
     log = dbt(data, ["run", "--select", *LIVE])
     warehouse = data / example_warehouse.warehouse.relative_to(example_warehouse.data_dir)
     truth = data / example_warehouse.truth.relative_to(example_warehouse.data_dir)
