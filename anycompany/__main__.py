@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="anycompany",
-    help="AnyCompany, the example: eight source systems with generated data for the warehouse.",
+    help="AnyCompany, the example: twelve source systems with generated data for the warehouse.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
