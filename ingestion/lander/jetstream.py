@@ -3,7 +3,8 @@
 checkpoint -> pull consumer that begins behind it -> batches asked for ahead -> messages
 
 Streams that keep messages by limits are read without confirming anything: landing alone knows how
-far it is. Streams that keep a message until it is confirmed (work queue, interest) get a durable
+far it is. The moment at which a stream was made is its shard, because one that is made anew counts
+from 1 again. Streams that keep a message until it is confirmed (work queue, interest) get a durable
 consumer, and a confirmation once a message is landed. Each opening makes a consumer anew, so that
 messages come in order; one that was missed on the way is noticed by the consumer's own count.
 Left out: finding another server of a cluster, which the client does when it connects.
@@ -66,6 +67,7 @@ class JetStreamConsumer(Consumer):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Any = None
         self._name = ""
+        self._shard = ""
         self._stream: StreamInfo | None = None
         self._confirms = False
         self._reset()
@@ -85,7 +87,6 @@ class JetStreamConsumer(Consumer):
         """Connects and makes a consumer that begins behind the checkpoint."""
         self.close()
         self._reset()
-        self._last = checkpoint.get("", 0)
         self._loop = asyncio.new_event_loop()
         self._do(self._open(checkpoint))
 
@@ -103,7 +104,7 @@ class JetStreamConsumer(Consumer):
         """Confirms, where the stream keeps messages until then."""
         if not self._confirms:
             return
-        last = checkpoint.get("", 0)
+        last = checkpoint.get(self._shard, 0)
         due = [reply for sequence, reply in self._unconfirmed if sequence <= last]
         self._unconfirmed = [pair for pair in self._unconfirmed if pair[0] > last]
         self._do(self._confirm(due))
@@ -195,6 +196,9 @@ class JetStreamConsumer(Consumer):
         js = self._jetstream()
         self._stream = await js.stream_info(self._endpoint.origin)
         self._confirms = self._stream.config.retention != "limits"
+        self._shard = _incarnation(self._stream)
+        self._last = checkpoint.get(self._shard, 0)
+        self._check_end()
         self._note_expired(checkpoint)
         config = self._config(checkpoint)
         if self._confirms:
@@ -211,16 +215,31 @@ class JetStreamConsumer(Consumer):
         domain = self._connection.options.get("domain")
         return self._client.jetstream(domain=domain, timeout=_CONNECT_SECONDS)
 
+    def _check_end(self) -> None:
+        """A stream that lost its end gives new messages numbers that are landed already."""
+        assert self._stream is not None
+        end = self._stream.state.last_seq
+        if end >= self._last:
+            return
+        raise SourceFailed(
+            f"the stream {self._endpoint.origin!r} ends at {end:,}, but {self._last:,} was landed "
+            "from it: it was put back to an earlier state",
+            source=self._source,
+            table=self._table,
+            hint="New messages would bear numbers that are landed. Delete the stream and make it "
+            "anew: it is then landed from its first message.",
+        )
+
     def _note_expired(self, checkpoint: Checkpoint) -> None:
         """Messages behind the checkpoint that the stream does not have any more."""
         assert self._stream is not None
         first = self._stream.state.first_seq
-        if "" not in checkpoint or self._confirms or first <= self._last + 1:
+        if self._shard not in checkpoint or self._confirms or first <= self._last + 1:
             return
         reason = "the stream let go of them before they were landed"
         if self._endpoint.subjects:
             reason += "; some may have had other subjects"
-        self._gaps.append(Gap("", self._last + 1, first - 1, reason))
+        self._gaps.append(Gap(self._shard, self._last + 1, first - 1, reason))
         self._last = first - 1
 
     def _config(self, checkpoint: Checkpoint) -> ConsumerConfig:
@@ -242,9 +261,12 @@ class JetStreamConsumer(Consumer):
         if self._stream.config.retention == "workqueue":
             # It holds nothing but what was not confirmed, and allows no other beginning.
             return config
-        if "" in checkpoint:
+        if self._shard in checkpoint:
             config.deliver_policy = DeliverPolicy.BY_START_SEQUENCE
-            config.opt_start_seq = checkpoint[""] + 1
+            config.opt_start_seq = checkpoint[self._shard] + 1
+        elif checkpoint:
+            # The stream was made anew: all of it has come since the last landing.
+            return config
         elif self._endpoint.start == "latest":
             config.deliver_policy = DeliverPolicy.NEW
         elif self._endpoint.start != "earliest":
@@ -344,7 +366,7 @@ class JetStreamConsumer(Consumer):
         """What has arrived, without what the server says about its work."""
         found: list[Message] = []
         append, new = found.append, tuple.__new__
-        delivered, last = self._delivered, self._last
+        delivered, last, shard = self._delivered, self._last, self._shard
         for subject, reply, data, headers in raw:
             if not reply.startswith(b"$JS.ACK."):
                 self._take_status(headers)
@@ -362,7 +384,9 @@ class JetStreamConsumer(Consumer):
             told = _headers(headers) if headers else None
             moment = int(place[2]) // 1000
             # Without the call that would name the fields again for each message.
-            append(new(Message, (sequence, data, subject.decode(), None, told, moment, "", False)))
+            append(
+                new(Message, (sequence, data, subject.decode(), None, told, moment, shard, False))
+            )
             if self._confirms:
                 self._unconfirmed.append((sequence, reply.decode()))
         if found:
@@ -376,7 +400,7 @@ class JetStreamConsumer(Consumer):
         assert self._stream is not None
         is_whole = not self._endpoint.subjects and self._stream.config.max_msgs_per_subject <= 0
         if is_whole and not self._confirms:
-            self._gaps.append(Gap("", first, last, "they were deleted from the stream"))
+            self._gaps.append(Gap(self._shard, first, last, "they were deleted from the stream"))
 
     def _missed(self, expected: int, found: int) -> SourceUnreachable:
         return SourceUnreachable(
@@ -416,14 +440,14 @@ class JetStreamConsumer(Consumer):
         js = self._jetstream()
         if not self._endpoint.subjects:
             last = (await js.stream_info(self._endpoint.origin)).state.last_seq
-            return {"": last} if last else {}
+            return {self._shard: last} if last else {}
         found = []
         for subject in self._endpoint.subjects:
             try:
                 found.append((await js.get_last_msg(self._endpoint.origin, subject)).seq)
             except NotFoundError:
                 continue
-        return {"": max(found)} if found else {}
+        return {self._shard: max(found)} if found else {}
 
 
 def _client() -> Any:
@@ -482,6 +506,12 @@ def _login(connection: Connection) -> dict[str, Any]:
     if at.scheme == "tls" or options.get("ca_file"):
         known["tls"] = tls_context(connection)
     return known
+
+
+def _incarnation(stream: StreamInfo) -> str:
+    """The moment at which a stream was made: one that is made anew counts from 1 again."""
+    made = stream.created
+    return made.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if made else ""
 
 
 def _headers(raw: bytes) -> dict[str, str] | None:

@@ -309,13 +309,23 @@ class Auction:
     def do(self, work: Any) -> Any:
         return self.server.do(work)
 
+    @property
+    def shard(self) -> str:
+        """When the stream was made."""
+
+        async def created(js: Any) -> str:
+            made = (await js.stream_info(self.stream)).created
+            return str(made.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+
+        return str(self.do(created))
+
 
 def test_jetstream_lands_by_sequence_and_goes_on(
     settings: Settings, shared_server: NatsServer
 ) -> None:
     auction = Auction(settings, shared_server, "ONE")
     auction.send(1, 1200)
-    assert auction.lander(flush={"rows": 500}).catch_up().checkpoint == {"": 1200}
+    assert auction.lander(flush={"rows": 500}).catch_up().checkpoint == {auction.shard: 1200}
     auction.send(1201, 3)
     assert auction.lander().catch_up().rows == 3
     assert landed_ids(settings) == list(range(1, 1204))
@@ -372,6 +382,37 @@ def test_messages_that_expired_before_they_were_landed_are_a_gap(
     done = auction.lander().catch_up()
     assert [(gap.first, gap.last) for gap in done.gaps] == [(6, 20)]
     assert landed_ids(settings) == [1, 2, 3, 4, 5, *range(21, 31)]
+
+
+def test_a_stream_that_was_made_anew_is_landed_from_its_first_message(
+    settings: Settings, shared_server: NatsServer
+) -> None:
+    auction = Auction(settings, shared_server, "ANEW")
+    auction.send(1, 5)
+    auction.lander().catch_up()
+
+    async def make_anew(js: Any) -> None:
+        await js.delete_stream("ANEW")
+        await js.add_stream(name="ANEW", subjects=["anew.>"])
+
+    auction.do(make_anew)
+    auction.send(101, 9)
+    auction.lander().catch_up()
+    assert landed_ids(settings) == [1, 2, 3, 4, 5, *range(101, 110)]
+    newest = StreamFolder(settings, "auction", "bids").newest()
+    assert sorted(newest.checkpoint.values()) == [5, 9]
+    assert auction.lander().catch_up().rows == 0
+
+
+def test_a_stream_that_lost_its_end_is_told(settings: Settings, shared_server: NatsServer) -> None:
+    auction = Auction(settings, shared_server, "BACK")
+    auction.send(1, 3)
+    auction.lander().catch_up()
+    content, _ = as_table(bids(1, auction.shard, first=8), decode_json, 20)
+    folder = StreamFolder(settings, "auction", "bids")
+    folder.write(content, (8, 8), {auction.shard: 8}, [], folder.newest().load_id)
+    with pytest.raises(SourceFailed, match="ends at 3, but 8 was landed"):
+        auction.lander().catch_up()
 
 
 @pytest.mark.parametrize("retention", ["workqueue", "interest"])
@@ -463,7 +504,7 @@ def test_replay_lands_only_what_landing_lacks(
     assert replay_stream(work, settings, "2020-01-01T00:00:00Z") == 2
     assert replay_stream(work, settings, "1") == 0
     assert sorted(landed_ids(settings)) == list(range(1, 10))
-    assert StreamFolder(settings, "auction", "bids").newest().checkpoint == {"": 9}
+    assert StreamFolder(settings, "auction", "bids").newest().checkpoint == {auction.shard: 9}
     with pytest.raises(BadInput, match="neither a sequence number nor a time"):
         replay_stream(work, settings, "yesterday")
 
