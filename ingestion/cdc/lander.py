@@ -202,6 +202,9 @@ class _Session:
         self._passed = False
         self._confirmed = self._told = 0.0
         self._durable = 0
+        # One at a time uses the connection: this thread, or the one that keeps it alive.
+        self._wire = threading.Lock()
+        self._sent = (0, 0)
 
     def go(self, until_now: bool) -> None:
         """Reads the log until now, or until told to stop."""
@@ -212,7 +215,8 @@ class _Session:
             start = self._prepare()
             self._position = self._durable = start
             self._start(start)
-            self._follow(until_now)
+            with self._kept_alive():
+                self._follow(until_now)
 
     # Before the log
 
@@ -284,13 +288,40 @@ class _Session:
                     ) from error
                 time.sleep(_POLL_SECONDS)
 
+    @contextmanager
+    def _kept_alive(self) -> Iterator[None]:
+        """Gives the server signs of life while a long piece of work keeps us from reading."""
+        import psycopg
+
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(_CONFIRM_SECONDS):
+                if time.monotonic() - self._confirmed < _CONFIRM_SECONDS:
+                    continue
+                try:
+                    with self._wire:
+                        self._replication.confirm(*self._sent)
+                except psycopg.Error:
+                    # Whoever reads next meets the same, and knows what to do.
+                    return
+
+        thread = threading.Thread(target=beat, name="alive", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     # The log
 
     def _follow(self, until_now: bool) -> None:
         target = self._server.position() if until_now else None
         polled = time.monotonic()
         while not self._stop.is_set():
-            messages = self._replication.receive(self._patience())
+            with self._wire:
+                messages = self._replication.receive(self._patience())
             for data in messages:
                 if data:
                     self._take(data)
@@ -400,7 +431,9 @@ class _Session:
                 self._tell()
         elif self._checkpoint is not None:
             self._durable = max(self._durable, self._checkpoint.lsn)
-        self._replication.confirm(max(self._position, self._durable), self._durable, ask=ask)
+        self._sent = (max(self._position, self._durable), self._durable)
+        with self._wire:
+            self._replication.confirm(*self._sent, ask=ask)
         self._confirmed = time.monotonic()
 
     def _tell(self, state: str = "landing") -> None:

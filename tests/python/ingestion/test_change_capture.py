@@ -16,6 +16,7 @@ from cdc_kit import change_source, logical_server, raw, state
 from sources_kit import declared, landed, landed_types, rows_of, run, settings_in
 
 from ingestion.cdc.lander import ChangeLander, probe
+from ingestion.cdc.writing import TableWriter
 from ingestion.compact import compact
 from ingestion.errors import IngestionError, SourceFailed
 from ingestion.lander.states import lander_states
@@ -543,6 +544,30 @@ def test_many_loads_together_make_the_raw_table_that_they_make_one_by_one(
     assert raw(settings, "docs", columns) == one_by_one
     theirs = db.execute("select id, n, md5(body), extra from docs order by id").fetchall()
     assert state(settings, "docs", "id, n, md5(body), extra") == theirs
+
+
+def test_the_server_waits_while_a_long_comparison_is_made(
+    db: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.cdc.lander._CONFIRM_SECONDS", 0.3)
+    compare = TableWriter.compare
+
+    def slowly(self: TableWriter, *given: Any) -> None:
+        time.sleep(4)
+        compare(self, *given)
+
+    make_orders(db)
+    source = change_source({"orders": ID})
+    caught_up(source, settings)
+    monkeypatch.setattr(TableWriter, "compare", slowly)
+    db.execute("alter system set wal_sender_timeout = '1500ms'")
+    db.execute("select pg_reload_conf()")
+    try:
+        db.execute("truncate orders")
+        assert caught_up(source, settings) == {"orders": 3}
+    finally:
+        db.execute("alter system reset wal_sender_timeout")
+        db.execute("select pg_reload_conf()")
 
 
 def test_a_slot_that_the_server_gave_up_is_replaced(
