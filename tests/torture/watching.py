@@ -184,7 +184,7 @@ class Driver:
         names = ("staging.stg_barriers__passages", "parking.fct_quarters", "parking.fct_days")
         found = {name: sorted(map(str, self._ask(place, f"from {name}"))) for name in names}
         ids = self._ask(place, "select passage_id from staging.stg_barriers__passages")
-        return {**found, "ids": [key for (key,) in ids]}
+        return {**found, "ids": sorted(str(key) for (key,) in ids)}
 
     def _ask(self, place: str, sql: str) -> list[tuple[object, ...]]:
         """Asks in a process of its own, for the driver forks and must have no threads."""
