@@ -19,7 +19,9 @@ def watch(
     last: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="End after so long, such as 60s.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="End after one cycle.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do one cycle, of what has landed, and end.")
+    ] = False,
     no_land: Annotated[
         bool, typer.Option("--no-land", help="Leave landing to others; only load and build.")
     ] = False,

@@ -48,7 +48,7 @@ class WatchService:
         reporter: Who tells people.
         command: The command line.
         lands: Whether landers are kept running too.
-        once: Whether to end after one cycle.
+        once: Whether to end after one cycle, of what has landed by then.
         seconds: How long to go on; None for ever.
     """
 
@@ -96,6 +96,9 @@ class WatchService:
             try:
                 self._watch()
                 status = "failed" if self._exit_code else "succeeded"
+            except IngestionError as error:
+                self._exit_code, self._failing = error.exit_code, str(error)
+                raise
             finally:
                 state.doing = "ended"
                 state.write(settings)
@@ -106,7 +109,8 @@ class WatchService:
         tidy_live(self._settings)
         cycles = Cycles(self._settings, self._state.run_id, self._command, self._tell_wait)
         declared = cycles.declarations
-        streams = [d.name for d in declared if d.kind in _STREAMS] if self._lands else []
+        lands = self._lands and not self._once
+        streams = [d.name for d in declared if d.kind in _STREAMS] if lands else []
         lander = LanderProcess(self._settings, streams)
         landing = Landing(self._settings.landing_dir, [d.name for d in declared])
         self._reporter.item(

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -79,14 +80,13 @@ class Driver:
         )
         self.watch = streams.Child("watch", lambda: be_watch(self.park), self.log)
 
-    def run(self, kills: int, every_point: bool) -> list[str]:
-        """Kills so many times; returns what is wrong in the end."""
+    def run(self, kills: int, points: Sequence[str]) -> list[str]:
+        """Kills at each of these points, then so many times in all; returns what is wrong."""
         self.sender.start()
         self.watch.start()
         try:
-            if every_point:
-                for point in sorted(p for p in failpoints_in_code() if p.startswith("watch.")):
-                    self.kill_at(point, 1)
+            for point in points:
+                self.kill_at(point, 1)
             while sum(self.kills.values()) < kills:
                 self.kill_somewhere()
             return self.settle()
@@ -184,7 +184,7 @@ class Driver:
         names = ("staging.stg_barriers__passages", "parking.fct_quarters", "parking.fct_days")
         found = {name: sorted(map(str, self._ask(place, f"from {name}"))) for name in names}
         ids = self._ask(place, "select passage_id from staging.stg_barriers__passages")
-        return {**found, "ids": [key for (key,) in ids]}
+        return {**found, "ids": sorted(str(key) for (key,) in ids)}
 
     def _ask(self, place: str, sql: str) -> list[tuple[object, ...]]:
         """Asks in a process of its own, for the driver forks and must have no threads."""
@@ -206,12 +206,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=300, help="events a second")
     parser.add_argument("--short", action="store_true", help="without each failpoint in turn")
+    parser.add_argument("--only", action="append", default=[], help="only this failpoint")
     given = parser.parse_args()
+    every = sorted(point for point in failpoints_in_code() if point.startswith("watch."))
+    points = given.only or ([] if given.short else every)
     folder = Path(tempfile.mkdtemp(prefix="watching-"))
     streams.warm()
     began = time.monotonic()
     driver = Driver(folder, random.Random(given.seed), given.rate)
-    faults = driver.run(given.kills, every_point=not given.short)
+    faults = driver.run(given.kills, points)
     told = ", ".join(f"{name} {count}" for name, count in sorted(driver.kills.items()))
     print(
         f"{sum(driver.kills.values())} kills ({told}), {driver.truth.read_text()} events sent, "
