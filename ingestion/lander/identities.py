@@ -54,7 +54,7 @@ class Identities:
                     row["_topic"] or "",
                     row["_key"],
                     (row["payload"] or "").encode() if row["original"] is None else row["original"],
-                )
+                )[0]
                 for row in content.to_pylist()
             ]
         for digest in digests:
@@ -64,9 +64,8 @@ class Identities:
         """Those that were not landed before; from now on they are known, too."""
         found = []
         for message, content in zip(messages, self._contents(messages), strict=True):
-            digest = self._digest(message.topic, message.key, content)
-            named = self._by_key and message.key is not None
-            if (named or self._fields or message.redelivered) and digest in self._known:
+            digest, is_named = self._digest(message.topic, message.key, content)
+            if (is_named or message.redelivered) and digest in self._known:
                 continue
             self._remember(digest)
             found.append(message)
@@ -86,18 +85,22 @@ class Identities:
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
-    def _digest(self, topic: str, key: str | None, content: bytes) -> bytes:
-        """A digest of key or declared fields; of topic and content where there are none of them."""
+    def _digest(self, topic: str, key: str | None, content: bytes) -> tuple[bytes, bool]:
+        """A digest of what names a message, or of topic and content; and whether it is named.
+
+        Without a name, two messages may well be equal: only what the system calls redelivered is
+        then compared.
+        """
         import orjson
 
         if self._by_key and key is not None:
-            return blake2b(key.encode(), digest_size=16, person=b"key").digest()
+            return blake2b(key.encode(), digest_size=16, person=b"key").digest(), True
         if self._fields:
             try:
                 payload = orjson.loads(content)
                 values = [payload[field] for field in self._fields]
-                return blake2b(orjson.dumps(values), digest_size=16).digest()
+                return blake2b(orjson.dumps(values), digest_size=16).digest(), True
             except (ValueError, KeyError, TypeError):
                 # Without these fields it is known by its content, like others.
                 pass
-        return blake2b(topic.encode() + _NOTHING + content, digest_size=16).digest()
+        return blake2b(topic.encode() + _NOTHING + content, digest_size=16).digest(), False
