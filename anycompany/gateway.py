@@ -179,7 +179,7 @@ class Gateway:
                 try:
                     asyncio.run(self._work())
                 # A thread has nobody to hand an error to, and whatever it was, the next try may do.
-                except Exception as problem:
+                except Exception as problem:  # a gateway goes on, whatever broke: its messages wait
                     logger.warning("The devices' gateway tries again: %s", problem)
                     self._stop.wait(1.0)
 
