@@ -407,7 +407,10 @@ class StreamLander:
         progress.last_file, progress.last_landed_at = written.path.name, time.time()
         if faults:
             told = counted(faults, "message")
-            log.warning("%s: %s cannot be decoded", written.path.name, told)
+            log.warning(
+                "%s.%s: %s cannot be decoded; landed as they are in %s, rejected once loaded",
+                *(self._source, self._table, told, written.path.name),
+            )
 
     def _tell(self, state: str) -> None:
         self.progress.state = state
