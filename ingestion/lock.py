@@ -42,7 +42,7 @@ _BEAT_SECONDS = 20.0
 # Several beats, because clocks of machines and of a file server differ.
 _BEAT_HOLDS_SECONDS = 180.0
 # Whoever gives way ends what it is doing first; a run waits so long for it without being asked.
-_GIVEN_WAY_SECONDS = 60.0
+_GIVEN_WAY_SECONDS = 600.0
 _SHARED = ("nfs", "cifs", "smb", "fuse.", "9p", "afs", "ceph", "gluster", "lustre", "virtiofs")
 
 
