@@ -127,13 +127,17 @@ class Field:
         """Publishes messages. To be called alone."""
         await asyncio.to_thread(publish, self._addresses, messages)
 
+    async def has_taker(self, js: JetStreamContext) -> bool:
+        """Returns whether anybody has subscribed to what the devices measure."""
+        return "devices.*.telemetry" in await _taken(js)
+
     async def tell(self, js: JetStreamContext, messages: Sequence[tuple[str, str]]) -> None:
         """Publishes messages that are no part of the past.
 
         Raises:
             RuntimeError: Nobody has subscribed to them, or the broker did not take them.
         """
-        if "devices.*.telemetry" not in await _taken(js):
+        if not await self.has_taker(js):
             raise RuntimeError(
                 "Nobody has subscribed to what the devices tell, so that the broker would drop it. "
                 "Extract the source `devices` once, or run `wellspring land`, and try again."

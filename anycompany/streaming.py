@@ -1,16 +1,19 @@
 """`anycompany stream`: the company's systems send events now, at a rate, until told to stop.
 
-clock ─> how many are due ─> events of each system ─> message broker ─> truth/live_<system>.ndjson
+clock ─> how many are due ─> events of each system ─> message broker ─┬─> truth/live_<system>.ndjson
+                                                     files of the web ─┘
 
 Numbers of events are taken before they are used, so no run uses one again; what is true of an event
-is written once the broker has it. Past events come from `feeding`; these come on top, and are no
-part of the state: another run sends others at other times.
+is written once the broker has it, or its file has its name. Past events come from `feeding`; these
+come on top, and are no part of the state: another run sends others at other times.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,10 +29,15 @@ from anycompany.draws import Bools, Ints
 from anycompany.feeding import CHUNK, Notes, ensure_stream, publish, talk
 from anycompany.gateway import Field
 from anycompany.state import Home, StateError
+from anycompany.systems.files import write
 from anycompany.text import Column
 from anycompany.world import World
 
+logger = logging.getLogger(__name__)
+
 _TICK_SECONDS = 0.05
+_FILE_SECONDS = 1.0
+_QUESTION_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Batch:
 
     Attributes:
         key: Id of each event.
-        topic: Subject that it is sent to.
+        topic: Subject that it is sent to; on the web site, who does what on which page.
         payload: Content of its message.
         about: Whom or what it is about.
         happened: When it truly happened, in milliseconds since 1970.
@@ -60,14 +68,22 @@ class Sender:
     """How a system sends events.
 
     Attributes:
-        stream: JetStream stream that takes them; empty for a system that speaks MQTT.
+        stream: JetStream stream that takes them; empty for other ways.
         subjects: What the stream takes.
         make: Makes events from the world, their numbers and the time in milliseconds.
+        path: Path of a file below the system's folder, from its first event's number and the time,
+            for a system that writes files; one with neither that nor a stream speaks MQTT.
     """
 
     stream: str
     subjects: tuple[str, ...]
     make: Callable[[World, Ints, int], Batch]
+    path: Callable[[int, int], str] | None = None
+
+    @property
+    def speaks_mqtt(self) -> bool:
+        """Whether it needs somebody who has subscribed."""
+        return not self.stream and self.path is None
 
 
 @dataclass(frozen=True)
@@ -87,12 +103,13 @@ class Sent:
 
 def senders() -> dict[str, Sender]:
     """Returns the systems that can send events, by name."""
-    from anycompany.systems import card_payments, field_live, game, game_live
+    from anycompany.systems import card_payments, field_live, game, game_live, web_live
 
     return {
         "game": Sender(game.STREAM, game.SUBJECTS, game_live.batch),
         "card_payments": Sender(card_payments.STREAM, card_payments.SUBJECTS, field_live.payments),
         "devices": Sender("", (), field_live.measurements),
+        "web": Sender("", (), web_live.batch, web_live.path),
     }
 
 
@@ -120,7 +137,13 @@ def stream(home: Home, rate: float, seconds: float | None, only: list[str], stop
     world = World(state.settings, state.day)
     with broker.running(home.broker, home.token()) as addresses:
         return talk(
-            _stream(addresses.nats_url, _Run(home, world, chosen, addresses), rate, seconds, stop)
+            _stream(
+                addresses.nats_url,
+                _Run(home, world, chosen, addresses, waits=not only),
+                rate,
+                seconds,
+                stop,
+            )
         )
 
 
@@ -128,9 +151,21 @@ class _Run:
     """Makes the events of one run, and notes what is true of them."""
 
     def __init__(
-        self, home: Home, world: World, chosen: dict[str, Sender], addresses: broker.Addresses
+        self,
+        home: Home,
+        world: World,
+        chosen: dict[str, Sender],
+        addresses: broker.Addresses,
+        *,
+        waits: bool,
     ) -> None:
-        self._world, self.chosen = world, chosen
+        self._home, self._world, self.chosen = home, world, chosen
+        self._waits = waits
+        self._taker = False
+        self._next_question = 0.0
+        self._told_of_no_taker = False
+        self._due = dict.fromkeys(chosen, 0)
+        self._written_at = time.monotonic()
         self._field = Field(home.broker, addresses)
         self.notes = Notes(home.broker)
         self._numbers = home.folder / "live.json"
@@ -150,10 +185,20 @@ class _Run:
         return np.arange(first, first + count)
 
     async def send(self, js: Any, nc: Any, name: str, count: int) -> None:
-        """Sends events of one system, in messages that the broker has taken at its return."""
-        made = self.chosen[name].make(
-            self._world, self.take(name, count), time.time_ns() // 1_000_000
-        )
+        """Sends events of one system, in messages that the broker has taken at its return.
+
+        Those of a system that writes files wait until a file is due; those of one that speaks MQTT
+        are passed over while nobody takes them, unless it was asked for by name.
+        """
+        sender = self.chosen[name]
+        if sender.path is not None:
+            self._due[name] += count
+            if time.monotonic() - self._written_at >= _FILE_SECONDS:
+                self.finish()
+            return
+        if sender.speaks_mqtt and self._waits and not await self._is_taken(js, name):
+            return
+        made = sender.make(self._world, self.take(name, count), time.time_ns() // 1_000_000)
         topics, payloads = made.topic.to_pylist(), made.payload.to_pylist()
         keys = made.key.to_pylist()
         order = [*range(count), *np.flatnonzero(made.again).tolist()]
@@ -161,17 +206,51 @@ class _Run:
             (topics[at], payloads[at].encode(), f"live-{keys[at]}{'-again' * (place >= count)}")
             for place, at in enumerate(order)
         ]
-        if self.chosen[name].stream:
+        if sender.stream:
             with self.notes.alone():
                 await publish(js, nc, messages)
         else:
             told = [(topics[at], payloads[at]) for at in order]
             await self._field.tell(js, told)
-        self._note(name, made, keys, topics)
-        self.sent[name] += count
+        self._note(name, made)
         self.messages += len(messages)
 
-    def _note(self, name: str, made: Batch, keys: list[str], topics: list[str]) -> None:
+    async def _is_taken(self, js: Any, name: str) -> bool:
+        """Whether somebody has subscribed, asked once a second until then."""
+        if not self._taker and time.monotonic() >= self._next_question:
+            self._taker = await self._field.has_taker(js)
+            self._next_question = time.monotonic() + _QUESTION_SECONDS
+            if not self._taker and not self._told_of_no_taker:
+                self._told_of_no_taker = True
+                logger.warning(
+                    "%s wait: nobody has subscribed to what they tell. They begin once the source "
+                    "`devices` is extracted, or `wellspring land` or `wellspring watch` runs; "
+                    "the other systems send.",
+                    name,
+                )
+        return self._taker
+
+    def finish(self) -> None:
+        """Writes the files that are due, each in one step."""
+        self._written_at = time.monotonic()
+        for name, sender in self.chosen.items():
+            count = self._due[name]
+            if sender.path is None or not count:
+                continue
+            numbers, now = self.take(name, count), time.time_ns() // 1_000_000
+            made = sender.make(self._world, numbers, now)
+            found = made.payload.to_pylist()
+            found += [found[at] for at in np.flatnonzero(made.again).tolist()]
+            target = self._home.folder / name / sender.path(int(numbers[0]), now)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write(target, gzip.compress("".join(f"{line}\n" for line in found).encode(), 4))
+            self._note(name, made)
+            self._due[name] = 0
+            self.messages += len(found)
+
+    def _note(self, name: str, made: Batch) -> None:
+        keys, topics = made.key.to_pylist(), made.topic.to_pylist()
+        self.sent[name] += len(keys)
         moments, abouts = made.happened.tolist(), made.about.to_pylist()
         defects = pc.fill_null(made.defect, "").to_pylist()
         sent_at = time.time_ns() // 1_000_000
@@ -213,6 +292,7 @@ async def _stream(url: str, run: _Run, rate: float, seconds: float | None, stop:
                 done += share
             if due <= CHUNK:
                 await asyncio.sleep(_TICK_SECONDS)
+        run.finish()
         return Sent(run.sent, run.messages, time.monotonic() - began)
     finally:
         await nc.close()

@@ -8,6 +8,7 @@ A file is written under a temporary name and renamed, so nobody reads half of on
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,9 +23,11 @@ class Outbox:
 
     Attributes:
         files: Path below the system's folder -> (day of its last delivery, maker of its bytes).
+        kept: Pattern of names that are sent live and are nobody's to remove; empty for none.
     """
 
     files: dict[str, tuple[int, Callable[[], bytes]]] = field(default_factory=dict)
+    kept: str = ""
 
     def add(self, path: str, delivered: int, make: Callable[[], bytes]) -> None:
         """Adds a file that was last delivered on a day."""
@@ -48,8 +51,10 @@ class Outbox:
     def tidy(self, folder: Path) -> None:
         """Removes what is not of this state: former extracts, and what a crash left."""
         for found in sorted(folder.rglob("*"), reverse=True):
-            if found.is_file() and found.relative_to(folder).as_posix() not in self.files:
-                found.unlink()
+            if found.is_file():
+                known = found.relative_to(folder).as_posix() in self.files
+                if not known and not fnmatch.fnmatchcase(found.name, self.kept):
+                    found.unlink()
             elif found.is_dir() and not any(found.iterdir()):
                 found.rmdir()
 

@@ -28,6 +28,8 @@ from anycompany.text import Column, join, json_text, lines, number, pick, when
 from anycompany.world import World, person_of_shop
 
 START = (date(2026, 5, 1) - days.START).days
+# Files of what is sent now, which no state of the past holds.
+LIVE_FILES = "live-*.ndjson.gz"
 IDLE_MS = 30 * 60 * 1_000
 EVENTS = ["page_view", "view_product", "add_to_cart", "checkout", "purchase"]
 PAGES = ["home", "category", "product", "search", "cart", "checkout", "thanks", "help"]
@@ -35,19 +37,19 @@ COUNTRIES = ["US", "CA", "MX", "BR", "GB"]
 DEVICES = ["desktop", "mobile", "tablet"]
 CONNECTIONS = ["cable", "wifi", "5g", "4g", "3g"]
 _VISITS = 540_000
-_STRANGERS = 10_000_000
+STRANGERS = 10_000_000
 _OF_ORDER, _OF_CRAWLER = 1_000_000_000, 2_000_000_000
-_MOST_EVENTS = 32
+MOST_EVENTS = 32
 _SHORT_MS, _HOUR_MS = 1_000, 3_600_000
 # What happens in a visit: capitals are pages, in the order of PAGES; v, a, o, b the other events.
-_VISIT_WAYS = ["H", "Pv", "HCPv", "HSPvPv", "L", "HCPvaK", "PvaKoX", "CPvPv", "HCCPvPvPv"]
-_VISIT_WEIGHTS = [0.2, 0.22, 0.18, 0.1, 0.06, 0.07, 0.05, 0.08, 0.04]
-_ORDER_WAYS = ["HPvaKoXbT", "PvaKoXbT", "HSPvPvaKoXbT"]
-_ORDER_WEIGHTS = [0.5, 0.3, 0.2]
-_CRAWLER_WAYS = ["HCPPPPPPPPCPPPPPPPP", "CPPPCPPP"]
-_LETTERS = "HCPSKXTLvaob"
-_PAGE_OF = [0, 1, 2, 3, 4, 5, 6, 7, 2, 2, 4, 5]
-_EVENT_OF = [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]
+VISIT_WAYS = ["H", "Pv", "HCPv", "HSPvPv", "L", "HCPvaK", "PvaKoX", "CPvPv", "HCCPvPvPv"]
+VISIT_WEIGHTS = [0.2, 0.22, 0.18, 0.1, 0.06, 0.07, 0.05, 0.08, 0.04]
+ORDER_WAYS = ["HPvaKoXbT", "PvaKoXbT", "HSPvPvaKoXbT"]
+ORDER_WEIGHTS = [0.5, 0.3, 0.2]
+CRAWLER_WAYS = ["HCPPPPPPPPCPPPPPPPP", "CPPPCPPP"]
+LETTERS = "HCPSKXTLvaob"
+PAGE_OF = [0, 1, 2, 3, 4, 5, 6, 7, 2, 2, 4, 5]
+EVENT_OF = [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]
 _BASE_MS = np.array([900, 1_100, 1_300, 1_500, 800, 1_600, 700, 600])
 _BY_COUNTRY = np.array([1.0, 1.05, 1.4, 1.9, 1.2])
 _BY_DEVICE = np.array([1.0, 1.25, 1.1])
@@ -87,7 +89,7 @@ class Web:
 
 
 @dataclass(frozen=True)
-class _Visits:
+class Visits:
     """Who visits: a number for each visit and visitor, and what both have."""
 
     id: Ints
@@ -110,10 +112,10 @@ class _Visits:
 
 
 @dataclass(frozen=True)
-class _Events:
+class Events:
     """Events flat; moments in right milliseconds since 1970, `skew` is the browser's error."""
 
-    visits: _Visits
+    visits: Visits
     visit: Ints
     id: Ints
     event: Ints
@@ -140,7 +142,7 @@ def build(world: World) -> Web:
     delivered = events.received < world.cut * 1_000
     path_of, box = _files(world, events, delivered)
     spoilt = Spoilt(world.log, "web.events", events.key, events.kind, delivered, origin=path_of)
-    spoilt.note("missing", "client", _client_text(events, np.arange(len(events.id))))
+    spoilt.note("missing", "client", client_text(events, np.arange(len(events.id))))
     spoilt.note("mistyped", "event", pick(EVENTS, events.event))
     spoilt.note("outlying", "load_ms", number(events.load))
     spoilt.note("duplicated")
@@ -150,7 +152,7 @@ def build(world: World) -> Web:
     return Web(box, _sessions(events, np.flatnonzero(valid)), _loads(events, valid))
 
 
-def _visits(world: World) -> _Visits:
+def _visits(world: World) -> Visits:
     """Plans the visits of strangers and customers, those that lead to orders, and crawlers."""
     draw, known = world.draws, world.arrivals("shop.customers", 20_000, before=0.4)
     plan = world.arrivals("web.visits", _VISITS)
@@ -164,7 +166,7 @@ def _visits(world: World) -> _Visits:
     second = plan.seconds(usual)
     is_known = draw.chance("web.is_known", usual, 0.35)
     strangers = max(int(40_000 * world.settings.scale), 50)
-    stranger = _STRANGERS + draw.below("web.stranger", usual, strangers)
+    stranger = STRANGERS + draw.below("web.stranger", usual, strangers)
     customer = draw.below("web.customer", usual, known.known(days.day_of(second)))
     visitor = np.concatenate(
         [np.where(is_known, customer, stranger), world.shop.order_customer[bought], -1 - crawls]
@@ -175,7 +177,7 @@ def _visits(world: World) -> _Visits:
     )
     of_order = np.repeat([False, True, False], count)
     crawler = np.repeat([False, False, True], count)
-    customers = (visitor >= 0) & (visitor < _STRANGERS)
+    customers = (visitor >= 0) & (visitor < STRANGERS)
     consents = draw.chance("web.consents", visitor, 0.62) & ~crawler
     order = np.full(len(ident), -1, dtype=np.int64)
     order[of_order] = bought
@@ -183,7 +185,7 @@ def _visits(world: World) -> _Visits:
     product = world.pick_product("web.product", ident)
     product[of_order] = first
     device = draw.weighted("web.device", visitor, [0.38, 0.55, 0.07])
-    return _Visits(
+    return Visits(
         id=ident,
         visitor=visitor,
         begin_ms=begin_ms,
@@ -193,25 +195,25 @@ def _visits(world: World) -> _Visits:
         order=order,
         product=product,
         is_crawler=crawler,
-        country=_country(world, visitor, customers),
+        country=country_of(world, visitor, customers),
         device=np.where(crawler, 0, device),
-        connection=_connection(world, ident, device),
+        connection=connection_of(world, ident, device),
     )
 
 
 def _ways(world: World, ident: Ints, count: tuple[int, int, int]) -> list[NDArray[np.int64]]:
-    """Returns what happens in each visit, as places in `_LETTERS`."""
-    ways = [*_VISIT_WAYS, *_ORDER_WAYS, *_CRAWLER_WAYS]
-    known = [np.array([_LETTERS.index(letter) for letter in way]) for way in ways]
+    """Returns what happens in each visit, as places in `LETTERS`."""
+    ways = [*VISIT_WAYS, *ORDER_WAYS, *CRAWLER_WAYS]
+    known = [np.array([LETTERS.index(letter) for letter in way]) for way in ways]
     parts = np.split(ident, np.cumsum(count)[:2])
-    usual = world.draws.weighted("web.way", parts[0], _VISIT_WEIGHTS)
-    order = world.draws.weighted("web.way", parts[1], _ORDER_WEIGHTS) + len(_VISIT_WAYS)
-    crawl = world.draws.below("web.way", parts[2], len(_CRAWLER_WAYS))
-    crawl += len(_VISIT_WAYS) + len(_ORDER_WAYS)
+    usual = world.draws.weighted("web.way", parts[0], VISIT_WEIGHTS)
+    order = world.draws.weighted("web.way", parts[1], ORDER_WEIGHTS) + len(VISIT_WAYS)
+    crawl = world.draws.below("web.way", parts[2], len(CRAWLER_WAYS))
+    crawl += len(VISIT_WAYS) + len(ORDER_WAYS)
     return [known[way] for way in np.concatenate([usual, order, crawl]).tolist()]
 
 
-def _country(world: World, visitor: Ints, customers: Bools) -> Ints:
+def country_of(world: World, visitor: Ints, customers: Bools) -> Ints:
     """Returns the country of each visitor: a customer's own, or any."""
     country = world.draws.weighted("web.country", visitor, [0.62, 0.14, 0.12, 0.06, 0.06])
     own = world.people.traits(person_of_shop(visitor[customers])).country
@@ -223,13 +225,14 @@ def _country(world: World, visitor: Ints, customers: Bools) -> Ints:
     return country
 
 
-def _connection(world: World, ident: Ints, device: Ints) -> Ints:
+def connection_of(world: World, ident: Ints, device: Ints) -> Ints:
+    """Returns the connection of each visit: a desktop computer's is fixed."""
     fixed = world.draws.weighted("web.connection", ident, [0.55, 0.45])
     moving = 1 + world.draws.weighted("web.connection", ident, [0.45, 0.2, 0.28, 0.07])
     return np.where(device == 0, fixed, moving)
 
 
-def _events(world: World, visits: _Visits) -> _Events:
+def _events(world: World, visits: Visits) -> Events:
     """Unfolds the visits into events, in the order of each visit."""
     draw = world.draws
     counts = np.array([len(way) for way in visits.letters], dtype=np.int64)
@@ -237,11 +240,11 @@ def _events(world: World, visits: _Visits) -> _Events:
     starts = np.cumsum(counts) - counts
     place = np.arange(len(visit)) - starts[visit]
     letter = np.concatenate(visits.letters) if len(counts) else np.zeros(0, dtype=np.int64)
-    event, page = np.array(_EVENT_OF)[letter], np.array(_PAGE_OF)[letter]
-    ident = visits.id[visit] * _MOST_EVENTS + place
+    event, page = np.array(EVENT_OF)[letter], np.array(PAGE_OF)[letter]
+    ident = visits.id[visit] * MOST_EVENTS + place
     at = visits.begin_ms[visit] + _elapsed(world, visits, visit, ident, place, event, starts)
     kind = world.spoiler.kinds("web.events", ident, _EVENT_DEFECTS)
-    load = _load_times(world, visits, visit, ident, page, at)
+    load = load_times(world, visits, visit, ident, page, at)
     load = np.where(event == 0, load, -1)
     kind["outlying"] &= load >= 0
     # Its line stands in the file a second time, cut off.
@@ -264,7 +267,7 @@ def _events(world: World, visits: _Visits) -> _Events:
     product = np.where(nth == last[visit], visits.product[visit], other)
     about = (page == 2) | (event == 2)
     digits = draw.bits("web.event", ident).tolist()
-    return _Events(
+    return Events(
         visits,
         visit,
         ident,
@@ -283,7 +286,7 @@ def _events(world: World, visits: _Visits) -> _Events:
 
 
 def _elapsed(
-    world: World, visits: _Visits, visit: Ints, ident: Ints, place: Ints, event: Ints, starts: Ints
+    world: World, visits: Visits, visit: Ints, ident: Ints, place: Ints, event: Ints, starts: Ints
 ) -> Ints:
     """Returns the milliseconds from the moment of the visit: its begin, or its purchase."""
     draw = world.draws
@@ -304,8 +307,8 @@ def _elapsed(
     return before
 
 
-def _load_times(
-    world: World, visits: _Visits, visit: Ints, ident: Ints, page: Ints, at: Ints
+def load_times(
+    world: World, visits: Visits, visit: Ints, ident: Ints, page: Ints, at: Ints
 ) -> Ints:
     """Returns the milliseconds that each page took to load, -1 where the browser did not tell."""
     draw = world.draws
@@ -318,7 +321,7 @@ def _load_times(
     return np.where(draw.chance("web.untold", ident, 0.03), -1, load)
 
 
-def _files(world: World, events: _Events, delivered: Bools) -> tuple[_PathOf, Outbox]:
+def _files(world: World, events: Events, delivered: Bools) -> tuple[_PathOf, Outbox]:
     """Sorts the events into files, by the hour in which the server got them."""
     hour = events.received // _HOUR_MS
     rows = np.flatnonzero(delivered)
@@ -335,12 +338,12 @@ def _files(world: World, events: _Events, delivered: Bools) -> tuple[_PathOf, Ou
     row, file = row[order], file[order]
     cut = events.kind["truncated"]
     found, first = np.unique(file, return_index=True)
-    box = Outbox()
+    box = Outbox(kept=LIVE_FILES)
     for name, part in zip(found.tolist(), np.split(row, first[1:]), strict=True):
         day = int(days.day_of(name * HOUR))
 
         def make(part: Ints = part) -> bytes:
-            text = _text(world, events, part)
+            text = text_of(world, events, part)
             broken = pc.utf8_slice_codeunits(text.filter(pa.array(cut[part])), 0, 70)
             return gzip.compress(lines(pa.concat_arrays([text, broken])), 4, mtime=0)
 
@@ -376,13 +379,14 @@ def _stamp(milliseconds: Ints) -> Column:
     return join('"', pc.utf8_replace_slice(text, 10, 11, "T"), 'Z"')
 
 
-def _client_text(events: _Events, rows: Ints) -> Column:
+def client_text(events: Events, rows: Ints) -> Column:
+    """Returns what the visitors of some events are known by."""
     kind = np.where(events.visits.consents[events.visit[rows]], 1, 0)
     digits = [f"{bits:016x}" for bits in events.client[rows].tolist()]
     return join(pick(["a-", "c-"], kind), pa.array(digits, pa.string()))
 
 
-def _path_text(world: World, events: _Events, rows: Ints) -> Column:
+def _path_text(world: World, events: Events, rows: Ints) -> Column:
     page, product = events.page[rows], np.maximum(events.product[rows], 0)
     category = np.array(world.catalogue.category)[product]
     sections = [f"/c/{name.lower()}" for name in products.CATEGORIES]
@@ -391,7 +395,7 @@ def _path_text(world: World, events: _Events, rows: Ints) -> Column:
     return when(page == 2, join("/p/", pick(world.catalogue.sku, product)), path)
 
 
-def _text(world: World, events: _Events, rows: Ints) -> Column:
+def text_of(world: World, events: Events, rows: Ints) -> Column:
     """Returns the lines of some events."""
     visits, visit, kind = events.visits, events.visit[rows], events.kind
     spoilt = {name: mask[rows] for name, mask in kind.items()}
@@ -408,7 +412,7 @@ def _text(world: World, events: _Events, rows: Ints) -> Column:
     return join(
         '{"event_id": "', events.key.take(pa.array(rows)),
         '", "event": "', event,
-        '", "client": ', when(spoilt["missing"], "null", json_text(_client_text(events, rows))),
+        '", "client": ', when(spoilt["missing"], "null", json_text(client_text(events, rows))),
         ', "visit": ', number(visits.id[visit]),
         ', "consent": ', when(visits.consents[visit], "true", "false"),
         ', "customer": ', when(visits.logged_in[visit], number(visits.visitor[visit] + 1), "null"),
@@ -428,7 +432,7 @@ def _text(world: World, events: _Events, rows: Ints) -> Column:
     )  # fmt: skip
 
 
-def _sessions(events: _Events, rows: Ints) -> pa.Table:
+def _sessions(events: Events, rows: Ints) -> pa.Table:
     """Returns the visits as half an hour of silence tells them apart."""
     moment = events.told_at
     client = events.client
@@ -447,7 +451,7 @@ def _sessions(events: _Events, rows: Ints) -> pa.Table:
     ended = moment[rows[np.append(begins[1:], len(rows)) - 1]] if len(begins) else first
     return pa.table(
         {
-            "client_id": _client_text(events, first),
+            "client_id": client_text(events, first),
             "started_at": pa.array(moment[first]).cast(pa.timestamp("ms")),
             "ended_at": pa.array(ended).cast(pa.timestamp("ms")),
             "event_count": pa.array(counts),
@@ -463,7 +467,7 @@ _CUTS = ((), (0,), (1,), (2,), (3,), (0, 1, 2, 3))
 _DIMENSIONS = (PAGES, COUNTRIES, DEVICES, CONNECTIONS)
 
 
-def _loads(events: _Events, valid: Bools) -> pa.Table:
+def _loads(events: Events, valid: Bools) -> pa.Table:
     """Returns exact percentiles of load times: by month, by each dimension, and by all of them."""
     rows = np.flatnonzero(valid & (events.event == 0))
     visits, visit, load = events.visits, events.visit[rows], events.load[rows]

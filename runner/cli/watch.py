@@ -28,11 +28,12 @@ def watch(
     log_format: LogFormatOption = Format.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Keep the models tagged `live` seconds behind their streams, until told to end.
+    """Keep the models tagged `live` seconds behind their sources, until told to end.
 
-    It lands the streams, and whenever something has landed it loads it, builds the live models,
-    asks their tests and publishes a small live version. Other commands come first: a run that
-    waits for the warehouse gets it at the end of a cycle. Ctrl-C or SIGTERM ends it in order.
+    It lands streams and watched folders, and whenever something has landed it loads it, builds the
+    live models, asks their tests and publishes a small live version. Other commands come first: a
+    run that waits for the warehouse gets it at the end of a cycle. Ctrl-C or SIGTERM ends it in
+    order.
     """
     from runner.report import reporting
     from runner.watch.service import WatchService

@@ -1,8 +1,8 @@
-"""The landers of the watched streams, in a process of their own.
+"""The landers of what is watched, streams and folders, in a process of their own.
 
 `wellspring land --select source:...` -> died? -> started again, after 1, 2, 4 ... seconds
 
-Where somebody lands these streams already, that one is used: the process says so by its exit code,
+Where somebody lands them already, that one is used: the process says so by its exit code,
 and is asked again from time to time. It is no part of the watch, so that landing never waits for a
 build. Left out: what landers do, which they tell themselves (`state/lander/`).
 """
@@ -44,7 +44,7 @@ class LanderProcess:
         self._begun = 0.0
         self._pause = 1.0
         self._next = 0.0
-        self.doing = "" if sources else "no stream to land"
+        self.doing = "" if sources else "nothing to land"
 
     def keep(self) -> None:
         """Starts the process if it is due; called every now and then."""
@@ -80,7 +80,7 @@ class LanderProcess:
     def _ended(self, code: int) -> None:
         self._process = None
         if code == LockHeld.exit_code:
-            self.doing = "another process lands these streams"
+            self.doing = "another process lands them"
             self._next = time.monotonic() + _HELD_PAUSE
             return
         if time.monotonic() - self._begun >= _SOUND_SECONDS:

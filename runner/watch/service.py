@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from ingestion.errors import IngestionError, LockHeld
+from ingestion.lander.landers import works_of
 from ingestion.lock import Owner, tell_wait
 from ingestion.settings import Settings
 from ingestion.units import seconds_of
@@ -37,7 +38,6 @@ _LOOK_SECONDS = 0.1
 _LOOK_AGAIN_SECONDS = 30.0
 _LONGEST_PAUSE = 60.0
 _TELL_SECONDS = 30.0
-_STREAMS = ("stream", "cdc")
 
 
 class WatchService:
@@ -110,8 +110,8 @@ class WatchService:
         cycles = Cycles(self._settings, self._state.run_id, self._command, self._tell_wait)
         declared = cycles.declarations
         lands = self._lands and not self._once
-        streams = [d.name for d in declared if d.kind in _STREAMS] if lands else []
-        lander = LanderProcess(self._settings, streams)
+        landed = {work.declaration.name for work in works_of(declared)} if lands else set()
+        lander = LanderProcess(self._settings, sorted(landed))
         landing = Landing(self._settings.landing_dir, [d.name for d in declared])
         self._reporter.item(
             "watch", "started", "ok", f"sources {_listed(d.name for d in declared)}"

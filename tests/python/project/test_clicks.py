@@ -8,17 +8,33 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 from lab import PROJECT, RAW_COLUMNS, Lab
 
 from anycompany import days
+from anycompany.systems import web_live
+from anycompany.text import lines
 from anycompany.world import Settings, World
 
 SIZE = Settings(seed=5, scale=0.01, defects=0.05)
+COUNTED = {"page_view": "view_count", "purchase": "purchase_count"}
+# Page, what is counted and minute since 1970, with the number.
+PEOPLE = """
+    select
+        (page_type, measure, epoch_ms(minute_at) // 60000),
+        number::bigint
+    from (
+        unpivot web.fct_page_minutes on view_count, purchase_count into name measure value number
+    )
+    where number > 0
+"""
 FIRST, LAST = days.FIRST_STATE, days.FIRST_STATE + 2
 TABLES = (
     "staging.stg_web__events",
@@ -26,6 +42,7 @@ TABLES = (
     "ledger_outcomes.stg_web__events",
     "intermediate.int_web_events_sessionised",
     "intermediate.int_web_sessions_built",
+    "web.fct_page_minutes",
 )
 LEDGER = (
     "create schema if not exists ledger; create table if not exists ledger.files (source varchar,"
@@ -62,6 +79,13 @@ class Site:
         self.lab = Lab(folder)
         for part in ("staging/web", "intermediate/web"):
             shutil.copytree(PROJECT / "models" / part, folder / "models" / part)
+        for path in (
+            "models/marts/_groups.yml",
+            "models/marts/web/fct_page_minutes.sql",
+            "models/marts/web/fct_page_minutes.yml",
+            "tests/dbt/singular/assert_page_minutes_hold_every_event.sql",
+        ):
+            self.lab.write(path, (PROJECT / path).read_text(encoding="utf-8"))
         for docs in ("docs/columns.md", "staging/_staging__docs.md"):
             self.lab.write(f"models/{docs}", (PROJECT / "models" / docs).read_text("utf-8"))
         # What this test does not compare has parents of its own.
@@ -107,6 +131,16 @@ class Site:
         return {table: self.lab.query(f"select * from {table} order by all") for table in TABLES}
 
 
+def beginnings_of(site: Site) -> set[tuple[Any, ...]]:
+    """How many sessions of people began in which minute, by the live mart."""
+    return set(
+        site.lab.query(
+            "select minute_at, sum(begun_session_count)::bigint from web.fct_page_minutes"
+            " group by minute_at having sum(begun_session_count) > 0"
+        )
+    )
+
+
 def sessions_of(site: Site) -> set[tuple[Any, ...]]:
     """The sessions of people that the models have found."""
     return set(
@@ -149,3 +183,42 @@ def test_sessions_that_grew_day_by_day_are_those_of_a_replay(
         assert rows == expected[table], table
     assert len(expected["intermediate.int_web_sessions_built"]) > 100
     assert sessions_of(grown) == truth()
+    begun = Counter(moment.replace(second=0, microsecond=0) for _, moment, *_ in truth())
+    assert beginnings_of(grown) == set(begun.items())
+
+
+def test_clicks_of_now_bring_pages_and_minutes_to_the_truth(
+    files: dict[int, list[Path]], tmp_path: Path
+) -> None:
+    site, world = Site(tmp_path / "live"), World(SIZE, LAST)
+    past = int(days.start_of(LAST)) * 1_000
+    site.load(FIRST, files[FIRST][-2:])
+    site.build()
+    before = dict(site.lab.query(PEOPLE))
+    expected: Counter[tuple[Any, ...]] = Counter()
+    for turn in range(3):
+        now = past + turn * 47_000
+        made = web_live.batch(world, np.arange(turn * 700, (turn + 1) * 700), now)
+        again = made.payload.filter(pa.array(made.again))
+        file = tmp_path / web_live.path(turn * 700, now)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gzip.compress(lines(pa.concat_arrays([made.payload, again]))))
+        site.load(LAST + turn, [file])
+        site.build()
+        topics, moments = made.topic.to_pylist(), made.happened.tolist()
+        for topic, moment, defect in zip(topics, moments, made.defect.to_pylist(), strict=True):
+            who, page, event = topic.split(".")
+            if who == "people" and defect != "malformed" and event in COUNTED:
+                expected[page, COUNTED[event], moment // 60_000] += 1
+    defects = set(made.defect.to_pylist())
+    assert {"late", "out_of_order", "wrong_clock", None} <= defects
+    assert made.again.any()
+    grown = Counter(dict(site.lab.query(PEOPLE)))
+    grown.subtract(before)
+    assert +grown == expected
+    assert min(grown.values()) >= 0
+
+    content = site.content()
+    results = site.lab.dbt("build", "--full-refresh", "--exclude-resource-type", "unit_test")
+    assert {status for status, _ in results.values()} == {"success", "pass"}, results
+    assert site.content() == content

@@ -161,14 +161,7 @@ class LivePark:
 
     def land(self, passages: Iterable[tuple[str, str, int, object]]) -> Written:
         """Lands a file of messages: id, bay, minutes since the start, fee."""
-        rows = []
-        for key, bay, minutes, fee in passages:
-            moment = START + timedelta(minutes=minutes)
-            if isinstance(fee, int):
-                self.landed.setdefault(key, (bay, moment, fee))
-            told = {"passage_id": key, "bay": bay, "passed_at": moment.isoformat(), "fee": fee}
-            told |= self.more
-            rows.append(json.dumps(told))
+        rows = self.messages(passages)
         first = self._sequence + 1
         self._sequence += len(rows)
         folder = StreamFolder(self.settings, "barriers", "passages")
@@ -177,6 +170,18 @@ class LivePark:
         written = folder.write(content, names, {"": self._sequence}, (), self._last)
         self._last = written.load_id
         return written
+
+    def messages(self, passages: Iterable[tuple[str, str, int, object]]) -> list[str]:
+        """Makes messages, and notes what they tell for `truth`."""
+        rows = []
+        for key, bay, minutes, fee in passages:
+            moment = START + timedelta(minutes=minutes)
+            if isinstance(fee, int):
+                self.landed.setdefault(key, (bay, moment, fee))
+            told = {"passage_id": key, "bay": bay, "passed_at": moment.isoformat(), "fee": fee}
+            told |= self.more
+            rows.append(json.dumps(told))
+        return rows
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Starts `wellspring` in a process of its own."""

@@ -124,6 +124,85 @@ def _column_that_is_new(park: LivePark, watch: subprocess.Popen[str]) -> None:
     park.more = {}
 
 
+FOLDER = """
+    sources:
+      - name: barriers
+        schema: raw_barriers
+        description: Files that the barriers of the car park write.
+        config:
+          meta:
+            ingest: {kind: files, connection: barriers, format: ndjson}
+        tables:
+          - name: passages
+            description: One row per passage.
+            columns:
+              - {name: passage_id, data_type: string}
+              - {name: bay, data_type: string}
+              - {name: passed_at, data_type: string}
+              - {name: fee, data_type: string}
+            config:
+              meta: {ingest: {path: "*.ndjson*", watch: true}}
+    """
+SOON = """
+    [watch]
+    pause = "0.1s"
+
+    [land]
+    settle_seconds = 1
+    """
+
+
+def put(drop: Path, name: str, content: bytes) -> None:
+    partial = drop / f".{name}.part"
+    partial.write_bytes(content)
+    partial.rename(drop / name)
+
+
+def test_a_watch_follows_a_watched_folder(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    park = make_livepark(tmp_path / "park")
+    park.url = str(drop)
+    park.write("models/staging/barriers/_barriers__sources.yml", FOLDER)
+    park.write("wellspring.toml", SOON)
+
+    def deliver(name: str, rows: list[Passage], more: str = "") -> None:
+        text = "\n".join([*park.messages(rows), more])
+        put(drop, name, text.encode())
+
+    deliver("first.ndjson", passages(1, 0))
+    watch = park.start("watch")
+    try:
+        until(lambda: sees_truth(park), watch)
+        # a late event, a repeated one, a line that is cut off
+        deliver("second.ndjson", [("late", "a", -3000, 4), *passages(3, 0)], '{"passage_id": "cut')
+        until(lambda: sees_truth(park), watch)
+        # a file that is no archive holds nothing up
+        put(drop, "third.ndjson.gz", b"no archive")
+        deliver("fourth.ndjson", passages(20, 5000))
+        until(lambda: sees_truth(park), watch)
+        assert status_fields(park.settings)["landers"]["barriers"]["is_alive"]
+        watch.send_signal(signal.SIGTERM)
+        said, _ = watch.communicate(timeout=PATIENCE)
+        assert watch.returncode == 0, said
+        assert "third.ndjson.gz" in said
+    finally:
+        watch.kill()
+        watch.wait()
+    with duckdb.connect(str(park.settings.warehouse_path), read_only=True) as connection:
+        ((raw,),) = connection.execute("select raw_record from ledger.rejected_records").fetchall()
+        files = connection.execute(
+            "select origin_name, status from ledger.files order by origin_name"
+        ).fetchall()
+    assert "cut" in raw
+    assert files == [
+        ("first.ndjson", "loaded"),
+        ("fourth.ndjson", "loaded"),
+        ("second.ndjson", "loaded"),
+        ("third.ndjson.gz", "refused"),
+    ]
+
+
 # -- in this process ----------------------------------------------------------------------------
 
 
