@@ -5,11 +5,19 @@
     tags=["live"],
 ) }}
 with events as (
-    select
-        *,
-        {{ window_start("event_at", "1 minute") }} as minute_at
-    from {{ ref("int_web_events_sessionised") }}
+    select * from {{ ref("int_web_events_sessionised") }}
     where not is_bot
+),
+
+placed as (
+    select
+        page_type,
+        event_type,
+        event_number,
+        load_ms,
+        {{ window_start("event_at", "1 minute") }} as minute_at,
+        _load_id
+    from events
 ),
 
 -- a session whose beginning moves is new as a whole, with all its minutes
@@ -17,27 +25,27 @@ touched as (
     select distinct
         page_type,
         minute_at
-    from events
+    from placed
     where {{ is_new("int_web_events_sessionised") }}
 ),
 
 summed as (
     select
-        {{ surrogate_key(["events.page_type", "events.minute_at"]) }}
+        {{ surrogate_key(["placed.page_type", "placed.minute_at"]) }}
             as page_minute_key,
-        events.page_type,
-        count_if(events.event_type = 'page_view') as view_count,
-        count(events.load_ms) as measured_count,
-        count_if(events.event_number = 1) as begun_session_count,
-        count_if(events.event_type = 'purchase') as purchase_count,
-        {{ exact_percentile("events.load_ms", 0.95) }} as p95_load_ms,
-        events.minute_at
-    from events
+        placed.page_type,
+        count_if(placed.event_type = 'page_view') as view_count,
+        count(placed.load_ms) as measured_count,
+        count_if(placed.event_number = 1) as begun_session_count,
+        count_if(placed.event_type = 'purchase') as purchase_count,
+        {{ exact_percentile("placed.load_ms", 0.95) }} as p95_load_ms,
+        placed.minute_at
+    from placed
     inner join touched
         on
-            events.page_type = touched.page_type
-            and events.minute_at = touched.minute_at
-    group by events.page_type, events.minute_at
+            placed.page_type = touched.page_type
+            and placed.minute_at = touched.minute_at
+    group by placed.page_type, placed.minute_at
 ),
 
 listed as (
