@@ -277,6 +277,60 @@ def test_the_funnel_equals_the_truth_by_day_device_and_country(
     assert differing == []
 
 
+def test_minutes_of_pages_equal_the_truth(example_warehouse: ExampleWarehouse) -> None:
+    differing = example_warehouse.rows(
+        """
+        with ours as (
+            select minute_at, cast(sum(begun_session_count) as bigint) as session_count
+            from web.fct_page_minutes
+            group by minute_at
+            having session_count > 0
+        ),
+
+        theirs as (
+            select date_trunc('minute', started_at) as minute_at, count(*) as session_count
+            from truth('web_sessions')
+            group by all
+        ),
+
+        our_views as (
+            select
+                cast(date_trunc('month', minute_at) as date) as month,
+                page_type,
+                cast(sum(view_count) as bigint) as view_count,
+                cast(sum(measured_count) as bigint) as measured_count
+            from web.fct_page_minutes
+            group by all
+            having sum(view_count) > 0
+        ),
+
+        their_views as (
+            select month, page_type, view_count, measured_count
+            from truth('web_page_loads')
+            where
+                page_type != 'all'
+                and country_code = 'all'
+                and device = 'all'
+                and connection = 'all'
+        )
+
+        select cast(ours as varchar), cast(theirs as varchar)
+        from ours
+        full outer join theirs using (minute_at)
+        where ours.session_count is distinct from theirs.session_count
+        union all
+        select cast(our_views as varchar), cast(their_views as varchar)
+        from our_views
+        full outer join their_views using (month, page_type)
+        where
+            (our_views.view_count, our_views.measured_count)
+            is distinct from (their_views.view_count, their_views.measured_count)
+        limit 20
+        """
+    )
+    assert differing == []
+
+
 def test_documents_equal_the_truth_and_are_linked(example_warehouse: ExampleWarehouse) -> None:
     differing = example_warehouse.rows(
         """
