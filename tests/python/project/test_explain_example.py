@@ -26,22 +26,49 @@ from runner.project import published_relations
 from runner.transform import Dbt
 
 ALL_ROWS = 100_000
+# More files than these are not listed.
+LISTED_FILES = 20
 MARTS = [
     "bridge_customer_records",
+    "bridge_document_terms",
     "dim_countries",
     "dim_currencies",
     "dim_customers",
     "dim_customers_history",
     "dim_dates",
+    "dim_devices",
+    "dim_players",
     "dim_products",
     "dim_products_history",
     "dim_regions",
+    "fct_card_transactions",
+    "fct_chargebacks",
+    "fct_device_hours",
+    "fct_device_spells",
+    "fct_documents",
+    "fct_game_purchases",
     "fct_order_lines",
     "fct_orders",
+    "fct_page_minutes",
+    "fct_page_views",
+    "fct_player_days",
     "fct_refunds",
+    "fct_risk_alerts",
+    "fct_server_minutes",
+    "fct_sessions",
     "fct_tickets",
+    "rpt_active_players",
+    "rpt_alert_quality",
     "rpt_customer_360",
+    "rpt_device_health",
+    "rpt_firmware_health",
+    "rpt_funnel",
+    "rpt_page_hours",
+    "rpt_page_load_month_over_month",
+    "rpt_page_paths",
     "rpt_regional_sales",
+    "rpt_retention_cohorts",
+    "rpt_server_incidents",
 ]
 # Between them, these are made of every other model.
 TAKEN_APART = [
@@ -121,7 +148,8 @@ def test_a_row_is_followed_by_row_to_what_was_loaded(model: str, example: Exampl
     for level in ends:
         if level.kind == "source":
             assert all(file["sha256"] for file in level.files)
-            assert sum(file["row_count"] for file in level.files) == level.row_count
+            if len(level.files) < LISTED_FILES:
+                assert sum(file["row_count"] for file in level.files) == level.row_count
 
 
 @pytest.mark.parametrize("model", TAKEN_APART)
