@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from ingestion.cdc.binlog import RowsOf, Statement
+from ingestion.cdc.binlog_values import check_tellable
 from ingestion.cdc.following import Followed, Following, Known, Types
 from ingestion.cdc.pgoutput import Change
 from ingestion.cdc.reading import TableReader
@@ -113,6 +114,7 @@ class BinlogFollowing(Following):
             for place, column in zip(shape.places, shape.columns, strict=True)
             if column.name not in untold
         ]
+        check_tellable([column for _, column in kept])
         return replace(
             shape,
             columns=tuple(column for _, column in kept),

@@ -34,6 +34,16 @@ _INTEGERS = {
 }
 # Bytes that hold so many decimal digits.
 _DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
+# The library's names of character sets.
+_ENCODINGS = {
+    "utf8": "utf-8",
+    "utf8mb3": "utf-8",
+    "utf8mb4": "utf-8",
+    "ascii": "ascii",
+    "latin1": "cp1252",
+    "cp1252": "cp1252",
+}
+_OPAQUE = "?"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -124,6 +134,10 @@ def _column(told: Any) -> tuple[Column, Decoder]:
         name, decode = simple[kind]
         return typed_column(told.name, name, name), decode
     if kind in (_ENUM, _SET):
+        names = (told.enum_values or [])[1:] if kind == _ENUM else told.set_values or []
+        # The library has an empty text for a name that it could not decode.
+        if "" in names and told.character_set_name != "utf8":
+            return _opaque(told.name, "its values are not written in utf8mb4"), _choice(told)
         return typed_column(told.name, "enum", "enum"), _choice(told)
     return _string(told)
 
@@ -141,7 +155,24 @@ def _string(told: Any) -> tuple[Column, Decoder]:
     charset = told.character_set_name
     if charset == "binary":
         return typed_column(told.name, "varbinary", "varbinary"), _bytes(size, length)
+    if charset not in _ENCODINGS:
+        return _opaque(told.name, f"its character set is {charset}"), _bytes(size, 0)
     return typed_column(told.name, "varchar", "varchar"), _text(told.name, size, charset)
+
+
+def _opaque(name: str, why: str) -> Column:
+    return Column(name, native=f"{_OPAQUE}{why}")
+
+
+def check_tellable(columns: Sequence[Column]) -> None:
+    """Makes sure that columns have values that the log tells.
+
+    Raises:
+        Undecodable: One has not.
+    """
+    for column in columns:
+        if column.native.startswith(_OPAQUE):
+            raise Undecodable(column.name, column.native.removeprefix(_OPAQUE))
 
 
 def _integer(size: int, unsigned: bool) -> Decoder:
@@ -261,9 +292,6 @@ def _choice(told: Any) -> Decoder:
     """ENUM and SET: numbers of values that the table map lists."""
     size = told.size
     names: list[str] = list((told.enum_values if told.type == _ENUM else told.set_values) or [])
-    # The library has an empty text for what it could not decode; an ENUM's first stands for none.
-    if "" in names[1 if told.type == _ENUM else 0 :] and told.character_set_name != "utf8":
-        raise Undecodable(told.name, "its values are not written in utf8mb4")
 
     def enum(data: bytes, place: int) -> tuple[str, int]:
         return names[int.from_bytes(data[place : place + size], "little")], place + size
@@ -287,19 +315,18 @@ def _bytes(size: int, padded: int) -> Decoder:
     return decode
 
 
-def _text(name: str, size: int, charset: str | None) -> Decoder:
-    encoding = {"utf8": "utf-8", "utf8mb4": "utf-8", "utf8mb3": "utf-8", "ascii": "ascii"}.get(
-        charset or ""
-    )
-    if encoding is None and charset not in ("latin1", "cp1252"):
-        raise Undecodable(name, f"its character set is {charset}")
+def _text(name: str, size: int, charset: str) -> Decoder:
+    encoding = _ENCODINGS[charset]
 
     def decode(data: bytes, place: int) -> tuple[str, int]:
         start = place + size
         end = start + int.from_bytes(data[place:start], "little")
-        if encoding is None:
+        if encoding == "cp1252":
             return _latin1(data[start:end]), end
-        return data[start:end].decode(encoding), end
+        try:
+            return data[start:end].decode(encoding), end
+        except UnicodeDecodeError as error:
+            raise Undecodable(name, f"a value of it is not {encoding}: {error}") from error
 
     return decode
 

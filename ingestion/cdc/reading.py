@@ -178,7 +178,7 @@ class TableReader(ABC):
         connection = in_memory(self._settings)
         try:
             connection.execute("set threads = 2")
-            return read_whole(
+            rows = read_whole(
                 session,
                 self._declaration,
                 self._declared(name),
@@ -186,6 +186,8 @@ class TableReader(ABC):
                 folder,
                 structure.untold,
             )
+            failpoint("cdc.table_read")
+            return rows
         finally:
             connection.close()
 
@@ -229,7 +231,6 @@ class Reader(TableReader):
                     rows = self._rows(PostgresSession(view), table, structure, folder / table)
                     is_first = table in first
                     found[table] = Reading(point, moment, structure, rows, is_first)
-                    failpoint("cdc.table_read")
         log.info("%s: read at %s", self._declaration.name, lsn_text(point))
         return found
 

@@ -273,6 +273,29 @@ def test_values_have_the_types_that_reading_the_table_gives(
     assert {k: v for k, v in types.items() if k not in own} == landed_types(other, "kinds")
 
 
+def test_columns_that_cannot_be_told_may_be_left_out(db: Shop, settings: Settings) -> None:
+    db.execute(
+        "create table parts (id int primary key, u uuid, n varchar(9), "
+        "t varchar(9) character set ucs2, e enum('ä') character set latin1, z int)"
+    )
+    source = change_source({"parts": {**ID, "exclude_columns": ["u", "t", "e"]}})
+    caught_up(source, settings)
+    db.execute("insert into parts values (1, uuid(), 'n', 't', 'ä', 5)")
+    caught_up(source, settings)
+    assert state(settings, "parts", "id, n, z") == [(1, "n", 5)]
+
+
+def test_log_that_did_not_name_columns_is_made_up_for(db: Shop, settings: Settings) -> None:
+    make_orders(db)
+    source = change_source({"orders": ID})
+    caught_up(source, settings)
+    db.execute("set global binlog_row_metadata = 'NO_LOG'", "delete from orders where id = 1")
+    db.execute("insert into orders values (4, 'four', 4)")
+    db.execute("set global binlog_row_metadata = 'FULL'", "delete from orders where id = 2")
+    caught_up(source, settings)
+    assert state(settings, "orders", "id, name") == [(3, "o3"), (4, "four")]
+
+
 def test_zeros_and_impossible_dates_stay_as_they_are(
     db: Shop, settings: Settings, tmp_path: Path
 ) -> None:
@@ -389,6 +412,10 @@ def test_a_user_without_rights_is_told_what_to_ask_for(
     ("table", "told"),
     [
         ("create table t (id int primary key) engine = MyISAM", "kept by MyISAM"),
+        (
+            "create table t (id int primary key, u text compressed)",
+            "the column u of shop.t is compressed",
+        ),
         ("create view t as select 1 as id", "is a view"),
         (
             "create table t (id int primary key, p int, "
