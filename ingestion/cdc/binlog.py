@@ -234,7 +234,7 @@ class Log:
         return RowsOf(event.schema, event.table, layout, operation, list(layout.rows(data)))
 
     def _layout(self, columns: Sequence[Any]) -> LogTable:
-        key = repr([sorted(column.data.items(), key=lambda item: item[0]) for column in columns])
+        key = repr([vars(column) for column in columns])
         found = self._layouts.get(key)
         if found is None:
             found = self._layouts[key] = log_table(columns)
