@@ -112,6 +112,7 @@ class _BinlogSession(Session):
         self._begin: Group | None = None
         self._made_at = 0
         self._entered = False
+        self._file = 0
         self._told = 0.0
 
     def go(self, until_now: bool) -> None:
@@ -165,7 +166,7 @@ class _BinlogSession(Session):
         if checkpoint is not None:
             start, self._made_at = self._reached(checkpoint)
         self._position = start
-        self._begin, self._entered = None, False
+        self._begin, self._entered, self._file = None, False, start >> 32
         origins = [t.database.origin or t.name for t in self._declaration.all_tables]
         names = [*origins, *(structure.name for structure in structures.values())]
         log_ = Log(self._server, self._settings, self._declaration.name, start, names)
@@ -224,15 +225,16 @@ class _BinlogSession(Session):
             if log_.in_statement or _ends(event.text):
                 self._end(log_)
         elif isinstance(event, Start):
-            self._enter(event)
-        if self._begin is None:
+            self._enter(event, log_.position >> 32)
+        # Between two files the new one's position would go with the time of the former.
+        if self._begin is None and log_.position >> 32 == self._file:
             self._position = max(self._position, log_.position)
 
-    def _enter(self, event: Start) -> None:
+    def _enter(self, event: Start, file: int) -> None:
         """A file of the log: the one that we were in, or the next."""
         if self._made_at and not self._entered and event.made_at != self._made_at:
             raise LogBroken("the server's log was begun anew")
-        self._made_at = event.made_at
+        self._made_at, self._file = event.made_at, file
         self._entered = True
 
     def _end(self, log_: Log) -> None:
