@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ingestion.cdc.pgoutput import Begin, Change, Table, Truncated
-from ingestion.cdc.reading import Reader, Reading
-from ingestion.cdc.server import Server, Structure
+from ingestion.cdc.reading import Reading, TableReader
+from ingestion.cdc.server import Structure
 from ingestion.cdc.shape import Shape, shape_of
 from ingestion.cdc.writing import ChangeLoad, Moment, TableWriter
+from ingestion.databases.base import Column
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.landing import column_mapping
 
@@ -30,8 +32,18 @@ log = logging.getLogger(__name__)
 Known = dict[str, tuple[int, tuple[tuple[str, int, int], ...]]]
 
 
+class Types(Protocol):
+    """What the server knows of the columns that its log speaks of."""
+
+    def publish(self, structures: Sequence[Structure]) -> None:
+        """Makes sure that the log tells of these tables."""
+
+    def typed(self, columns: Sequence[tuple[str, int, int]]) -> list[Column]:
+        """Columns with the types that reading the table gives them."""
+
+
 @dataclass
-class _Followed:
+class Followed:
     """A table of the log that is declared.
 
     Attributes:
@@ -61,8 +73,8 @@ class Following:
     def __init__(
         self,
         declaration: SourceDeclaration,
-        server: Server,
-        reader: Reader,
+        server: Types,
+        reader: TableReader,
         known: Mapping[str, tuple[int, tuple[tuple[str, int, int], ...]]],
     ) -> None:
         self._declaration = declaration
@@ -70,7 +82,8 @@ class Following:
         self._reader = reader
         self.known: Known = dict(known)
         self._places: dict[tuple[str, str], TableDeclaration] = {}
-        self._followed: dict[int, _Followed] = {}
+        self._structures: dict[str, Structure] = {}
+        self._followed: dict[int, Followed] = {}
         self._readings: dict[str, Reading] = {}
         self._begin: Begin | None = None
         self._own: tuple[str, str, str | None] = ("", "", None)
@@ -82,6 +95,14 @@ class Following:
 
     # Tables
 
+    def place(self, structures: Mapping[str, Structure]) -> None:
+        """Takes note of where the declared tables are."""
+        self._structures |= structures
+        for table in self._declaration.all_tables:
+            structure = structures.get(table.name)
+            if structure is not None:
+                self._places[(structure.schema, structure.name)] = table
+
     def due(
         self, structures: Mapping[str, Structure], beat: Callable[[], None] = lambda: None
     ) -> None:
@@ -91,13 +112,11 @@ class Following:
             structures: The tables as the catalog has them now.
             beat: Called every few seconds meanwhile.
         """
+        self.place(structures)
         tables, first = [], []
         for table in self._declaration.all_tables:
             structure = structures.get(table.name)
-            if structure is None:
-                continue
-            self._places[(structure.schema, structure.name)] = table
-            if table.name in self._readings:
+            if structure is None or table.name in self._readings:
                 continue
             known = self.known.get(table.name)
             if known is None or known[0] != structure.oid:
@@ -136,7 +155,7 @@ class Following:
         told = tuple((c.name, c.type_id, c.modifier) for c in message.columns)
         shape = shape_of(self._declaration.name, declared, logged, self._server.typed(told))
         key = column_mapping(declared.database.primary_key)
-        self._followed[message.id] = _Followed(declared, tuple(key.values()), shape)
+        self._followed[message.id] = Followed(declared, tuple(key.values()), shape)
         self._compare(declared.name, message.id, told, beat)
 
     def _compare(
@@ -175,7 +194,7 @@ class Following:
                 file.unlink(missing_ok=True)
             self.known[name] = (reading.structure.oid, reading.structure.columns)
 
-    def _writer(self, number: int, load: ChangeLoad) -> tuple[_Followed, TableWriter] | None:
+    def _writer(self, number: int, load: ChangeLoad) -> tuple[Followed, TableWriter] | None:
         """Where rows of a table go; None if it is not ours, or all of it is still to be read."""
         followed = self._followed.get(number)
         if followed is None:

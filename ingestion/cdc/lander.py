@@ -5,13 +5,12 @@ lock -> publication, slot -> tables to read (`reading`) -> log -> `Following` ->
 
 A load ends where a transaction ends. The server may forget its log only behind what has landed, and
 what it sends again after a restart is passed by its position, so that nothing is lost or doubled.
-Left out: what a row becomes (`shape`), its files (`writing`).
+Left out: what a row becomes (`shape`), its files (`writing`), MariaDB's log (`binlog_session`).
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import threading
@@ -20,8 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from ingestion.cdc.following import Following
 from ingestion.cdc.pgoutput import Begin, Committed, Truncated, decode, lsn_text
@@ -30,14 +27,14 @@ from ingestion.cdc.pgoutput import Table as LogTable
 from ingestion.cdc.reading import Reader
 from ingestion.cdc.replication import Replication
 from ingestion.cdc.server import Server
-from ingestion.cdc.writing import ChangeLoad, Checkpoint, newest_checkpoint, remove_unfinished
-from ingestion.connections import resolve
+from ingestion.cdc.session import Session, note_status, read_status
+from ingestion.cdc.writing import ChangeLoad, Checkpoint
+from ingestion.connections import Connection, resolve
 from ingestion.database import explained
 from ingestion.declarations import SourceDeclaration
 from ingestion.errors import IngestionError, LockHeld, SourceFailed
 from ingestion.failpoints import failpoint
 from ingestion.lander.written import state_folder
-from ingestion.landing import completed_loads
 from ingestion.progress import interruption
 from ingestion.settings import Settings
 
@@ -152,6 +149,11 @@ class ChangeLander:
         from ingestion.databases.postgres import Postgres
 
         connection = resolve(self._declaration.connection or "")
+        if is_mysql(connection):
+            from ingestion.cdc.binlog_session import run_session
+
+            run_session(connection, self, self._declaration, self._settings, stop, until_now)
+            return
         with explained(Postgres(connection), self._declaration, None):
             server = Server(connection, self._declaration)
             try:
@@ -172,7 +174,7 @@ class ChangeLander:
             self._on_landed(load.load_id)
 
 
-class _Session:
+class _Session(Session):
     """The log, from the checkpoint on, by one connection."""
 
     def __init__(
@@ -183,21 +185,10 @@ class _Session:
         settings: Settings,
         stop: threading.Event,
     ) -> None:
-        from ingestion.warehouse import in_memory
-
-        assert declaration.cdc is not None
+        super().__init__(server, declaration, settings, lander.note)
         self._lander = lander
         self._server = server
-        self._declaration = declaration
-        self._settings = settings
         self._stop = stop
-        self._flush = declaration.cdc.flush
-        remove_unfinished(settings, declaration.name, [t.name for t in declaration.all_tables])
-        self._duckdb = in_memory(settings)
-        self._duckdb.execute("set threads = 2")
-        self._checkpoint = newest_checkpoint(settings, declaration.name)
-        self._newest = max(completed_loads(settings, declaration.name), default="")
-        self._position = 0
         self._begin: Begin | None = None
         self._passed = False
         self._confirmed = self._told = 0.0
@@ -321,7 +312,7 @@ class _Session:
         polled = time.monotonic()
         while not self._stop.is_set():
             with self._wire:
-                messages = self._replication.receive(self._patience())
+                messages = self._replication.receive(self._patience(_POLL_SECONDS))
             for data in messages:
                 if data:
                     self._take(data)
@@ -333,7 +324,7 @@ class _Session:
                 if self._position >= max(target, self._following.furthest) and not self._begin:
                     break
                 continue
-            if self._is_due():
+            if self._begin is None and self._is_due():
                 self._land()
             if time.monotonic() - polled > _CATALOG_SECONDS:
                 polled = time.monotonic()
@@ -342,13 +333,6 @@ class _Session:
             self._land()
             self._confirm(ask=False)
         self._tell("ended")
-
-    def _patience(self) -> float:
-        """How long to wait for news: not beyond the time at which a load is due."""
-        if self._load.began is None:
-            return _POLL_SECONDS
-        left = self._load.began + float(self._flush.seconds) - time.monotonic()
-        return min(_POLL_SECONDS, max(0.001, left))
 
     def _beat(self) -> None:
         """Keeps the connection alive while a table is being read."""
@@ -386,39 +370,20 @@ class _Session:
         if now - self._told > _STATUS_SECONDS:
             self._tell()
 
-    def _is_due(self) -> bool:
-        began = self._load.began
-        return (
-            self._begin is None
-            and began is not None
-            and time.monotonic() - began >= float(self._flush.seconds)
-        )
-
-    def _is_full(self) -> bool:
-        flush = self._flush
-        return self._load.rows >= flush.rows or self._load.bytes >= float(flush.megabytes) * 1e6
-
     # Landing
-
-    def _new_load(self) -> ChangeLoad:
-        name = self._declaration.name
-        return ChangeLoad(self._settings, name, self._server, self._duckdb, self._newest)
 
     def _land(self) -> None:
         """Lands what there is, and tells the server how far it has come."""
-        tables = self._following.known
         checkpoint = Checkpoint(
-            self._position, self._server.slot_name, self._system, self._timeline, dict(tables)
+            self._position,
+            self._server.slot_name,
+            self._system,
+            self._timeline,
+            dict(self._following.known),
         )
-        if self._load.is_empty:
-            return
-        self._load.land(checkpoint)
-        self._checkpoint = checkpoint
-        self._newest = self._load.load_id
-        self._lander.note(self._load)
-        self._load = self._new_load()
-        self._confirm(ask=False)
-        failpoint("cdc.confirmed")
+        if self._land_at(checkpoint):
+            self._confirm(ask=False)
+            failpoint("cdc.confirmed")
 
     def _confirm(self, *, ask: bool) -> None:
         """Tells the server what it may forget: all that has landed, or that said nothing to us."""
@@ -457,11 +422,17 @@ class _Session:
         )
 
 
+def is_mysql(connection: Connection) -> bool:
+    """Whether a connection leads to a MariaDB or MySQL."""
+    scheme = connection.url.partition("://")[0].partition("+")[0].lower()
+    return scheme in ("mysql", "mariadb")
+
+
 def probe(declaration: SourceDeclaration) -> str:
     """Logs in to a source's database and sees whether its log can be read.
 
     Returns:
-        How the slot is, for people.
+        How the log is, for people.
 
     Raises:
         IngestionError: The database does not answer, or its log cannot be read.
@@ -469,6 +440,10 @@ def probe(declaration: SourceDeclaration) -> str:
     from ingestion.databases.postgres import Postgres
 
     connection = resolve(declaration.connection or "")
+    if is_mysql(connection):
+        from ingestion.cdc.binlog_session import probe_log
+
+        return probe_log(connection, declaration)
     with explained(Postgres(connection), declaration, None):
         server = Server(connection, declaration)
         try:
@@ -483,28 +458,3 @@ def probe(declaration: SourceDeclaration) -> str:
     if slot.is_lost:
         return f"the slot {server.slot_name} is lost: all tables will be read again"
     return f"its log can be read; {slot.kept_bytes / 1e6:,.1f} MB of it are kept for us"
-
-
-def status_path(settings: Settings, source: str) -> Path:
-    """Where a lander tells how far it is."""
-    return state_folder(settings) / f"{source}.json"
-
-
-def read_status(settings: Settings, source: str) -> dict[str, Any]:
-    """What the lander of a source told last; empty if it never did."""
-    try:
-        found = json.loads(status_path(settings, source).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def note_status(settings: Settings, source: str, **told: object) -> None:
-    """Tells how far the lander of a source is; what is not given stays as it was told."""
-    path = status_path(settings, source)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    content = {**read_status(settings, source), **told, "name": source, "kind": "cdc", "at": now}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(path)

@@ -1,6 +1,7 @@
 """Reads tables whole at an exact point of the log, for what the log does not tell.
 
-temporary slot -> its consistent point and snapshot -> rows of the tables in it -> `Reading`
+PostgreSQL: temporary slot -> its consistent point and snapshot ┐
+MariaDB: snapshot -> its position in the log (`mariadb`) ───────┴> rows of the tables -> `Reading`
 
 At first nothing has landed; later a column came that rows have values of, or the log was lost. The
 rows are kept until the log has come to that point: then they are compared with landing, and what
@@ -12,17 +13,19 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ingestion.cdc.pgoutput import lsn_number, lsn_text
 from ingestion.cdc.replication import Replication, joined, make_slot
 from ingestion.cdc.server import Server, Structure
 from ingestion.cdc.writing import spool
 from ingestion.database import read_whole
+from ingestion.databases.base import Session
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.delta import Spool
 from ingestion.errors import SourceFailed
@@ -54,17 +57,29 @@ class Reading:
     is_first: bool
 
 
-class Reader:
+class Catalog(Protocol):
+    """What the server tells of its tables."""
+
+    def structure(self, table: TableDeclaration) -> Structure | None:
+        """A declared table as the catalog has it; None if it is not there."""
+
+    def fault(self, message: str, hint: str, table: str | None = None) -> SourceFailed:
+        """An error of this source."""
+
+
+class TableReader(ABC):
     """Reads tables of one source.
 
     Args:
-        server: The database.
+        catalog: The database.
         declaration: The source.
         settings: The project's settings.
     """
 
-    def __init__(self, server: Server, declaration: SourceDeclaration, settings: Settings) -> None:
-        self._server = server
+    def __init__(
+        self, catalog: Catalog, declaration: SourceDeclaration, settings: Settings
+    ) -> None:
+        self._catalog = catalog
         self._declaration = declaration
         self._settings = settings
         self._missing: set[str] = set()
@@ -82,7 +97,7 @@ class Reader:
         """
         found = {}
         for table in self._declaration.all_tables:
-            structure = self._server.structure(table)
+            structure = self._catalog.structure(table)
             if structure is not None:
                 self._missing.discard(table.name)
                 self._tell_untold(table, structure)
@@ -96,13 +111,13 @@ class Reader:
                         table.name,
                     )
             else:
-                raise self._server.fault(
+                raise self._catalog.fault(
                     f"the database has no table {table.database.origin or table.name}",
                     "Correct its name, `from` or `schema`; or grant the user the right to see it.",
                     table.name,
                 )
         if not found:
-            raise self._server.fault("none of its tables is there", "See whether it is the one.")
+            raise self._catalog.fault("none of its tables is there", "See whether it is the one.")
         return found
 
     def _tell_untold(self, table: TableDeclaration, structure: Structure) -> None:
@@ -142,15 +157,60 @@ class Reader:
             hint="Wait until changes of tables are through.",
         )
 
+    @abstractmethod
     def _read(self, tables: Sequence[str], first: Sequence[str]) -> dict[str, Reading] | None:
         """None if a table was written anew between the snapshot and its reading."""
-        from psycopg import sql
 
-        from ingestion.databases.postgres import at_snapshot
-
+    def _folder(self) -> Path:
+        """An empty folder for the next reading."""
         self._number += 1
         folder = spool(self._settings, self._declaration.name) / f"reading{self._number}"
         shutil.rmtree(folder, ignore_errors=True)
+        return folder
+
+    def _declared(self, name: str) -> TableDeclaration:
+        return next(t for t in self._declaration.all_tables if t.name == name)
+
+    def _rows(self, session: Session, name: str, structure: Structure, folder: Path) -> Spool:
+        from ingestion.warehouse import in_memory
+
+        folder.mkdir(parents=True)
+        connection = in_memory(self._settings)
+        try:
+            connection.execute("set threads = 2")
+            rows = read_whole(
+                session,
+                self._declaration,
+                self._declared(name),
+                connection,
+                folder,
+                structure.untold,
+            )
+            failpoint("cdc.table_read")
+            return rows
+        finally:
+            connection.close()
+
+
+class Reader(TableReader):
+    """Reads tables of a PostgreSQL.
+
+    Args:
+        server: The database.
+        declaration: The source.
+        settings: The project's settings.
+    """
+
+    def __init__(self, server: Server, declaration: SourceDeclaration, settings: Settings) -> None:
+        super().__init__(server, declaration, settings)
+        self._server = server
+
+    def _read(self, tables: Sequence[str], first: Sequence[str]) -> dict[str, Reading] | None:
+        from psycopg import sql
+
+        from ingestion.databases.postgres import PostgresSession, at_snapshot
+
+        folder = self._folder()
         found = {}
         with Replication(self._server.url) as side:
             name = f"{self._server.slot_name[:40]}_{os.getpid()}_{self._number}"
@@ -168,35 +228,11 @@ class Reader:
                 if not all(self._server.is_as_seen(s.oid, view) for s in present.values()):
                     return None
                 for table, structure in present.items():
-                    rows = self._rows(view, table, structure, folder / table)
+                    rows = self._rows(PostgresSession(view), table, structure, folder / table)
                     is_first = table in first
                     found[table] = Reading(point, moment, structure, rows, is_first)
-                    failpoint("cdc.table_read")
         log.info("%s: read at %s", self._declaration.name, lsn_text(point))
         return found
-
-    def _declared(self, name: str) -> TableDeclaration:
-        return next(t for t in self._declaration.all_tables if t.name == name)
-
-    def _rows(self, view: Any, name: str, structure: Structure, folder: Path) -> Spool:
-        from ingestion.databases.postgres import PostgresSession
-        from ingestion.warehouse import in_memory
-
-        folder.mkdir(parents=True)
-        table = self._declared(name)
-        connection = in_memory(self._settings)
-        try:
-            connection.execute("set threads = 2")
-            return read_whole(
-                PostgresSession(view),
-                self._declaration,
-                table,
-                connection,
-                folder,
-                structure.untold,
-            )
-        finally:
-            connection.close()
 
 
 def _await(

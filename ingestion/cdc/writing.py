@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ingestion import landing
 from ingestion.cdc.pgoutput import sortable
@@ -34,8 +34,6 @@ from ingestion.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
-
-    from ingestion.cdc.server import Server
 
 _LOADS = "_dlt_loads"
 _PREFIX = "cdc__"
@@ -139,6 +137,13 @@ def _is_ours(path: Path) -> bool:
 def spool(settings: Settings, source: str) -> Path:
     """Folder for what is not landed yet."""
     return settings.spool_dir / "cdc" / source
+
+
+class Converter(Protocol):
+    """Whoever writes texts of the log as reading the table does."""
+
+    def converted(self, texts: Sequence[str], column: Column) -> list[str]:
+        """The texts, one for one."""
 
 
 class TableWriter:
@@ -335,7 +340,7 @@ class ChangeLoad:
         self,
         settings: Settings,
         source: str,
-        server: Server,
+        server: Converter,
         connection: duckdb.DuckDBPyConnection,
         after: str,
     ) -> None:

@@ -87,7 +87,7 @@ class MySQL(Database):
     @contextmanager
     def consistent_view(self) -> Iterator[None]:
         """Opens the one connection and its snapshot."""
-        self._only = self._connect()
+        self._only = self.connect()
         try:
             with self._only.cursor() as cursor:
                 # A sql_mode such as ANSI_QUOTES would change what is read.
@@ -98,6 +98,13 @@ class MySQL(Database):
             yield
         finally:
             _close(self._only)
+
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        """Rows that a statement gives inside the view."""
+        assert self._only is not None
+        with self._only.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -136,22 +143,30 @@ class MySQL(Database):
             )
         return Fault("failed", message)
 
-    def _connect(self) -> pymysql.Connection[Any]:
+    @property
+    def address(self) -> dict[str, Any]:
+        """Where the server is, as its driver takes it."""
+        parts = urlsplit(self.connection.url)
+        query = dict(parse_qsl(parts.query))
+        return {
+            "host": unquote(parts.hostname or "localhost"),
+            "port": parts.port or 3306,
+            "user": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+            "database": unquote(parts.path.lstrip("/")) or None,
+            "unix_socket": query.get("unix_socket"),
+            "ssl_ca": query.get("ssl_ca"),
+            "charset": "utf8mb4",
+            "connect_timeout": CONNECT_SECONDS,
+        }
+
+    def connect(self) -> pymysql.Connection[Any]:
+        """Opens a connection whose values stay the server's texts."""
         import pymysql
         from pymysql.converters import conversions
 
-        parts = urlsplit(self.connection.url)
-        query = dict(parse_qsl(parts.query))
         return pymysql.connect(
-            host=unquote(parts.hostname or "localhost"),
-            port=parts.port or 3306,
-            user=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
-            database=unquote(parts.path.lstrip("/")) or None,
-            unix_socket=query.get("unix_socket"),
-            ssl_ca=query.get("ssl_ca"),
-            charset="utf8mb4",
-            connect_timeout=CONNECT_SECONDS,
+            **self.address,
             read_timeout=_READ_SECONDS,
             # Only the encoders of parameters: without decoders every value stays the server's text.
             conv={kind: encode for kind, encode in conversions.items() if isinstance(kind, type)},
@@ -172,7 +187,7 @@ class MySQLSession(Session):
         """See `Session.describe`."""
         with self._connection.cursor() as cursor:
             cursor.execute(_COLUMNS, (schema, name))
-            columns = tuple(_column(*row) for row in cursor.fetchall())
+            columns = tuple(typed_column(*row) for row in cursor.fetchall())
             if not columns:
                 cursor.execute(_RELATIONS, (schema,))
                 known = [str(row[0]) for row in cursor.fetchall()]
@@ -215,7 +230,18 @@ def _text(value: Any) -> str:
     return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _column(name: str, kind: str, full: str, precision: str | None, scale: str | None) -> Column:
+def typed_column(
+    name: str, kind: str, full: str, precision: str | None = None, scale: str | None = None
+) -> Column:
+    """A column with the type that its values get.
+
+    Args:
+        name: Its name.
+        kind: Its type as information_schema calls it, such as `int`.
+        full: The same in full, such as `int(10) unsigned`.
+        precision: A DECIMAL's digits.
+        scale: Of these, digits behind the point.
+    """
     kind, full = kind.lower(), full.lower()
     if kind in _INTEGERS:
         return Column(name, _INTEGERS[kind]["unsigned" in full], native=full)

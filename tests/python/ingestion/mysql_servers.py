@@ -68,8 +68,8 @@ class _Mariadb:
 
 
 @contextmanager
-def mariadb(folder: Path) -> Iterator[Server]:
-    """A real MariaDB on a free port, with its data in `folder`."""
+def mariadb(folder: Path, *more: str) -> Iterator[Server]:
+    """A real MariaDB on a free port, with its data in `folder`; `more` are its options."""
     data, port = folder / "data", free_port()
     plain = ["--no-defaults", f"--datadir={data}", "--user=root"]
     setup = shutil.which("mariadb-install-db")
@@ -86,6 +86,7 @@ def mariadb(folder: Path) -> Iterator[Server]:
             *plain,
             *network,
             "--innodb-flush-log-at-trx-commit=0",
+            *more,
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

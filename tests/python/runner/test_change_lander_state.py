@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingestion.cdc.lander import note_status
+from ingestion.cdc.session import note_status
 from ingestion.settings import Settings
 from runner.landers import lander_fields, tell_fields
 
