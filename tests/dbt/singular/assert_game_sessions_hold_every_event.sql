@@ -1,6 +1,6 @@
 -- What: the events of all sessions of the game are those in staging.
--- Why: a session is made anew when an event of it comes; one that was not, or is
--- missing, would count a late one wrongly.
+-- Why: a session is made anew when an event of it comes; one that was not, or
+-- is missing, would count a late one wrongly.
 -- A returned row: the number of events in staging and in the sessions.
 -- To resolve: build int_game_sessions_built with --full-refresh, and find out
 -- which session differed.
