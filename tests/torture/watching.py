@@ -173,11 +173,12 @@ class Driver:
         return faults + [f"never passed: {point}" for point in self.unpassed]
 
     def _shown(self) -> int:
-        done = self._ask(
-            str(self.park.current / "wellspring.duckdb"),
-            "select coalesce(sum(passage_count), 0)::bigint from parking.fct_days",
-        )
-        return int(done[0][0]) if done else 0
+        place = str(self.park.current / "wellspring.duckdb")
+        sql = "select coalesce(sum(passage_count), 0)::bigint from parking.fct_days"
+        try:
+            return int(str(self._ask(place, sql)[0][0]))
+        except AssertionError:
+            return 0  # it is being replaced, or not there yet
 
     def _state(self) -> dict[str, list[str]]:
         place = str(self.park.settings.warehouse_path)
@@ -191,12 +192,14 @@ class Driver:
         program = (
             "import duckdb, json, sys\n"
             "with duckdb.connect(sys.argv[1], read_only=True) as c:\n"
+            "    c.execute('set enable_progress_bar = false')\n"
             "    print(json.dumps(c.execute(sys.argv[2]).fetchall(), default=str))"
         )
         done = subprocess.run(
             [sys.executable, "-c", program, place, sql], capture_output=True, text=True
         )
-        return [tuple(row) for row in json.loads(done.stdout)] if done.returncode == 0 else []
+        assert done.returncode == 0, done.stderr
+        return [tuple(row) for row in json.loads(done.stdout)]
 
 
 def main() -> int:
