@@ -48,8 +48,8 @@ docs: .venv/.synced ## write the documentation and serve it on this machine
 clean: .venv/.synced ## remove working folders and logs; landing and published versions stay
 	@$(BIN)/wellspring clean
 
-bench: .venv/.synced ## time a first run, one with nothing new, and one after a week
-	@$(BIN)/python tests/bench/run_times.py
+bench: .venv/.synced ## measure against DuckDB alone and other tools (ARGS="--quick --only load")
+	@PYTHONPATH=tests/bench $(BIN)/python -m suite $(ARGS)
 
 torture: .venv/.synced ## kill every command at random and at every failpoint (ARGS="--seed 8")
 	@$(BIN)/python tests/torture/torture.py $(ARGS)
