@@ -1,7 +1,8 @@
 """Makes a published version of what was audited, and hands it to readers in one step.
 
-audited warehouse -> `<run id>.tmp/` (DuckDB file, Parquet, manifest) -> fsync -> renamed
-`<run id>/` -> gates -> `current` swapped, or `waiting` -> surplus versions removed
+audited warehouse -> `<run id>.tmp/` (DuckDB file, Parquet, manifest; unchanged tables as bytes from
+the current version) -> fsync -> renamed `<run id>/` -> gates -> `current` swapped, or `waiting` ->
+surplus versions removed
 
 A version that would equal the current one table by table is not made: the current one stays, and
 the versions that are kept remain different ones. Nor is one that equals a version from which
@@ -32,6 +33,7 @@ from runner.fingerprint import fingerprint
 from runner.history import History, git_revision, now
 from runner.project import Relation
 from runner.publications import drop_waiting, remove_surplus, switch, tidy
+from runner.reuse import begin_from, is_worth_it, take_over
 from runner.versions import (
     DATABASE,
     MANIFEST,
@@ -176,7 +178,7 @@ class _Work:
     former: Version | None
     on_table: OnTable | None
     withheld: Mapping[str, str] = field(default_factory=dict)
-    checksums: dict[str, str] = field(default_factory=dict)
+    counted: dict[str, PublishedTable] = field(default_factory=dict)
 
 
 def publish(
@@ -346,17 +348,55 @@ def _plan(
 def _write_database(work: _Work, folder: Path) -> list[PublishedTable]:
     copies = work.copies
     with _attached(work.settings, copies, work.former) as connection:
-        connection.execute(f"attach {_text(folder / DATABASE)} as {_NEW}")
+        unchanged = _begin(work, connection, folder)
         tables = []
         for number, copy in enumerate(copies):
+            name = str(copy.relation)
             if work.on_table is not None:
-                work.on_table(number, len(copies), str(copy.relation))
-            tables.append(_copy_table(connection, copy))
+                work.on_table(number, len(copies), name)
+            if name in unchanged:
+                tables.append(work.counted[name])
+            else:
+                tables.append(_copy_table(connection, copy))
             failpoint("publish.table_copied")
-            _write_parquet(connection, folder, copy.relation)
+            parquet = _parquet(copy.relation)
+            former = work.former if name in unchanged else None
+            if former is None or not take_over(former, parquet, folder):
+                _write_parquet(connection, folder, copy.relation)
         connection.execute(f"checkpoint {_NEW}")
         connection.execute(f"detach {_NEW}")
     return tables
+
+
+def _begin(work: _Work, connection: duckdb.DuckDBPyConnection, folder: Path) -> set[str]:
+    """Attaches the DuckDB file to fill; returns the tables that it holds already."""
+    file, former = folder / DATABASE, work.former
+    unchanged = _unchanged(work, connection)
+    rows = sum(table.rows for table in work.counted.values())
+    if is_worth_it(former, unchanged, rows) and begin_from(
+        connection, former, file, _NEW, unchanged
+    ):
+        return unchanged
+    connection.execute(f"attach {_text(file)} as {_NEW}")
+    return set()
+
+
+def _unchanged(work: _Work, connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Tables that the current version has with the same content."""
+    import duckdb
+
+    manifest = work.former.manifest() if work.former is not None else None
+    if manifest is None or manifest["duckdb_version"] != duckdb.__version__:
+        return set()
+    known = {
+        table["name"]: (table["checksum"], table.get("parquet")) for table in manifest["tables"]
+    }
+    return {
+        str(copy.relation)
+        for copy in work.copies
+        if (_checksum(work, connection, copy), _parquet(copy.relation))
+        == known.get(str(copy.relation))
+    }
 
 
 @contextmanager
@@ -414,9 +454,9 @@ def _same(work: _Work, version: Version) -> bool:
 def _checksum(work: _Work, connection: duckdb.DuckDBPyConnection, copy: _Copy) -> str:
     """The checksum of what would be copied, taken once for all versions it is compared with."""
     name = str(copy.relation)
-    if name not in work.checksums:
-        work.checksums[name] = _counted(connection, copy, copy.catalog).checksum
-    return work.checksums[name]
+    if name not in work.counted:
+        work.counted[name] = _counted(connection, copy, copy.catalog)
+    return work.counted[name].checksum
 
 
 def _known(work: _Work, version: Version, held: Held | None = None) -> Published:

@@ -29,8 +29,6 @@
         "drop_after": drop_after,
         "delivery": staging_columns(node, meta, "delivery", clean_columns),
         "target": this,
-        "marks": this.incorporate(path={"schema": "marks", "identifier": node.name}),
-        "raw": source_of(node),
     }) }}
 {% endmacro %}
 
@@ -66,7 +64,7 @@
 
 {#- whether all that is staged is what a rebuild would make of the same loads -#}
 {% macro is_continued(plan) %}
-    {%- set database, schema = plan.events.marks.database, plan.events.marks.schema -%}
+    {%- set database, schema = plan.marks.database, plan.marks.schema -%}
     {%- if not adapter.get_relation(database, schema, plan.name) or not adapter.get_relation(database, "ledger", "files") -%}
         {{ return(false) }}
     {%- endif -%}
@@ -81,7 +79,7 @@
 
 {% macro select_is_continued(plan) -%}
 select count(*) = 1 as is_continued
-from {{ plan.events.marks }} as marks
+from {{ plan.marks }} as marks
 where
     marks.code = {{ staging_code(plan) }}
     and marks.shape = ({{ raw_shape(plan) }})
@@ -90,7 +88,11 @@ where
 
 
 {% macro staging_code(plan) -%}
-    {{- sql_literal(local_md5(sql ~ judge_rows(plan, sql) ~ select_repeated_events(plan) ~ plan.content_columns)) -}}
+    {%- set parts = [
+        sql, judge_rows(plan, sql), select_repeated_rows(plan), select_set_aside(plan), select_findings(plan),
+        plan.content_columns,
+    ] -%}
+    {{- sql_literal(local_md5(parts | join ~ (select_history(plan) if plan.history else ""))) -}}
 {%- endmacro %}
 
 
@@ -101,8 +103,8 @@ where
     from duckdb_columns()
     where
         database_name = current_database()
-        and schema_name = {{ sql_literal(plan.events.raw.schema) }}
-        and table_name = {{ sql_literal(plan.events.raw.identifier) }}
+        and schema_name = {{ sql_literal(plan.raw.schema) }}
+        and table_name = {{ sql_literal(plan.raw.identifier) }}
 {%- endmacro %}
 
 
@@ -119,7 +121,7 @@ where
 
 
 {% macro add_new_loads(plan, model_sql, target_relation) -%}
-set variable {{ plan.name }}_mark = (select load_id from {{ plan.events.marks }});
+set variable {{ plan.name }}_mark = (select load_id from {{ plan.marks }});
 
 create or replace temporary table {{ plan.judged }} as
 {{ judge_rows(plan, model_sql, "cleaned._load_id > getvariable('" ~ plan.name ~ "_mark')") }};
@@ -159,7 +161,7 @@ drop table {{ plan.set_aside }};
 {#- a load may have brought no row; the ledger knows of it -#}
 {% macro note_staged_loads(plan, is_rebuilt) -%}
     {%- set has_ledger = adapter.get_relation(this.database, "ledger", "files") is not none -%}
-    {%- set marks = plan.events.marks -%}
+    {%- set marks = plan.marks -%}
     {%- if is_rebuilt %}
 create table if not exists {{ marks }} (
     code string, shape string, files hugeint, load_id string, newest_at timestamp, generation bigint

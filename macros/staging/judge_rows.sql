@@ -1,11 +1,21 @@
-{% macro judge_rows(plan, model_sql, new_loads=none) -%}
+{#- chosen_sql: the model's SQL over some rows, where not all are to be judged; what is usual is told by all of them -#}
+{% macro judge_rows(plan, model_sql, new_loads=none, chosen_sql=none) -%}
+    {%- set everything = "everything" if chosen_sql else "cleaned" -%}
 with
 
 cleaned as {{ inlined() }} (
 
+{{ chosen_sql or model_sql }}
+
+),
+{%- if chosen_sql %}
+
+everything as {{ inlined() }} (
+
 {{ model_sql }}
 
 ),
+{%- endif %}
 
 -- one column per rule: true if the row breaks it
 judged as {{ inlined() }} (
@@ -20,8 +30,8 @@ judged as {{ inlined() }} (
     from cleaned
     {%- for rule in plan.rules %}
     {{- join_reference(rule.reference) if rule.reference }}
-    {{- join_usual(rule.usual) if rule.usual }}
-    {{- join_newest(rule.newest) if rule.newest }}
+    {{- join_usual(rule.usual, everything) if rule.usual }}
+    {{- join_newest(rule.newest, everything) if rule.newest }}
     {%- endfor %}
     {%- if new_loads %}
     where {{ new_loads }}
@@ -107,7 +117,7 @@ from judged
 {%- endmacro %}
 
 
-{% macro join_usual(usual) %}
+{% macro join_usual(usual, everything) %}
     left join (
         select
             {%- for own in usual.columns %}
@@ -123,7 +133,7 @@ from judged
                 {{ usual.column }} as _value,
                 count(*) as _count,
                 max(count(*)) over (partition by {{ usual.columns | join(", ") }}) as _most
-            from cleaned
+            from {{ everything }}
             where not _deleted and {{ usual.column }} is not null
             group by {{ usual.columns | join(", ") }}, {{ usual.column }}
         ) as told
@@ -142,7 +152,7 @@ from judged
 {%- endmacro %}
 
 
-{% macro join_newest(newest) %}
+{% macro join_newest(newest, everything) %}
     left join (
         select
             _load_id as _load,
@@ -150,7 +160,7 @@ from judged
                 order by _load_id asc
                 rows between unbounded preceding and 1 preceding
             ) as _newest
-        from cleaned
+        from {{ everything }}
         group by _load_id
     ) as {{ newest.name }}
         on cleaned._load_id = {{ newest.name }}._load

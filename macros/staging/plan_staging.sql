@@ -45,6 +45,8 @@
         "events": events,
         "filters": collect_filters(node, meta),
         "history": plan_history(node, meta, clean_columns, version_order, columns),
+        "raw": source,
+        "marks": this.incorporate(path={"schema": "marks", "identifier": node.name}),
         "judged": node.name ~ "__judged",
         "repeated": node.name ~ "__repeated",
         "set_aside": node.name ~ "__set_aside",
@@ -53,6 +55,7 @@
         "absent_keys": this.incorporate(path={"schema": "absent_keys", "identifier": node.name}),
         "findings": this.incorporate(path={"schema": "findings", "identifier": node.name}),
         "rejected": this.incorporate(path={"schema": "rejected", "identifier": node.name}),
+        "growth": none if events else plan_growth(node, rules),
     }) }}
 {% endmacro %}
 

@@ -15,16 +15,24 @@
     {%- endif -%}
 
     {#- one transaction: all relations are replaced or added to, or none is -#}
-    {%- if plan.events and existing_relation is not none and existing_relation.is_table
-        and not should_full_refresh() and is_continued(plan) -%}
-        {%- call statement("main") -%}
+    {%- set how = "anew" -%}
+    {%- if existing_relation is not none and existing_relation.is_table and not should_full_refresh() -%}
+        {%- if not plan.events -%}
+            {%- set how = how_to_stage(plan, target_relation) -%}
+        {%- elif is_continued(plan) -%}
+            {%- set how = "grown" -%}
+        {%- endif -%}
+    {%- endif -%}
+    {%- set is_alone = how != "grown" and not plan.events and sees_rows_alone(plan, sql) -%}
+    {%- call statement("main") -%}
+        {%- if how != "grown" -%}
+            {{ replace_all_loads(plan, sql, target_relation, how, is_alone) }}
+        {%- elif plan.events -%}
             {{ add_new_loads(plan, sql, target_relation) }}
-        {%- endcall -%}
-    {%- else -%}
-        {%- call statement("main") -%}
-            {{ replace_all_loads(plan, sql, target_relation) }}
-        {%- endcall -%}
-    {%- endif %}
+        {%- else -%}
+            {{ add_touched_keys(plan, sql, target_relation) }}
+        {%- endif -%}
+    {%- endcall %}
 
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do apply_grants(target_relation, grant_config, should_revoke=False) -%}
@@ -36,7 +44,7 @@
 {% endmaterialization %}
 
 
-{% macro replace_all_loads(plan, model_sql, target_relation) -%}
+{% macro replace_all_loads(plan, model_sql, target_relation, how, is_alone) -%}
 create or replace temporary table {{ plan.judged }} as
 {{ judge_rows(plan, model_sql) }};
 
@@ -45,6 +53,12 @@ create or replace temporary table {{ plan.repeated }} as
 
 create or replace temporary table {{ plan.set_aside }} as
 {{ select_set_aside(plan) }};
+
+{%- if how == "compared" %}
+
+create or replace temporary table {{ plan.growth.differing }} as
+{{ select_differing_rows(plan, target_relation) }};
+{%- endif %}
 
 create or replace table {{ target_relation }} as
 {{ select_staged_rows(plan) }};
@@ -73,6 +87,16 @@ create or replace table {{ plan.history.relation }} as
 {%- if plan.events %}
 
 {{ note_staged_loads(plan, is_rebuilt=true) }}
+{%- else %}
+
+create or replace table {{ plan.growth.kept_aside }} as
+{{ select_kept_aside(plan) }};
+
+{{ note_changes(plan, target_relation, how, is_alone) }}
+{%- endif %}
+{%- if how == "compared" %}
+
+drop table {{ plan.growth.differing }};
 {%- endif %}
 
 drop table {{ plan.judged }};

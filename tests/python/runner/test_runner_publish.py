@@ -20,7 +20,7 @@ from runner.errors import AuditFailed, BuildFailed
 from runner.fingerprint import fingerprint
 from runner.project import code_hash
 from runner.publish import publish
-from runner.versions import all_versions, current_version, require_current
+from runner.versions import all_versions, current_version, require_current, require_whole
 
 
 def test_version_is_complete_compact_and_described(warehouse: Warehouse) -> None:
@@ -69,6 +69,75 @@ def test_same_content_is_not_published_again_whatever_its_order(warehouse: Wareh
     assert second.tables == first.tables
     assert not third.unchanged
     assert [t.checksum for t in first.tables] != [t.checksum for t in third.tables]
+
+
+def _change_even(warehouse: Warehouse) -> None:
+    with closing(duckdb.connect(str(warehouse.settings.warehouse_path))) as connection:
+        connection.execute("update core.even set n = 9")
+    warehouse.audit()
+
+
+def test_a_table_that_did_not_change_is_taken_over_as_bytes(warehouse: Warehouse) -> None:
+    first = warehouse.publish(1)
+    _change_even(warehouse)
+    second = warehouse.publish()
+
+    assert first.tables[0].checksum == second.tables[0].checksum
+    assert second.tables[0].from_version == second.version.name, "this audit vouches for it"
+    require_whole(second.version)
+    require_whole(first.version)
+    paths = [(done.version.path / "parquet" / "core") for done in (first, second)]
+    assert paths[0].joinpath("odd.parquet").samefile(paths[1] / "odd.parquet")
+    assert not paths[0].joinpath("even.parquet").samefile(paths[1] / "even.parquet")
+    for done, expected in ((first, 1), (second, 9)):
+        with closing(duckdb.connect(str(done.version.database), read_only=True)) as connection:
+            assert connection.execute("select distinct n from core.odd").fetchall() == [(1,)]
+            assert connection.execute("select distinct n from core.even").fetchall() == [
+                (expected,)
+            ]
+            comments = connection.execute(
+                "select distinct comment from duckdb_columns() where "
+                "column_name = 'n' and database_name <> 'system'"
+            )
+            assert comments.fetchall() == [("A number.",)]  # fmt: skip
+
+
+def test_killed_while_it_takes_over_it_begins_again(warehouse: Warehouse) -> None:
+    first = warehouse.publish(1)
+    _change_even(warehouse)
+
+    done = child(warehouse, "publish", failpoint="publish.base_copied")
+
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    assert current_version(warehouse.settings) == first.version
+    assert child(warehouse, "publish").returncode == 0
+    assert warehouse.read() == (1, 9)
+
+
+@pytest.mark.parametrize("part", ["wellspring.duckdb", "parquet/core/odd.parquet"])
+def test_damage_is_not_handed_on(warehouse: Warehouse, part: str) -> None:
+    first = warehouse.publish(1)
+    file = first.version.path / part
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255
+    file.write_bytes(content)
+    _change_even(warehouse)
+
+    second = warehouse.publish()
+
+    require_whole(second.version)
+    assert not (second.version.path / part).samefile(file)
+    with closing(duckdb.connect(str(second.version.database), read_only=True)) as connection:
+        assert connection.execute("select sum(n) from core.odd").fetchall() == [(2000,)]
+
+
+def test_a_table_that_is_no_longer_public_is_not_taken_over(warehouse: Warehouse) -> None:
+    warehouse.publish(1)
+    again = publish(warehouse.settings, warehouse.history, warehouse.begin(), TABLES[:1])
+
+    with closing(duckdb.connect(str(again.version.database), read_only=True)) as connection:
+        found = connection.execute("select table_name from duckdb_tables()").fetchall()
+    assert found == [("odd",)]
 
 
 def test_new_description_makes_a_new_version(warehouse: Warehouse) -> None:

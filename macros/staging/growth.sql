@@ -1,0 +1,504 @@
+{#- what decides, beside its own rows, on the rows of a keyed table -#}
+{% macro plan_growth(node, rules) %}
+    {%- set logged = {} -%}
+    {%- set compared = [] -%}
+    {%- for rule in rules if rule.reference -%}
+        {%- set name = rule.reference.model -%}
+        {%- set target = staging_node(name) -%}
+        {%- if rule.reference.is_key and target.config.meta.get("staging", {}).get("events") is not true -%}
+            {%- do logged.update({name: {
+                "name": name,
+                "relation": rule.reference.relation,
+                "marks": this.incorporate(path={"schema": "marks", "identifier": name}),
+                "changes": this.incorporate(path={"schema": "changes", "identifier": name}),
+            }}) -%}
+        {%- else -%}
+            {%- do compared.append(rule.reference) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return({
+        "logged": logged,
+        "compared": compared,
+        "touched": node.name ~ "__touched",
+        "chosen": node.name ~ "__chosen",
+        "differing": node.name ~ "__differing",
+        "changes": this.incorporate(path={"schema": "changes", "identifier": node.name}),
+        "kept_aside": this.incorporate(path={"schema": "set_aside", "identifier": node.name}),
+    }) }}
+{% endmacro %}
+
+
+{#- grown: only keys that something new touches are judged; compared: all are, and what differs is noted; anew: all are -#}
+{% macro how_to_stage(plan, target_relation) %}
+    {%- if not run_query(select_is_there(plan, target_relation)).rows[0][0] -%}
+        {{ return("anew") }}
+    {%- endif -%}
+    {%- if run_query(select_is_grown(plan, target_relation)).rows[0][0] -%}
+        {{ return("grown") }}
+    {%- endif -%}
+    {%- set is_same = run_query(
+        "select count(*) = 1 as is_same from " ~ plan.marks ~ " as marks where " ~ is_same_code(plan)
+    ).rows[0][0] -%}
+    {{ return("compared" if is_same else "anew") }}
+{% endmacro %}
+
+
+{% macro select_is_there(plan, target_relation) -%}
+    {%- set places = [target_relation, plan.growth.changes, plan.growth.kept_aside] -%}
+    {%- for name in ["quarantine", "rejected", "absent_keys", "outcomes", "findings"] -%}
+        {%- do places.append(plan[name]) -%}
+    {%- endfor -%}
+    {%- if plan.history -%}
+        {%- do places.append(plan.history.relation) -%}
+    {%- endif -%}
+    {%- for input in plan.growth.logged.values() -%}
+        {%- do places.append(input.changes) -%}
+    {%- endfor -%}
+select
+    count(*) = {{ places | length }}
+    and (
+        select count(*)
+        from duckdb_columns()
+        where
+            database_name = current_database()
+            and schema_name = 'marks'
+            and column_name = 'oldest_version'
+            and table_name in (
+                {{ sql_literal(plan.name) }}
+                {%- for name in plan.growth.logged %}, {{ sql_literal(name) }}{% endfor -%}
+            )
+    ) = {{ 1 + plan.growth.logged | length }}
+    and exists (
+        select 1
+        from duckdb_tables()
+        where
+            database_name = current_database()
+            and schema_name = 'ledger'
+            and table_name = 'files'
+    ) as is_there
+from duckdb_tables()
+where
+    database_name = current_database()
+    and schema_name || '.' || table_name in (
+        {%- for place in places %}
+        {{ sql_literal(place.schema ~ "." ~ place.identifier) }}{{ "," if not loop.last }}
+        {%- endfor %}
+    )
+{%- endmacro %}
+
+
+{#- more than a third of the rows are sooner judged all together -#}
+{% macro select_is_grown(plan, target_relation) -%}
+select count(*) = 1 as is_continued
+from {{ plan.marks }} as marks
+where
+    {{ is_same_code(plan) }}
+    and marks.sees_rows_alone
+    and marks.files = ({{ loaded_files_hash(plan, "marks.load_id") }})
+    and 3 * (
+        select coalesce(sum(files.rows_loaded), 0)
+        from ledger.files as files
+        where
+            files.source = {{ sql_literal(plan.source) }}
+            and files.table_name = {{ sql_literal(plan.table_name) }}
+            and files.status = 'loaded'
+            and files.load_id > marks.load_id
+    ) <= (select count(*) from {{ plan.raw.relation_name }})
+    {%- for input in plan.growth.logged.values() %}
+    and exists (
+        select 1
+        from {{ input.marks }} as there
+        where
+            marks.taken[{{ sql_literal(input.name) }}].generation = there.generation
+            and marks.taken[{{ sql_literal(input.name) }}].version >= there.oldest_version
+    )
+    and 3 * (
+        select count(*)
+        from {{ input.changes }} as changes
+        where changes._version > marks.taken[{{ sql_literal(input.name) }}].version
+    ) <= (select count(*) from {{ input.relation }})
+    {%- endfor %}
+    {%- for reference in plan.growth.compared %}
+    and marks.taken[{{ sql_literal(reference.name) }}] = ({{ referenced_hash(reference) }})
+    {%- endfor %}
+{%- endmacro %}
+
+
+{% macro is_same_code(plan) -%}
+    marks.code = {{ staging_code(plan) }}
+    and marks.shape = ({{ raw_shape(plan) }})
+{%- endmacro %}
+
+
+{#- of a table that keeps no account of its changes -#}
+{% macro referenced_hash(reference) -%}
+    select {
+        'generation': cast(count(*) as hugeint),
+        'version': cast(coalesce(sum(hash(told)), 0) as hugeint)
+    }
+    from (
+        select distinct {{ reference.columns.values() | join(", ") }}
+        from {{ reference.relation }}
+        {%- if reference.absent_keys %}
+        union all
+        select hash(absent) from {{ reference.absent_keys }} as absent
+        union all
+        select hash(rejected._file, rejected._row) from {{ reference.quarantine }} as rejected
+        {%- endif %}
+    ) as told
+{%- endmacro %}
+
+
+{#- a window, an aggregate, a join or the clock would tell a row otherwise once others are there -#}
+{% macro sees_rows_alone(plan, model_sql) %}
+    {%- if plan.raw.relation_name not in model_sql -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- set changing = run_query(
+        "select coalesce(bool_or(regexp_matches(" ~ sql_literal(model_sql | lower) ~ ", '\\b' || function_name || '\\b')), false)"
+        ~ " from duckdb_functions() where stability <> 'CONSISTENT' and regexp_matches(function_name, '^[a-z_0-9]+$')"
+        ~ " and function_name <> 'error'"
+    ).rows[0][0] -%}
+    {%- if changing -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- set explained = run_query("explain (format json) " ~ model_sql).rows[0][1] -%}
+    {{ return(modules.re.findall('"name": "([A-Z_ ]+)"', explained) | map("trim")
+        | reject("in", ["PROJECTION", "FILTER", "SEQ_SCAN", "TABLE_SCAN"]) | list | length == 0) }}
+{% endmacro %}
+
+
+{% macro add_touched_keys(plan, model_sql, target_relation) -%}
+    {%- set growth = plan.growth -%}
+set variable {{ plan.name }}_mark = (select load_id from {{ plan.marks }});
+
+create or replace temporary table {{ growth.touched }} as
+{{ select_touched_keys(plan, model_sql) }};
+
+create or replace temporary table {{ growth.chosen }} as
+select raw.*
+from {{ plan.raw.relation_name }} as raw
+semi join (
+    select
+        cleaned._file,
+        cleaned._row
+    from (
+{{ model_sql }}
+    ) as cleaned
+    semi join {{ growth.touched }} as touched
+        on {{ is_touched(plan, "cleaned") }}
+) as places
+    on raw._file = places._file and raw._row = places._row;
+
+create or replace temporary table {{ plan.judged }} as
+{{ judge_rows(plan, model_sql, chosen_sql=model_sql | replace(plan.raw.relation_name, growth.chosen)) }};
+
+create or replace temporary table {{ plan.repeated }} as
+{{ select_repeated_rows(plan) }};
+
+create or replace temporary table {{ plan.set_aside }} as
+{{ select_set_aside(plan) }};
+
+create or replace temporary table {{ growth.differing }} as
+{{ select_differing_rows(plan, target_relation, growth.touched) }};
+
+delete from {{ target_relation }} as former
+using {{ growth.differing }} as gone
+where {{ is_same_place("former", "gone") }} and gone._side = 'staged' and gone._is_removed;
+
+insert into {{ target_relation }} by name
+select {{ plan.clean_columns | join(", ") }}
+from {{ growth.differing }}
+where _side = 'staged' and not _is_removed;
+{% for side, query in {
+    plan.quarantine: select_quarantined_rows(plan),
+    plan.rejected: select_rejected_rows(plan),
+    plan.findings: select_findings(plan),
+}.items() %}
+delete from {{ side }} as former
+using {{ plan.judged }} as judged
+where {{ is_same_place("former", "judged") }};
+
+insert into {{ side }} by name
+{{ query }};
+{% endfor %}
+{%- for side, query in {
+    plan.absent_keys: select_absent_keys(plan),
+    plan.history.relation if plan.history: select_history(plan) if plan.history,
+}.items() if side %}
+delete from {{ side }} as former
+using {{ growth.touched }} as touched
+where {{ is_touched(plan, "former") }};
+
+insert into {{ side }} by name
+{{ query }};
+{% endfor %}
+create or replace table {{ plan.outcomes }} as
+{{ recount_outcomes(plan) }};
+
+delete from {{ growth.kept_aside }} as former
+using {{ plan.judged }} as judged
+where {{ is_same_place("former", "judged") }};
+
+insert into {{ growth.kept_aside }} by name
+{{ select_kept_aside(plan) }};
+
+{{ note_changes(plan, target_relation, how="grown") }}
+
+drop table {{ growth.touched }};
+drop table {{ growth.chosen }};
+drop table {{ growth.differing }};
+drop table {{ plan.judged }};
+drop table {{ plan.repeated }};
+drop table {{ plan.set_aside }};
+{%- endmacro %}
+
+
+{#- keys of new rows, of rows whose references have changed, and of rows that are told what is usual by new ones -#}
+{% macro select_touched_keys(plan, model_sql) -%}
+    {%- set new_loads = "_load_id > getvariable('" ~ plan.name ~ "_mark')" -%}
+with
+
+cleaned as not materialized (
+
+{{ model_sql }}
+
+)
+
+select {{ plan.key | join(", ") }}
+from cleaned
+where {{ new_loads }}
+{%- for rule in plan.rules %}
+    {%- if rule.reference and rule.reference.model in plan.growth.logged %}
+        {%- set input = plan.growth.logged[rule.reference.model] %}
+union
+select {{ plan.key | join(", ") }}
+from cleaned
+semi join (
+    select {{ rule.reference.columns.values() | join(", ") }}
+    from {{ input.changes }}
+    where _version > (select taken[{{ sql_literal(input.name) }}].version from {{ plan.marks }})
+) as changed
+    on
+        {%- for own, theirs in rule.reference.columns.items() %}
+        {{ "and " if not loop.first }}cleaned.{{ own }} = changed.{{ theirs }}
+        {%- endfor %}
+    {%- elif rule.usual %}
+union
+select {{ plan.key | join(", ") }}
+from cleaned
+semi join (
+    select {{ rule.usual.columns | join(", ") }}
+    from cleaned
+    where {{ new_loads }}
+) as told
+    on
+        {%- for own in rule.usual.columns %}
+        {{ "and " if not loop.first }}cleaned.{{ own }} = told.{{ own }}
+        {%- endfor %}
+    {%- endif %}
+{%- endfor %}
+{%- endmacro %}
+
+
+{% macro is_touched(plan, relation) -%}
+    {%- for column in plan.key -%}
+        {{ "and " if not loop.first }}{{ relation }}.{{ column }} is not distinct from touched.{{ column }}{{ " " if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{% macro is_same_place(one, other) -%}
+    {{ one }}._file = {{ other }}._file and {{ one }}._row = {{ other }}._row
+{%- endmacro %}
+
+
+{#- what readers of these keys would find otherwise than before: rows gone and rows come -#}
+{% macro select_differing_rows(plan, target_relation, touched=none) -%}
+    {%- set columns = plan.clean_columns | join(", ") -%}
+    {%- set absent = plan.key | join(", ") ~ ", absent_by" -%}
+with
+{% for side, found in {
+    "staged": [target_relation, columns, select_staged_rows(plan)],
+    "rejected": [plan.rejected, columns, select_rejected_rows(plan)],
+    "absent": [plan.absent_keys, absent, select_absent_keys(plan)],
+}.items() %}
+former_{{ side }} as (
+
+    select {{ found[1] }}
+    from {{ found[0] }} as former
+    {%- if touched %}
+    semi join {{ touched }} as touched
+        on {{ is_touched(plan, "former") }}
+    {%- endif %}
+
+),
+
+present_{{ side }} as (
+
+{{ found[2] }}
+
+){{ "," if not loop.last }}
+{% endfor -%}
+{% for side in ["staged", "rejected", "absent"] %}
+    {%- for one, other in [["former", "present"], ["present", "former"]] %}
+select
+    '{{ side }}' as _side,
+    {{ "true" if one == "former" else "false" }} as _is_removed,
+    found.*
+from (
+    select * from {{ one }}_{{ side }}
+    except
+    select * from {{ other }}_{{ side }}
+) as found
+{{ "union all by name" if not (side == "absent" and loop.last) }}
+    {%- endfor %}
+{%- endfor %}
+{%- endmacro %}
+
+
+{% macro recount_outcomes(plan) -%}
+select
+    model,
+    source,
+    table_name,
+    _file,
+    outcome,
+    name,
+    cast(sum(row_count) as bigint) as row_count,
+    cast(sum(absent_key_count) as bigint) as absent_key_count
+from (
+    select * from {{ plan.outcomes }}
+    union all by name
+    select * from (
+{{ count_outcomes(plan) }}
+    ) as present
+    union all by name
+    select
+        {{ sql_literal(plan.name) }} as model,
+        {{ sql_literal(plan.source) }} as source,
+        {{ sql_literal(plan.table_name) }} as table_name,
+        judged._file,
+        coalesce(aside._outcome, 'staged') as outcome,
+        aside._name as name,
+        -count(*) as row_count,
+        -count(case when aside._is_absent_key then 1 end) as absent_key_count
+    from {{ plan.judged }} as judged
+    left join {{ plan.growth.kept_aside }} as aside
+        on {{ is_same_place("judged", "aside") }}
+    where judged._load_id <= getvariable('{{ plan.name }}_mark')
+    group by judged._file, outcome, name
+) as counted
+group by all
+having sum(row_count) <> 0
+{%- endmacro %}
+
+
+{% macro select_kept_aside(plan) -%}
+select
+    judged._file,
+    judged._row,
+    aside._outcome,
+    aside._name,
+    aside._is_absent_key
+from {{ plan.set_aside }} as aside
+inner join {{ plan.judged }} as judged
+    on aside._place = judged.rowid
+{%- endmacro %}
+
+
+{#- who takes changes since a version finds all of them, as long as that is not before the oldest one -#}
+{% macro note_changes(plan, target_relation, how, is_alone=none) -%}
+    {%- set growth = plan.growth -%}
+    {%- set has_ledger = adapter.get_relation(this.database, "ledger", "files") is not none -%}
+{%- if how == "anew" %}
+create table if not exists {{ plan.marks }} (generation bigint);
+
+create or replace table {{ growth.changes }} as
+select
+    cast(null as string) as _side,
+    cast(null as boolean) as _is_removed,
+    cast(null as bigint) as _version,
+    {{ plan.clean_columns | join(", ") }},
+    cast(null as string) as absent_by
+from {{ target_relation }}
+limit 0;
+
+set variable {{ plan.name }}_version = 1;
+set variable {{ plan.name }}_oldest = 1;
+{%- else %}
+set variable {{ plan.name }}_version = (
+    select version + (select count(*) > 0 from {{ growth.differing }})::int from {{ plan.marks }}
+);
+
+insert into {{ growth.changes }} by name
+select
+    *,
+    getvariable('{{ plan.name }}_version') as _version
+from {{ growth.differing }};
+
+set variable {{ plan.name }}_oldest = (
+    select greatest(
+        (select oldest_version from {{ plan.marks }}),
+        max(_version) filter (where _later > (select greatest(1000, count(*) / 2) from {{ target_relation }}))
+    )
+    from (
+        select
+            _version,
+            sum(count(*)) over (order by _version desc) as _later
+        from {{ growth.changes }}
+        group by _version
+    ) as versions
+);
+
+delete from {{ growth.changes }} where _version <= getvariable('{{ plan.name }}_oldest');
+{%- endif %}
+
+set variable {{ plan.name }}_loaded = (
+    select greatest(
+        coalesce((select max(_load_id) from {{ plan.judged }}), ''),
+        {%- if has_ledger %}
+        coalesce((
+            select max(load_id)
+            from ledger.files
+            where
+                source = {{ sql_literal(plan.source) }}
+                and table_name = {{ sql_literal(plan.table_name) }}
+                and status = 'loaded'
+        ), ''),
+        {%- endif %}
+        {{ "getvariable('" ~ plan.name ~ "_mark')" if how == "grown" else "''" }}
+    )
+);
+
+create or replace table {{ plan.marks }} as
+select
+    {{ staging_code(plan) }} as code,
+    ({{ raw_shape(plan) }}) as shape,
+    {%- if has_ledger %}
+    cast(({{ loaded_files_hash(plan, "getvariable('" ~ plan.name ~ "_loaded')") }}) as hugeint) as files,
+    {%- else %}
+    cast(null as hugeint) as files,
+    {%- endif %}
+    getvariable('{{ plan.name }}_loaded') as load_id,
+    coalesce((select max(generation) from {{ plan.marks }}), 0) + {{ 1 if how == "anew" else 0 }} as generation,
+    cast(getvariable('{{ plan.name }}_version') as bigint) as version,
+    cast(getvariable('{{ plan.name }}_oldest') as bigint) as oldest_version,
+    {{ "(select sees_rows_alone from " ~ plan.marks ~ ")" if is_alone is none else is_alone | string | lower }} as sees_rows_alone,
+    {{ taken_references(plan) }} as taken;
+{%- endmacro %}
+
+
+{% macro taken_references(plan) -%}
+    map_from_entries([
+        {%- for input in plan.growth.logged.values() %}
+        ({{ sql_literal(input.name) }}, (
+            select {'generation': cast(generation as hugeint), 'version': cast(version as hugeint)} from {{ input.marks }}
+        )),
+        {%- endfor %}
+        {%- for reference in plan.growth.compared %}
+        ({{ sql_literal(reference.name) }}, ({{ referenced_hash(reference) }})),
+        {%- endfor %}
+        ('', {'generation': 0::hugeint, 'version': 0::hugeint})
+    ])
+{%- endmacro %}

@@ -1,0 +1,242 @@
+"""Staging of keyed tables judges what new loads touch, and stays what a full rebuild would make."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Lab
+
+SIDES = (
+    "staging", "quarantine", "rejected", "absent_keys", "ledger_outcomes", "findings", "history",
+)  # fmt: skip
+LEDGER = (
+    "create schema if not exists ledger; create table if not exists ledger.files (source varchar,"
+    " table_name varchar, file varchar, load_id varchar, status varchar, rows_loaded bigint,"
+    " loaded_at timestamp)"
+)
+TEST_ACCOUNT = {"name": "test_account", "where": "city = 'test'", "reason": "our own"}
+BUYERS = {"buyer_id": "varchar", "city": "varchar", "zip": "varchar", "updated_at": "varchar"}
+ORDERS = {"order_id": "varchar", "buyer_id": "varchar", "total": "varchar", "updated_at": "varchar"}
+PAYMENTS = {"payment_id": "varchar", "order_id": "varchar", "means": "varchar"}
+TABLES = ("buyers", "orders", "payments")
+
+
+class Shop:
+    """Buyers, orders that refer to them, payments that refer to orders; they come load by load."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lab = Lab(folder)
+        self.lab.declare(*TABLES)
+        for table, columns in zip(TABLES, (BUYERS, ORDERS, PAYMENTS), strict=True):
+            self.lab.raw(table, columns, [])
+        self.lab.execute(LEDGER)
+        self.lab.write("seeds/means.csv", "means\ncard\nwire\n")
+        self.loads = 0
+        updated = "try_cast(updated_at as timestamp) as updated_at"
+        self.lab.stage(
+            "stg_lab__buyers", "buyers",
+            f"nullif(buyer_id, '') as buyer_id, nullif(city, '') as city, zip, {updated}",
+            staging={"key": ["buyer_id"], "version_order": ["updated_at"], "history": True,
+                     "filters": [TEST_ACCOUNT]},
+            rules={"city": [{"required": True}, {"determined_by": "zip"}]},
+        )  # fmt: skip
+        self.stage_orders()
+        self.lab.stage(
+            "stg_lab__payments", "payments", "payment_id, order_id, means",
+            staging={"key": ["payment_id", "order_id"]}, refers_to=("stg_lab__orders", "means"),
+            rules={"order_id": [{"reference": {"model": "stg_lab__orders", "column": "order_id"}}],
+                   "means": [{"reference": {"model": "means", "column": "means"}}]},
+        )  # fmt: skip
+
+    def stage_orders(self, extra: str = "", highest: int = 100) -> None:
+        of_buyer = {"reference": {"model": "stg_lab__buyers", "column": "buyer_id"}}
+        self.lab.stage(
+            "stg_lab__orders", "orders",
+            "order_id, buyer_id, try_cast(total as integer) as total,"
+            f" try_cast(updated_at as timestamp) as updated_at{extra}",
+            staging={"key": ["order_id"], "version_order": ["updated_at"], "history": {
+                "valid_from": "updated_at"}},
+            rules={"buyer_id": [{"required": True}, of_buyer],
+                   "total": [{"typed_from": "total"}, {"between": [0, highest]}],
+                   "updated_at": [{"in_order": True}]},
+            refers_to=("stg_lab__buyers",),
+        )  # fmt: skip
+
+    def bring(self, table: str, *rows: dict[str, Any]) -> str:
+        """A further load of a table, as one file."""
+        self.loads += 1
+        load_id = f"17900000{self.loads:02}.5"
+        file = f"{table}/{load_id}"
+        for number, row in enumerate(rows, 1):
+            full = {"_file": file, "_row": number, "_load_id": load_id, "_deleted": False} | row
+            values = ", ".join("null" if v is None else f"'{v}'" for v in full.values())
+            self.lab.execute(f"insert into raw_lab.{table} ({', '.join(full)}) values ({values})")
+        self.enter(table, load_id, len(rows))
+        return load_id
+
+    def enter(self, table: str, load_id: str, rows: int) -> None:
+        self.lab.execute(
+            f"insert into ledger.files values ('lab', '{table}', '{table}/{load_id}',"
+            f" '{load_id}', 'loaded', {rows}, now()::timestamp)"
+        )
+
+    def run(self, *arguments: str) -> None:
+        results = self.lab.dbt("build", *arguments)
+        assert {status for status, _ in results.values()} == {"success"}, results
+
+    def state(self) -> dict[str, list[str]]:
+        """All that staging made, as sorted rows."""
+        found = {}
+        for table in TABLES:
+            for side in SIDES:
+                if (side, table) != ("history", "payments"):
+                    rows = self.lab.query(f"select * from {side}.stg_lab__{table}")
+                    found[f"{side}.{table}"] = sorted(map(repr, rows))
+        return found
+
+    def made(self) -> dict[str, int]:
+        """What tells a table that was replaced from one that has grown."""
+        return dict(
+            self.lab.query(
+                "select table_name, table_oid from duckdb_tables() where schema_name = 'staging'"
+            )
+        )
+
+    def generations(self) -> set[int]:
+        names = " union all ".join(f"select generation from marks.stg_lab__{t}" for t in TABLES)
+        return {generation for (generation,) in self.lab.query(names)}
+
+    def check(self) -> None:
+        """A rebuild makes the same, and every row has one outcome."""
+        grown = self.state()
+        self.run("--full-refresh")
+        rebuilt = self.state()
+        for place, rows in grown.items():
+            assert rebuilt[place] == rows, place
+        for table in TABLES:
+            counts = f"select coalesce(sum(row_count), 0) from ledger_outcomes.stg_lab__{table}"
+            assert self.lab.query(counts) == self.lab.query(f"select count(*) from raw_lab.{table}")
+
+
+def buyer(chance: random.Random) -> dict[str, Any]:
+    return {
+        "buyer_id": chance.choice([*"abcdefghij", ""]),
+        "city": chance.choice(["Bern", "Bern", "Chur", "test", ""]),
+        "zip": chance.choice("123"),
+        "updated_at": f"2026-06-{chance.randint(1, 28):02}",
+        "_deleted": chance.random() < 0.15,
+    }
+
+
+def order(chance: random.Random) -> dict[str, Any]:
+    return {
+        "order_id": chance.choice([*map(str, range(40)), None]),
+        "buyer_id": chance.choice([*"abcdefghijkl", None]),
+        "total": chance.choice(["5", "5", "7", "x", "-1"]),
+        "updated_at": chance.choice([f"2026-06-{chance.randint(1, 28):02}", "soon"]),
+        "_deleted": chance.random() < 0.1,
+    }
+
+
+def payment(chance: random.Random) -> dict[str, Any]:
+    return {
+        "payment_id": chance.choice([*map(str, range(25)), None]),
+        "order_id": chance.choice([*map(str, range(44)), None]),
+        "means": chance.choice(["card", "wire", "shells"]),
+        "_deleted": chance.random() < 0.1,
+    }
+
+
+def fill(shop: Shop, chance: random.Random, number: int) -> None:
+    for table, make in zip(TABLES, (buyer, order, payment), strict=True):
+        for _ in range(chance.randint(0, 2) or number // 100):
+            rows = [make(chance) for _ in range(number)]
+            # the same row twice in a file
+            shop.bring(table, *rows, *rows[:1])
+
+
+def test_many_loads_equal_a_rebuild(tmp_path: Path) -> None:
+    shop, chance = Shop(tmp_path), random.Random(11)
+    fill(shop, chance, 100)
+    shop.run()
+    grown = 0
+    for _ in range(7):
+        before = shop.made()
+        fill(shop, chance, chance.choice([1, 3, 3]))
+        shop.run()
+        grown += sum(shop.made()[name] == oid for name, oid in before.items())
+    assert shop.generations() == {1}
+    assert grown > 12, "most loads were added to what was there"
+    shop.check()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    shop = Shop(tmp_path)
+    rows = [{"buyer_id": x, "city": "Bern", "zip": "1", "updated_at": "2026-06-01"} for x in "abcd"]
+    shop.bring("buyers", *rows)
+    shop.bring(
+        "orders",
+        *({"order_id": str(number), "buyer_id": "abcde"[number % 5], "total": "5"}
+          for number in range(20)),
+    )  # fmt: skip
+    shop.run()
+    return shop
+
+
+def changed(shop: Shop, side: str = "staged") -> set[str]:
+    """Orders that the last build changed."""
+    rows = shop.lab.query(
+        f"select distinct order_id from changes.stg_lab__orders where _side = '{side}'"
+        " and _version = (select version from marks.stg_lab__orders)"
+    )
+    return {order_id for (order_id,) in rows}
+
+
+def test_a_row_is_judged_again_when_what_it_refers_to_changes(shop: Shop) -> None:
+    before = shop.made()
+    late = {"buyer_id": "e", "city": "Bern", "zip": "1", "updated_at": "2026-06-02"}
+    shop.bring("buyers", late)
+    shop.run()
+    assert shop.made() == before, "nothing was built anew"
+    assert changed(shop) == {"4", "9", "14", "19"}, "orders whose buyer came later"
+    shop.bring("buyers", late | {"city": "", "updated_at": "2026-06-03"})
+    shop.bring("buyers", late | {"_deleted": True})
+    shop.run()
+    assert changed(shop) == {"4", "9", "14", "19"}, "they follow a deleted buyer"
+    shop.check()
+
+
+def test_all_are_judged_where_what_was_judged_may_be_otherwise(shop: Shop) -> None:
+    def is_replaced() -> bool:
+        before = shop.made()["stg_lab__orders"]
+        shop.run()
+        return shop.made()["stg_lab__orders"] != before
+
+    assert not is_replaced(), "nothing is new"
+    shop.lab.execute("update ledger.files set loaded_at = loaded_at + interval 1 second")
+    assert is_replaced(), "a file was read again"
+    assert changed(shop) == set(), "and told the same"
+    shop.enter("orders", "1780000000.5", 0)
+    assert is_replaced(), "an older load was loaded late"
+    shop.bring("orders", *({"order_id": str(number), "buyer_id": "a"} for number in range(15)))
+    assert is_replaced(), "more than a third of the rows"
+    assert shop.generations() == {1}, "readers of the changes go on"
+    shop.stage_orders(highest=4)
+    assert is_replaced(), "a rule was changed"
+    shop.stage_orders(", row_number() over (order by _row) as place")
+    assert is_replaced()
+    shop.bring("orders", {"order_id": "30", "buyer_id": "a", "total": "1"})
+    assert is_replaced(), "its SQL looks at other rows"
+    shop.stage_orders(", now() as seen_at")
+    assert is_replaced()
+    shop.bring("orders", {"order_id": "31", "buyer_id": "a", "total": "1"})
+    assert is_replaced(), "its SQL tells the time"
+    shop.stage_orders()
+    shop.run()
+    shop.lab.execute("drop table findings.stg_lab__orders")
+    assert is_replaced(), "a part was lost"
+    shop.check()
