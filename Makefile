@@ -7,7 +7,8 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 BIN := .venv/bin
 # What follows `wellspring run` in `make run`, and pytest in `make test`.
 ARGS ?=
-PYTEST_ARGS ?= -n 2
+# Each worker goes on with its own half, so that what a module's tests share is made once.
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 # The environment is made here and of what is installed, whatever surrounds us.
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -23,7 +24,7 @@ setup: .venv/.synced ## make the environment, as locked in uv.lock
 run: .venv/.synced ## extract, load, build, audit, publish and document (ARGS="--select ...")
 	@$(BIN)/wellspring run $(ARGS)
 
-test: lint unit ## everything CI runs: lint, unit tests of the models, tests of the code
+test: lint ## everything CI runs: lint, tests of the code, which run the models' unit tests
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: .venv/.synced ## check style and types, of Python and SQL

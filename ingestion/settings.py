@@ -155,7 +155,7 @@ class RetrySettings:
     Attributes:
         attempts: How often a source or a step is tried in all, at least 1.
         first_wait_seconds: Wait before the second attempt; each further one waits twice as long.
-        longest_wait_seconds: No wait is longer, but for up to a second of chance.
+        longest_wait_seconds: No wait is longer; 0 tries again at once.
     """
 
     attempts: int = 3
@@ -265,7 +265,7 @@ _CHOICES = {
     ("failures", "tests"): ("stop", "withhold"),
 }
 # What a whole number is at least, where that is not 1.
-_LEAST = {("publish", "keep_days"): 0}
+_LEAST = {("publish", "keep_days"): 0, ("retry", "longest_wait_seconds"): 0}
 _SECTIONS: dict[str, type[Any]] = {
     "paths": PathSettings,
     "companion": CompanionSettings,

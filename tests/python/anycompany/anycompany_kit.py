@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import warm
 
 SCALE = "0.01"
 
@@ -20,8 +21,8 @@ def environment(data: Path) -> dict[str, str]:
 
 def start(data: Path, *options: str) -> subprocess.Popen[str]:
     """Starts `anycompany serve` and returns at once."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "anycompany", "serve", *options],
+    return warm.Popen(
+        ["-m", "anycompany", "serve", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -47,8 +48,8 @@ def serving(data: Path, *options: str) -> Iterator[dict[str, dict[str, str]]]:
 
 def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `anycompany` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "anycompany", *arguments],
+    return warm.run(
+        ["-m", "anycompany", *arguments],
         capture_output=True,
         text=True,
         timeout=180,

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+import warm
 
 from anycompany import broker, field_truth, streaming
 from anycompany.gateway import Gateway, Note
@@ -310,7 +310,7 @@ def test_a_killed_gateway_neither_loses_nor_invents(home: Home) -> None:
     received: list[bytes] = []
 
     def serve() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", SERVE, str(home.folder.parent)])
+        return warm.Popen(["-c", SERVE, str(home.folder.parent)])
 
     def sent() -> int:
         return sum(Note.read(note).sent.values())

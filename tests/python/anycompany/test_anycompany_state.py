@@ -6,7 +6,6 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import anycompany_recount as recount
 import psycopg
 import pytest
+import warm
 from anycompany_kit import SCALE, environment, run, serving, start
 
 from anycompany.world import World
@@ -76,8 +76,8 @@ def test_three_and_four_days_are_seven(company: Path, week: dict[str, str]) -> N
 def test_an_advance_killed_on_its_way_is_completed_by_the_next(
     company: Path, week: dict[str, str], folder: str
 ) -> None:
-    arguments = [sys.executable, "-m", "anycompany", "advance", "--days", "7"]
-    process = subprocess.Popen(arguments, env=environment(company), stdout=subprocess.DEVNULL)
+    arguments = ["-m", "anycompany", "advance", "--days", "7"]
+    process = warm.Popen(arguments, env=environment(company), stdout=subprocess.DEVNULL)
     watched = company / "anycompany" / folder
     seen = {path: path.stat().st_mtime_ns for path in watched.rglob("*")}
     while process.poll() is None:

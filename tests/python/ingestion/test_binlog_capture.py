@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 import pymysql
 import pytest
+import warm
 from cdc_kit import change_source, raw, state
 from mysql_servers import PASSWORD, USER, mariadb
 from sources_kit import declared, landed, landed_types, rows_of, run, settings_in
@@ -451,7 +451,7 @@ ChangeLander(source, settings_in(Path(sys.argv[2]))).run(threading.Event())
 
 def _lander(folder: Path) -> subprocess.Popen[bytes]:
     here = str(Path(__file__).parent)
-    return subprocess.Popen([sys.executable, "-c", _LANDER, here, str(folder)])
+    return warm.Popen(["-c", _LANDER, here, str(folder)])
 
 
 def _act(db: Shop, chance: random.Random, number: int) -> None:

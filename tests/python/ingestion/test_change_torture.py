@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+
+import warm
 
 SCRIPT = Path(__file__).resolve().parents[2] / "torture" / "change_capture.py"
 
 
 def test_every_change_is_in_raw_once_whatever_is_killed(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = warm.run(
         [
-            *[sys.executable, str(SCRIPT), "--seconds", "10", "--kills", "3", "--moments", "4"],
+            *[str(SCRIPT), "--seconds", "10", "--kills", "3", "--moments", "4"],
             *["--seed", "5", "--keep", str(tmp_path)],
         ],
         capture_output=True,

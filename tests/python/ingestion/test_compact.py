@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+import warm
 from databases_by_hand import add_orders, change_orders
 from files_kit import Lab
 from sources_kit import declared, rows_of, run, settings_in
@@ -243,7 +242,7 @@ def test_killed_anywhere_each_row_counts_once(
     )
     for death in point.split():
         monkeypatch.setenv("WELLSPRING_FAILPOINT", death)
-        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        child = warm.run(["-c", code], capture_output=True, text=True)
         assert child.returncode == -9, child.stderr
     monkeypatch.delenv("WELLSPRING_FAILPOINT")
     assert shop.loaded_anew() == before

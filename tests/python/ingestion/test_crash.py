@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from files_kit import Lab
 
 # Runs a step in a process of its own, which kills itself at the n-th call of a function.
@@ -77,9 +76,7 @@ def child(lab: Lab, step: str, point: str, number: int, *, after: bool = False) 
         number=number,
         after=after,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False
-    )
+    done = warm.run(["-c", code], capture_output=True, text=True, timeout=240, check=False)
     if done.returncode == -signal.SIGKILL:
         return -1
     assert done.returncode == 0, done.stderr[-3000:]
@@ -205,9 +202,7 @@ def test_a_disk_that_fills_while_loading_leaves_nothing_half(lab: Lab) -> None:
         "try:\n    lab.load()\nexcept DiskFull as error:\n"
         "    print(error)\n    sys.exit(error.exit_code)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False
-    )
+    done = warm.run(["-c", code], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 7, done.stderr[-2000:]
     assert f"no space left below {lab.settings.data_dir}" in done.stdout
     assert "nothing was half-loaded" in done.stdout

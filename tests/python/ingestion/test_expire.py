@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from files_kit import Lab
 
 from ingestion.errors import BadInput
@@ -136,7 +135,7 @@ def test_killed_anywhere_the_next_call_goes_on(
         tables=json.dumps(events.tables),
         moment=moment.isoformat(),
     )
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    child = warm.run(["-c", code], capture_output=True, text=True)
     assert child.returncode == -9, child.stderr
     monkeypatch.delenv("WELLSPRING_FAILPOINT")
     events.load()

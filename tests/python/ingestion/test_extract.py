@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import warm
 from sources_kit import declared, landed, rows_of, run, settings_in
 
 from ingestion import landing
@@ -187,9 +188,7 @@ def test_killed_at_any_moment_and_run_again(
         before=before,
         folder=str(tmp_path),
     )
-    killed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    killed = warm.run(["-c", code], capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     source = declared("database", {"things": {}, "more": {}})
     assert run(source, settings).error is None
@@ -287,9 +286,7 @@ def test_an_interruption_stops_reading_soon_and_lands_nothing(
         run(source, settings_in(Path({str(settings.project_dir)!r})), on_progress=tell)
         """
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = warm.Popen(["-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == ["started\n", "started\n"]
     process.send_signal(signal.SIGINT)

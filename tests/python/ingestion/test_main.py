@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+import warm
 
 from ingestion.declarations import load_declarations
 from ingestion.errors import DeclarationError
@@ -125,8 +125,8 @@ def test_the_command_extracts_loads_and_ends_with_the_right_code(project: Path) 
 
     def ingest(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WELLSPRING")}
-        return subprocess.run(
-            [sys.executable, "-m", "ingestion", *arguments],
+        return warm.run(
+            ["-m", "ingestion", *arguments],
             capture_output=True,
             text=True,
             cwd=project / "models",

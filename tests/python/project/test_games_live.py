@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -34,8 +33,8 @@ def later(
     # cp keeps the owner: PostgreSQL refuses a folder that is not its own.
     subprocess.run(["cp", "-a", str(example_warehouse.data_dir), str(data)], check=True)
     before = generations(data)
-    run([sys.executable, "-m", "anycompany", "advance", "--days", "3"], data)
-    run([sys.executable, "-m", "ingestion", "--select", "source:game"], data)
+    run(["-m", "anycompany", "advance", "--days", "3"], data)
+    run(["-m", "ingestion", "--select", "source:game"], data)
     dbt(data, ["run", "--select", "tag:live,path:models/*/game*"])
     warehouse = data / "warehouse" / "wellspring.duckdb"
     truth = data / "anycompany" / "truth"

@@ -152,10 +152,10 @@ def grown(
     data = tmp_path_factory.mktemp("grown") / "data"
     # cp keeps the owner: PostgreSQL refuses a folder that is not its own.
     subprocess.run(["cp", "-a", str(example_warehouse.data_dir), str(data)], check=True)
-    run([sys.executable, "-m", "anycompany", "advance", "--days", WEEKS], data)
+    run(["-m", "anycompany", "advance", "--days", WEEKS], data)
     serve = shlex.join([sys.executable, "-m", "anycompany", "serve"])
     chosen = ["--select", "source:devices", "--select", "source:card_payments"]
-    ingest = [sys.executable, "-m", "ingestion", *chosen]
+    ingest = ["-m", "ingestion", *chosen]
     run(ingest, data, WELLSPRING__COMPANION__COMMAND=serve)
     log = dbt(data, ["run", "--select", *LIVE])
     warehouse = data / example_warehouse.warehouse.relative_to(example_warehouse.data_dir)

@@ -16,7 +16,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import warm
 
 PROJECT = Path(__file__).parents[3]
 EXAMPLE_SCALE = "0.02"
@@ -108,16 +108,16 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def run(command: list[str], data_dir: Path, timeout_s: int = 600, **settings: str) -> str:
-    """Run one command of the project over its own data folder and return what it printed."""
+    """Run one command, what follows `python`, over a data folder; returns what it printed."""
     environment = {**os.environ, **settings, "WELLSPRING_DATA": str(data_dir)}
-    outcome = subprocess.run(
+    outcome = warm.run(
         command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=timeout_s
     )
     if outcome.returncode != 0:
         lines = (outcome.stdout + outcome.stderr).splitlines()
         told = [line for line in lines if not re.search(r" (START|OK|PASS|SKIP) ", line)]
         shown = "\n".join(told[-40:])
-        raise RuntimeError(f"{' '.join(command)} ended with {outcome.returncode}:\n{shown}")
+        raise RuntimeError(f"python {' '.join(command)} ended with {outcome.returncode}:\n{shown}")
     return outcome.stdout
 
 
@@ -127,7 +127,7 @@ def dbt(data_dir: Path, *commands: list[str], target: Path | None = None) -> str
     folder = target or data_dir / "target"
     common = ["--target-path", str(folder), "--log-path", str(folder), "--no-use-colors"]
     steps = json.dumps([[*command, *common] for command in (["parse"], *commands)])
-    return run([sys.executable, str(Path(__file__).with_name("run_dbt.py")), steps], data_dir)
+    return run([str(Path(__file__).with_name("run_dbt.py")), steps], data_dir)
 
 
 def make_empty_raw_tables(manifest: Mapping[str, Any], warehouse: Path) -> None:
@@ -167,7 +167,7 @@ def build_empty(folder: Path) -> None:
 def run_example(folder: Path, scale: str = EXAMPLE_SCALE, *options: str) -> str:
     """Generate, extract, load and build the worked example; returns what dbt printed."""
     serve = [sys.executable, "-m", "anycompany", "serve", "--scale", scale, *options]
-    ingest = [sys.executable, "-m", "ingestion"]
+    ingest = ["-m", "ingestion"]
     run(ingest, folder, WELLSPRING__COMPANION__COMMAND=shlex.join(serve))
     return dbt(folder, ["build", "--exclude-resource-type", "unit_test"])
 

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import warm
 
 from ingestion.lander.written import StreamFolder, Written
 from ingestion.settings import Settings, load_settings
@@ -185,8 +185,8 @@ class LivePark:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Starts `wellspring` in a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "runner", *arguments],
+        return warm.Popen(
+            ["-m", "runner", *arguments],
             cwd=self.root,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+import warm
 
 from ingestion.failpoints import VARIABLE
 from ingestion.settings import Settings
@@ -136,8 +136,8 @@ def child(
 ) -> subprocess.CompletedProcess[str]:
     """Publishes, rolls back or approves in a process of its own."""
     folders = [str(Path(__file__).parent), str(warehouse.settings.data_dir)]
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, *folders, *arguments],
+    return warm.run(
+        ["-c", CHILD, *folders, *arguments],
         capture_output=True,
         text=True,
         timeout=120,

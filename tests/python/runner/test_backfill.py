@@ -6,13 +6,13 @@ import json
 import signal
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from datetime import date, timedelta
 from typing import Any
 
 import duckdb
 import pytest
+import warm
 from toyshop import Answer, Call, ToyShop, surroundings
 
 from ingestion.failpoints import VARIABLE
@@ -193,8 +193,8 @@ def test_killed_backfill_goes_on_where_it_stopped(moving: ToyShop, call: Call, p
         VARIABLE: point,
         "WELLSPRING__EXTRACT__PARALLEL_SOURCES": "1",
     }
-    killed = subprocess.run(
-        [sys.executable, "-m", "runner", *RANGE, "-q"],
+    killed = warm.run(
+        ["-m", "runner", *RANGE, "-q"],
         cwd=moving.root,
         env=environment,
         capture_output=True,

@@ -19,6 +19,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import warm
 from toyshop import Answer, Call, ToyShop, surroundings
 
 MORE = "sale_id,toy_id,amount\n4,2,1.50\n"
@@ -168,8 +169,8 @@ def test_of_two_runs_at_once_one_is_refused_and_nothing_is_doubled(
     shop.add_sales("sales_2.csv", MORE)
     environment = {**surroundings(shop), "WELLSPRING__RUN__WAIT_FOR_LOCK": "0s"}
     runs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "runner", "run", "--quiet"],
+        warm.Popen(
+            ["-m", "runner", "run", "--quiet"],
             cwd=shop.root,
             env=environment,
             stdout=subprocess.PIPE,

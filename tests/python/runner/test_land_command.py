@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
+import warm
 from tramway import Tramway, make_tramway
 
 from ingestion.errors import BadInput
@@ -36,8 +35,8 @@ def test_a_lander_lands_what_comes_and_a_run_leaves_it_alone(tramway: Tramway) -
     tramway.wait_for_landed(200)
     fields = lander_fields(Settings(tramway.root, tramway.data))
     assert fields["trams.scans"]["state"] == "landing"
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "extract", "load", "--log-format", "plain"],
+    done = warm.run(
+        ["-m", "runner", "extract", "load", "--log-format", "plain"],
         cwd=tramway.root,
         env=tramway.environment,
         capture_output=True,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import warm
 from toyshop import Call, ToyShop, surroundings
 
 from ingestion.failpoints import VARIABLE
@@ -80,13 +79,13 @@ def test_a_project_that_does_not_ask_gets_no_tables(shop: ToyShop, call: Call) -
 def test_a_death_while_it_is_written_changes_nothing_that_counts(shop: ToyShop, point: str) -> None:
     for path, text in SOURCES.items():
         shop.write(path, text)
-    arguments = [sys.executable, "-m", "runner", "build", "audit", "publish", "--quiet"]
+    arguments = ["-m", "runner", "build", "audit", "publish", "--quiet"]
     environment = surroundings(shop)
-    died = subprocess.run(
+    died = warm.run(
         arguments, cwd=shop.root, env={**environment, VARIABLE: point}, capture_output=True
     )
     assert died.returncode == -signal.SIGKILL
-    done = subprocess.run(arguments, cwd=shop.root, env=environment, capture_output=True)
+    done = warm.run(arguments, cwd=shop.root, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     published = (shop.published / "current").resolve() / "wellspring.duckdb"
     told = rows(published, "select status from ops.runs order by run_id")

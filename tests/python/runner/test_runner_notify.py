@@ -6,8 +6,6 @@ import json
 import shutil
 import signal
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -18,6 +16,7 @@ from typing import Any
 
 import pytest
 import trustme
+import warm
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from toyshop import Answer, Call, ToyShop, surroundings
@@ -332,8 +331,8 @@ def test_message_survives_a_kill_before_and_after_it_is_delivered(
     told: ToyShop, call: Call, receiver: Receiver
 ) -> None:
     def killed_at(point: str) -> Answer:
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", "extract", "-q"],
+        done = warm.run(
+            ["-m", "runner", "extract", "-q"],
             cwd=told.root,
             env={
                 **surroundings(told),

@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import warm
 from toyshop import Call, ToyShop, surroundings
 
 from ingestion.lock import Owner, RunLock
@@ -108,8 +109,8 @@ def test_sql_from_a_file(shop: ToyShop, call: Call) -> None:
 
 
 def test_sql_from_stdin(shop: ToyShop) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "sql", "--format", "csv"],
+    done = warm.run(
+        ["-m", "runner", "sql", "--format", "csv"],
         input="select count(*) as n from sales.fct_sales",
         cwd=shop.root,
         env=surroundings(shop),
@@ -223,8 +224,8 @@ def test_run_that_was_ended_is_shown_as_interrupted(
     shop.write(
         "models/marts/core/dim_toys.sql", "select count(*) as toy_id from range(10000000000)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "build", "--log-format", "plain"],
+    process = warm.Popen(
+        ["-m", "runner", "build", "--log-format", "plain"],
         cwd=shop.root,
         env=surroundings(shop),
         stdout=subprocess.DEVNULL,
@@ -252,8 +253,8 @@ def test_run_that_was_ended_is_shown_as_interrupted(
 
 
 def test_docs_are_served_on_loopback(shop: ToyShop) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "docs", "--no-build", "--port", "0"],
+    process = warm.Popen(
+        ["-m", "runner", "docs", "--no-build", "--port", "0"],
         cwd=shop.root,
         env={**surroundings(shop), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+
+import warm
 
 PROJECT = Path(__file__).resolve().parents[3]
 TORTURE = PROJECT / "tests" / "torture"
@@ -40,9 +41,9 @@ def test_every_failpoint_is_crashed_by_a_command_and_its_area_is_documented() ->
 
 
 def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = warm.run(
         [
-            *[sys.executable, TORTURE / "torture.py", "--short"],
+            *[TORTURE / "torture.py", "--short"],
             *["--trials", "6", "--jobs", "1", "--keep", str(tmp_path)],
         ],
         capture_output=True,
@@ -59,9 +60,9 @@ def test_after_crash_upon_crash_a_rerun_gives_what_an_undisturbed_run_gives(tmp_
 
 
 def test_a_stream_is_landed_and_loaded_exactly_once_whatever_is_killed(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = warm.run(
         [
-            *[sys.executable, TORTURE / "streams.py", "--short", "--kills", "6"],
+            *[TORTURE / "streams.py", "--short", "--kills", "6"],
             *["--seed", "3", "--rate", "400", "--keep", str(tmp_path)],
         ],
         capture_output=True,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
+
+import warm
 
 FILES = {
     "dbt_project.yml": """
@@ -190,8 +190,9 @@ class ToyShop:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The connections."""
+        """The connections; what fails is tried again at once."""
         return {
+            "WELLSPRING__RETRY__LONGEST_WAIT_SECONDS": "0",
             "CONNECTIONS__STOCK__URL": f"sqlite:///{self.systems / 'stock.sqlite'}",
             "CONNECTIONS__TILL__URL": str(self.systems / "till"),
         }
@@ -258,8 +259,8 @@ Call = Callable[..., Answer]
 
 def command(shop: ToyShop, *arguments: str, **environment: str) -> Answer:
     """Calls `wellspring` in a process of its own, with more environment, and waits for it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
+    done = warm.run(
+        ["-m", "runner", *arguments],
         cwd=shop.root,
         env={**surroundings(shop), **environment},
         capture_output=True,

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 
+import warm
+
 INGESTION_TESTS = Path(__file__).resolve().parents[1] / "ingestion"
 sys.path.append(str(INGESTION_TESTS))
 
@@ -144,8 +146,8 @@ class Tramway:
     def start_lander(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """`wellspring land` in a process of its own."""
         log = (self.root / "land.log").open("ab")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "runner", "land", *arguments],
+        process = warm.Popen(
+            ["-m", "runner", "land", *arguments],
             cwd=self.root,
             env={**self.environment, **environment},
             stdout=log,
