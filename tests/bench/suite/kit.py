@@ -16,7 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Contender:
         call: `path/to/module.py:function`, the path being one below tests/bench.
         options: Handed to it; must be JSON.
         group: Contenders of a group must make the same rows with the same checksum.
-        units: How much work this is, where contenders differ in that; a ratio is per unit.
+        units: How much work this is; a ratio is per unit. Without it, millions of the rows made.
         environment: Name of a folder of tests/bench/peers whose requirements it runs with; empty
             for the project's own.
         rounds: At most so many rounds, for what takes long.
@@ -88,7 +88,7 @@ class Contender:
     call: str
     options: Mapping[str, Any] = field(default_factory=dict)
     group: str = WHOLE
-    units: float = 1.0
+    units: float | None = None
     environment: str = ""
     rounds: int | None = None
 
@@ -103,6 +103,7 @@ class Target:
         speed: At least so many times as fast, for each unit of work.
         memory: Its peak memory is at most so many times the other one's.
         step: What is compared: a step, or all of the work.
+        against_step: The other one's step; empty for the same.
         text: Where the promise comes from, in a few words.
     """
 
@@ -111,6 +112,7 @@ class Target:
     speed: float | None = None
     memory: float | None = None
     step: str = WHOLE
+    against_step: str = ""
     text: str = ""
 
 
@@ -123,10 +125,12 @@ class Limit:
         peak_mb: Its peak memory in MB.
         seconds: Its time; for what a person waits for only.
         rate: Units a second at least.
+        step: Of which step.
         text: Where the promise comes from.
     """
 
     contender: str
+    step: str = WHOLE
     peak_mb: float | None = None
     seconds: float | None = None
     rate: float | None = None
@@ -134,6 +138,7 @@ class Limit:
 
 
 Prepare = Callable[[Path, Mapping[str, Any]], None]
+Around = Callable[[Path], AbstractContextManager[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -146,9 +151,11 @@ class Benchmark:
         baseline: The contender that ratios refer to.
         contenders: Who takes part, in the order of a round.
         prepare: Makes what all read, in the folder that it is given; called once a run.
+        around: Held during all rounds, with the folder of `prepare`: a server that all ask. What it
+            yields is added to the options of each contender.
         sizes: Handed to `prepare`, and told in the report: rows, bytes, scale.
         quick: Sizes of a quick look instead; its figures are not kept.
-        unit: What `units` counts, such as "million rows".
+        unit: What `units` counts.
         targets: What is promised, by comparison.
         limits: What is promised, in itself.
         about: What a reader must know to judge the figures.
@@ -159,9 +166,10 @@ class Benchmark:
     baseline: str
     contenders: tuple[Contender, ...]
     prepare: Prepare
+    around: Around | None = None
     sizes: Mapping[str, Any] = field(default_factory=dict)
     quick: Mapping[str, Any] = field(default_factory=dict)
-    unit: str = ""
+    unit: str = "million rows"
     targets: tuple[Target, ...] = ()
     limits: tuple[Limit, ...] = ()
     about: str = ""

@@ -10,6 +10,7 @@ them, so that a tree is never flattered. Left out: what the page cache holds.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,11 +93,12 @@ def run(benchmark: Benchmark, *, rounds: int, quick: bool, keep: Path | None, te
         data = _prepared(benchmark, sizes, keep or Path(scratch), tell)
         able = {one.name: one for one in benchmark.contenders if _able(one, tell)}
         samples: dict[str, list[Sample]] = {name: [] for name in able}
-        for number in range(rounds):
-            for contender in able.values():
+        with benchmark.around(data) if benchmark.around else nullcontext({}) as more:
+            options = {**sizes, **more}
+            for number, contender in itertools.product(range(rounds), able.values()):
                 if contender.rounds is not None and number >= contender.rounds:
                     continue
-                sample = _measured(contender, data, Path(scratch), sizes)
+                sample = _measured(contender, data, Path(scratch), options)
                 samples[contender.name].append(sample)
                 whole = sample.steps[WHOLE]
                 tell(
@@ -131,10 +134,10 @@ def _able(contender: Contender, tell: Tell) -> bool:
     return True
 
 
-def _measured(contender: Contender, data: Path, scratch: Path, sizes: Mapping[str, Any]) -> Sample:
+def _measured(contender: Contender, data: Path, scratch: Path, common: Mapping[str, Any]) -> Sample:
     """Runs a contender once, in a child process."""
     own = Path(tempfile.mkdtemp(prefix="round-", dir=scratch))
-    options = {**sizes, **contender.options}
+    options = {**common, **contender.options}
     given = json.dumps({"data": str(data), "scratch": str(own), "options": options})
     reading, writing = os.pipe()
     log = own.with_suffix(".log")

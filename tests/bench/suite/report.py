@@ -148,4 +148,6 @@ def _bytes(count: int) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " / ".join(_plain(one) for one in value)
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from suite.kit import ROOT, WHOLE, Benchmark, Limit, Target
+from suite.kit import ROOT, WHOLE, Benchmark, Contender, Limit, Target
 from suite.measuring import Sample
 
 # A ratio has to be worse by more than this, or by what the rounds differ, to count as worse.
@@ -162,7 +162,7 @@ def summed_up(
 ) -> Result:
     """Makes figures of samples."""
     figures = {
-        contender.name: _figures(samples[contender.name], contender.units, benchmark, samples)
+        contender.name: _figures(contender, benchmark, samples)
         for contender in benchmark.contenders
         if samples.get(contender.name)
     }
@@ -216,31 +216,40 @@ def spread(values: list[float]) -> Spread:
 
 
 def ratios(
-    one: list[Sample], other: list[Sample], step: str = WHOLE, scale: float = 1.0
+    one: list[Sample],
+    other: list[Sample],
+    step: str = WHOLE,
+    other_step: str = "",
+    scale: float = 1.0,
 ) -> Spread | None:
     """Seconds of the other one by those of the one, round by round; None without such a step."""
+    theirs = other_step or step
     pairs = [
-        (a.steps[step].seconds, b.steps[step].seconds)
+        (a.steps[step].seconds, b.steps[theirs].seconds)
         for a, b in zip(one, other, strict=False)
-        if step in a.steps and step in b.steps
+        if step in a.steps and theirs in b.steps
     ]
     return spread([b / a * scale for a, b in pairs if a]) if any(a for a, _ in pairs) else None
 
 
+def _units(contender: Contender, taken: list[Sample]) -> float:
+    return taken[-1].made["rows"] / 1e6 if contender.units is None else contender.units
+
+
 def _figures(
-    taken: list[Sample],
-    units: float,
-    benchmark: Benchmark,
-    samples: Mapping[str, list[Sample]],
+    contender: Contender, benchmark: Benchmark, samples: Mapping[str, list[Sample]]
 ) -> Figures:
+    taken = samples[contender.name]
+    units = _units(contender, taken)
     base = samples.get(benchmark.baseline) or []
-    base_units = next(c.units for c in benchmark.contenders if c.name == benchmark.baseline)
+    first = next(one for one in benchmark.contenders if one.name == benchmark.baseline)
+    base_units = _units(first, base) if base else units
     steps = {
         name: StepFigures(
             seconds=spread([sample.steps[name].seconds for sample in taken]),
             cpu=spread([sample.steps[name].cpu for sample in taken]),
             peak=spread([float(sample.steps[name].peak) for sample in taken]),
-            speed=ratios(taken, base, name, units / base_units),
+            speed=ratios(taken, base, name, scale=units / base_units),
         )
         for name in taken[0].steps
     }
@@ -267,20 +276,22 @@ def _judged(
         return []
     ours, theirs = figures[target.contender], figures[target.against]
     text = target.text and f" ({target.text})"
-    step = "" if target.step == WHOLE else f", {target.step}"
+    step = "" if target.step == WHOLE else f", {target.step},"
+    other = f", {target.against_step}" if target.against_step else ""
     promises = []
     if target.speed is not None:
         found = ratios(
             samples[target.contender],
             samples[target.against],
             target.step,
+            target.against_step,
             ours.units / theirs.units,
         )
         speed = found.median if found else 0.0
         promises.append(
             Promise(
                 f"{target.contender}{step} at least {target.speed:g} times as fast as "
-                f"{target.against}{text}",
+                f"{target.against}{other}{text}",
                 f"{speed:.2f} times",
                 speed >= target.speed,
             )
@@ -299,38 +310,28 @@ def _judged(
 
 
 def _kept(limit: Limit, figures: Mapping[str, Figures], unit: str) -> list[Promise]:
-    if limit.contender not in figures:
+    """What came of a limit; nothing where the contender or its step did not take part."""
+    found = figures.get(limit.contender)
+    step = found.steps.get(limit.step) if found else None
+    if found is None or step is None:
         return []
-    found = figures[limit.contender]
     text = limit.text and f" ({limit.text})"
+    who = limit.contender + ("" if limit.step == WHOLE else f", {limit.step},")
+    peak, seconds = step.peak.median / 1e6, step.seconds.median
+    rate = found.units / seconds
     promises = []
     if limit.peak_mb is not None:
-        peak = found.whole.peak.median / 1e6
-        promises.append(
-            Promise(
-                f"{limit.contender} below {limit.peak_mb:,.0f} MB{text}",
-                f"{peak:,.0f} MB",
-                peak <= limit.peak_mb,
-            )
-        )
-    seconds = found.whole.seconds.median
+        holds = peak <= limit.peak_mb
+        told = f"{who} below {limit.peak_mb:,.0f} MB{text}"
+        promises.append(Promise(told, f"{peak:,.0f} MB", holds))
     if limit.seconds is not None:
+        holds = seconds <= limit.seconds
         promises.append(
-            Promise(
-                f"{limit.contender} below {limit.seconds:g} s{text}",
-                f"{seconds:.2f} s",
-                seconds <= limit.seconds,
-            )
+            Promise(f"{who} below {limit.seconds:g} s{text}", f"{seconds:.2f} s", holds)
         )
     if limit.rate is not None:
-        rate = found.units / seconds
-        promises.append(
-            Promise(
-                f"{limit.contender} at least {limit.rate:g} {unit}/s{text}",
-                f"{rate:.3g} {unit}/s",
-                rate >= limit.rate,
-            )
-        )
+        told = f"{who} at least {limit.rate:g} {unit}/s{text}"
+        promises.append(Promise(told, f"{rate:.3g} {unit}/s", rate >= limit.rate))
     return promises
 
 

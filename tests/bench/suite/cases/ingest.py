@@ -205,16 +205,15 @@ _ABOUT = (
 def _benchmark(kind: str, floor: float, ahead: float, *, peer: bool) -> Benchmark:
     rows = 6_000_000
     contenders = [
-        Contender("bare DuckDB", f"{_HERE}:bare", units=rows / 1e6),
-        Contender("wellspring", f"{_HERE}:wellspring", units=rows / 1e6),
-        Contender("wellspring command", f"{_HERE}:wellspring_command", units=rows / 1e6),
-        Contender("dlt columnar", f"{_HERE}:dlt_columnar", units=rows / 1e6),
+        Contender("bare DuckDB", f"{_HERE}:bare"),
+        Contender("wellspring", f"{_HERE}:wellspring"),
+        Contender("wellspring command", f"{_HERE}:wellspring_command"),
+        Contender("dlt columnar", f"{_HERE}:dlt_columnar"),
     ]
     few = Contender(
         "dlt defaults",
         f"{_HERE}:dlt_defaults",
         group="few",
-        units=_DICT_ROWS / 1e6,
         rounds=2,
     )
     targets = [
@@ -225,9 +224,7 @@ def _benchmark(kind: str, floor: float, ahead: float, *, peer: bool) -> Benchmar
     if peer:
         contenders.insert(
             3,
-            Contender(
-                "ingestr 1.1.21", f"{_HERE}:ingestr", environment="ingestr", units=rows / 1e6
-            ),
+            Contender("ingestr 1.1.21", f"{_HERE}:ingestr", environment="ingestr"),
         )
         targets += [
             Target("wellspring", "ingestr 1.1.21", speed=ahead, memory=1, text="acceptance 2"),
@@ -241,7 +238,6 @@ def _benchmark(kind: str, floor: float, ahead: float, *, peer: bool) -> Benchmar
         prepare=prepare,
         sizes={"format": kind, "rows": rows},
         quick={"rows": 300_000},
-        unit="million rows",
         targets=tuple(targets),
         about=about,
     )
