@@ -1,11 +1,13 @@
 """Reads the tables of a database: PostgreSQL, MySQL or MariaDB, SQLite, from one declaration.
 
-declaration -> one consistent view -> rows as the database's own text -> typed spool -> delta
+declaration -> one consistent view -> rows in their types, read by DuckDB ─┬─> spool -> delta
+                                   -> rows as the database's own text ────┘
 
 All tables of a source are read as of one moment where the system offers that. With a `cursor`, only
 rows at or after the highest landed value minus `window` are read, and rows whose cursor is NULL;
 with `deletes: sweep` all keys as well, so that rows which went, came back or came late are found.
-Types are proved, not assumed: a column whose values do not all fit its type stays text.
+Types are proved, not assumed: a column whose values do not all fit its type stays text. What is
+read for the first time lands as it was written, without being compared or copied.
 
 Left out: other systems (`kind: python` with dlt's own `sql_database`), change streams.
 """
@@ -34,9 +36,10 @@ from ingestion.databases.base import (
     Relation,
     Session,
     Since,
+    Target,
 )
 from ingestion.declarations import DatabaseTable, SourceDeclaration, TableDeclaration
-from ingestion.delta import ROW_GROUP, Delta, Spool, literal, quoted
+from ingestion.delta import DELETED, ROW_GROUP, Delta, Spool, literal, quoted
 from ingestion.errors import (
     DeclarationError,
     DeclarationFault,
@@ -295,13 +298,13 @@ def _read_table(
             "primary_key", "none", "the columns that identify a row: a sweep needs them"
         )
     since = _since(check, ingest, columns, names, delta, full_refresh)
-    reader = _Reader(session, relation, names, delta.connection, folder)
-    files = [reader.read(columns, since, "rows")]
+    reader = _Reader(session, relation, names, delta.connection, folder, is_first=delta.is_first)
     spool = Spool(
-        files=files,
+        files=reader.read_parts(columns, since, "rows", key),
         key=[names[column.name] for column in key],
         cursor=names[ingest.cursor] if ingest.cursor else None,
         sweep=ingest.deletes == "sweep",
+        is_ready=delta.is_first,
     )
     statement = f"read {counted(reader.rows, 'row')} of {relation.label}{_span(since, ingest)}"
     if spool.sweep and since is not None:
@@ -334,9 +337,10 @@ def read_whole(
     check = _Names(declaration, table, relation)
     columns = [column for column in check.chosen(ingest) if column.name not in left_out]
     names = column_mapping([c.name for c in columns], source=declaration.name, table=table.name)
-    key = [names[column.name] for column in check.key(ingest, columns)]
+    key = check.key(ingest, columns)
     reader = _Reader(session, relation, names, connection, folder)
-    return Spool([reader.read(columns, None, "rows")], key, sweep=True)
+    files = reader.read_parts(columns, None, "rows", key)
+    return Spool(files, [names[column.name] for column in key], sweep=True)
 
 
 def _read_period(
@@ -543,6 +547,14 @@ class _Names:
 class _Reader:
     """Reads parts of one table into typed Parquet files.
 
+    Args:
+        session: A session inside the view to read.
+        relation: The table.
+        names: Normalised name of a column by the database's.
+        connection: DuckDB in memory, in UTC.
+        folder: For the files.
+        is_first: Whether nothing has landed yet, so that the files are landed as they are.
+
     Attributes:
         rows: Rows read so far, of all parts.
     """
@@ -554,27 +566,53 @@ class _Reader:
         names: Mapping[str, str],
         connection: duckdb.DuckDBPyConnection,
         folder: Path,
+        *,
+        is_first: bool = False,
     ) -> None:
         self._session = session
         self._relation = relation
         self._names = names
         self._connection = connection
         self._folder = folder
+        self._added = (f"false as {DELETED}",) if is_first else ()
         self.rows = 0
 
+    def read_parts(
+        self, columns: Sequence[Column], condition: Condition, part: str, key: Sequence[Column]
+    ) -> list[Path]:
+        """Reads rows into one or more files, read side by side."""
+        # Where a key may show several versions, the order of the rows tells the last one.
+        unique = {*self._relation.primary_key} <= {column.name for column in key}
+        may_split = not key or (unique and bool(self._relation.primary_key))
+        return self._read(columns, condition, part, may_split)
+
     def read(self, columns: Sequence[Column], condition: Condition, part: str) -> Path:
-        """Reads rows and gives them their types; returns the Parquet file."""
+        """Reads rows into one file."""
+        (file,) = self._read(columns, condition, part, may_split=False)
+        return file
+
+    def _read(
+        self, columns: Sequence[Column], condition: Condition, part: str, may_split: bool
+    ) -> list[Path]:
+        label = self._relation.label
+        target = Target(
+            self._connection, self._names, self._folder / part, label, self._added, may_split
+        )
+        parts = self._session.read_columns(self._relation, columns, condition, target)
+        if parts is not None:
+            self.rows += parts.rows
+            return parts.files
         raw = self._session.read(self._relation, columns, condition, self._folder / f"{part}-text")
         out = self._folder / f"{part}.parquet"
-        count = typed(self._connection, raw, columns, self._names, out)
+        count = typed(self._connection, raw, columns, self._names, out, self._added)
         raw.path.unlink()
         if count != raw.rows:
             raise SourceFailed(
-                f"{self._relation.label}: the database sent {raw.rows:,} rows, {count:,} were read",
+                f"{label}: the database sent {raw.rows:,} rows, {count:,} were read",
                 hint="Nothing was landed. Please report this with the table's column types.",
             )
         self.rows += raw.rows
-        return out
+        return [out]
 
 
 def typed(
@@ -583,6 +621,7 @@ def typed(
     columns: Sequence[Column],
     names: Mapping[str, str],
     out: Path,
+    added: Sequence[str] = (),
 ) -> int:
     """Gives rows of text their types and normalised names, in a Parquet file.
 
@@ -592,6 +631,7 @@ def typed(
         columns: Their columns; a type is kept only if every value fits it without loss.
         names: Normalised name by the database's.
         out: The file to write.
+        added: Expressions of further columns.
 
     Returns:
         Number of rows written.
@@ -600,12 +640,12 @@ def typed(
 
     source = _raw_scan(raw)
     try:
-        return _copy(connection, source, columns, names, out)
+        return _copy(connection, source, columns, names, out, added)
     except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException):
         unfit = _unfit(connection, source, columns)
         logger.info("%s: kept as text: %s", out.parent.name, ", ".join(sorted(unfit)))
         fitting = [Column(c.name) if c.name in unfit else c for c in columns]
-        return _copy(connection, source, fitting, names, out)
+        return _copy(connection, source, fitting, names, out, added)
 
 
 def _raw_scan(raw: Raw) -> str:
@@ -628,9 +668,10 @@ def _copy(
     columns: Sequence[Column],
     names: Mapping[str, str],
     out: Path,
+    added: Sequence[str],
 ) -> int:
     expressions = ", ".join(
-        f"{_typed(column)} as {quoted(names[column.name])}" for column in columns
+        [*(f"{_typed(column)} as {quoted(names[column.name])}" for column in columns), *added]
     )
     row = connection.execute(
         f"copy (select {expressions} from {source}) to {literal(str(out))} "

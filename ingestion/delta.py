@@ -72,6 +72,7 @@ class Spool:
         cursor: Column that orders the versions of a key, if declared.
         sweep: Whether keys that have gone are landed as deleted.
         keys: Parquet file of all keys the source has now; None if `files` hold every row.
+        is_ready: Whether the files can be landed as they are, if nothing has landed before.
     """
 
     files: Sequence[Path]
@@ -79,6 +80,7 @@ class Spool:
     cursor: str | None = None
     sweep: bool = False
     keys: Path | None = None
+    is_ready: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,13 @@ class Difference:
     """What has to be landed.
 
     Attributes:
-        path: Parquet file of the rows; None if there are none.
+        files: Parquet files of the rows, of the same columns; none if there are no rows.
         changed: Number of rows that are new or differ.
         deleted: Number of keys that have gone.
         read: Number of rows that were read from the source.
     """
 
-    path: Path | None = None
+    files: tuple[Path, ...] = ()
     changed: int = 0
     deleted: int = 0
     read: int = 0
@@ -142,6 +144,11 @@ class Delta:
             # Several tables are compared at the same time: each takes a part of the machine.
             self._open.execute("set threads = 2")
         return self._open
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing has landed yet."""
+        return not self._landed
 
     @property
     def landed_columns(self) -> dict[str, str]:
@@ -242,7 +249,8 @@ class Delta:
 
         Args:
             spool: What was read.
-            out: The Parquet file to write; it is not made if there is nothing to land.
+            out: The Parquet file to write; it is not made if there is nothing to land, or if the
+                spool's files are landed themselves.
         """
         if not self._landed:
             return self._all_rows(spool, out)
@@ -257,7 +265,7 @@ class Delta:
         if changed + deleted == 0:
             return Difference(read=read)
         self._write(self._rows_to_land(spool, types, changed, deleted), out)
-        return Difference(out, changed, deleted, read)
+        return Difference((out,), changed, deleted, read)
 
     def _all_rows(self, spool: Spool, out: Path) -> Difference:
         """Nothing has landed yet, so everything is new."""
@@ -267,9 +275,11 @@ class Delta:
         (read,) = self._one(f"select count(*) from {scan(spool.files)}")
         if not read:
             return Difference()
+        if spool.is_ready:
+            return Difference(tuple(spool.files), changed=read, read=read)
         columns = ", ".join(quoted(name) for name in types)
         self._write(f"select {columns}, false as {DELETED} from {scan(spool.files)}", out)
-        return Difference(out, changed=read, read=read)
+        return Difference((out,), changed=read, read=read)
 
     def _prepare(self, spool: Spool) -> _Key:
         """Tables `incoming` and, for a sweep, `landed_keys`; made once for the same reading."""

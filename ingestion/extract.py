@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ingestion import landing
+from ingestion.arrivals import parquet_rows
 from ingestion.budget import require_free
 from ingestion.database import Reading
 from ingestion.declarations import SourceDeclaration, TableDeclaration
@@ -108,7 +109,7 @@ class SourceResult:
 
 @dataclass
 class _Parcel:
-    """What a table has to land: a Parquet file, or Arrow tables of the register.
+    """What a table has to land: Parquet files, or Arrow tables of the register.
 
     Attributes:
         name: Name of the dlt table.
@@ -409,7 +410,7 @@ class _SourceRun:
                     with _COMPARING:
                         difference = delta.difference(reading.spool, place / "difference.parquet")
                 failpoint("extract.spooled")
-                for file in reading.spool.files:
+                for file in {*reading.spool.files} - {*difference.files}:
                     file.unlink(missing_ok=True)
                 result.read, result.deleted = difference.read, difference.deleted
                 result.rows = difference.rows
@@ -524,17 +525,17 @@ def _sync_path(path: Path) -> None:
 
 
 def _resource(parcel: _Parcel) -> Any:
-    """A dlt resource that lands a parcel: a Parquet file goes to landing as it is."""
+    """A dlt resource that lands a parcel: Parquet files go to landing as they are."""
     import dlt
 
     if parcel.difference is None:
         return _tables_resource(parcel.name, parcel.register, "file")
-    path, rows = parcel.difference.path, parcel.difference.rows
+    files = parcel.difference.files
     return dlt.resource(
-        lambda: iter([dlt.mark.with_file_import(str(path), "parquet", rows)]),
+        lambda: (dlt.mark.with_file_import(str(f), "parquet", parquet_rows(f) or 0) for f in files),
         name=parcel.name,
         write_disposition="append",
-        columns=_hints(path),
+        columns=_hints(files[0]),
         schema_contract="evolve",
         max_table_nesting=0,
     )
@@ -554,7 +555,7 @@ def _tables_resource(name: str, tables: list[Any], key: str) -> Any:
     )
 
 
-def _hints(path: Path | None) -> Any:
+def _hints(path: Path) -> Any:
     """Description for dlt of the columns of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq

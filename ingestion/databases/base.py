@@ -1,24 +1,30 @@
 """What a database system has to offer so that `ingestion.database` can read it.
 
-`Database.session` -> `Session.describe(table)` -> `Session.read(columns, condition)` -> text file
+`Database.session` -> `Session.describe(table)` -> `Session.read_columns` -> typed Parquet files
+                                                -> `Session.read` -> text file, typed afterwards
 
-Every value leaves the database as the text that the database itself writes, and gets its type only
-afterwards, in DuckDB (`ingestion.database.typed`). So no driver rounds, shifts or drops anything,
-and a value that its declared type cannot hold (NaN in a decimal, 0000-00-00, text in an SQLite
-INTEGER) is seen and keeps the column as text instead of being lost.
+A system may offer a columnar road, where DuckDB reads the values in their own types; it is taken if
+it is exact for all columns of a table and all their values. On the other road, which every system
+has, a value leaves the database as the text that the database itself writes, and gets its type
+only afterwards (`ingestion.database.typed`). So no driver rounds, shifts or drops anything, and a
+value that its declared type cannot hold (NaN in a decimal, 0000-00-00, text in an SQLite INTEGER)
+is seen and keeps the column as text instead of being lost. Both roads land the same.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ingestion.connections import Connection
 from ingestion.progress import interruption
+
+if TYPE_CHECKING:
+    import duckdb
 
 BATCH = 20_480
 CONNECT_SECONDS = 10
@@ -149,6 +155,40 @@ class Raw:
 
 
 @dataclass(frozen=True)
+class Target:
+    """Where typed rows go.
+
+    Attributes:
+        connection: DuckDB in memory, in UTC.
+        names: Normalised name of a column by the database's.
+        out: Path of the file without its suffix; a reading of several files adds a number.
+        label: The table, for messages.
+        added: Expressions of further columns.
+        may_split: Whether the rows may go to several files, read side by side.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    names: Mapping[str, str]
+    out: Path
+    label: str
+    added: Sequence[str] = ()
+    may_split: bool = False
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Typed rows on disk.
+
+    Attributes:
+        files: Parquet files with normalised names, in order; at least one.
+        rows: Number of rows.
+    """
+
+    files: list[Path]
+    rows: int
+
+
+@dataclass(frozen=True)
 class Fault:
     """What a driver's exception means.
 
@@ -204,6 +244,22 @@ class Session(ABC):
             condition: Which rows; None for all.
             out: Path of the file without its suffix.
         """
+
+    def read_columns(
+        self, relation: Relation, columns: Sequence[Column], condition: Condition, target: Target
+    ) -> Parts | None:
+        """Reads rows straight into typed Parquet files, exactly.
+
+        Args:
+            relation: What to read.
+            columns: Which columns.
+            condition: Which rows; None for all.
+            target: Where the rows go.
+
+        Returns:
+            The files; None if the system has no such road, or it is not exact for these rows.
+        """
+        return None
 
 
 class Database(ABC):

@@ -1,6 +1,7 @@
-"""PostgreSQL: `COPY ... TO STDOUT` in one exported snapshot.
+"""PostgreSQL: binary or text `COPY ... TO STDOUT` in one exported snapshot.
 
-pg_catalog -> columns, primary key; COPY (select ...) -> CSV text as PostgreSQL writes it
+pg_catalog -> columns, primary key; DuckDB's scanner -> typed Parquet (`pgscan`)
+or, where that would not be exact, COPY (select ...) -> CSV text as PostgreSQL writes it
 
 All sessions of a source share one snapshot (REPEATABLE READ, `pg_export_snapshot`), so tables that
 are read side by side fit together. Arrays and composite values become JSON.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +32,15 @@ from ingestion.databases.base import (
     Fault,
     KeyIn,
     MissingRelation,
+    Parts,
     Raw,
     Relation,
     Session,
+    Target,
     decimal_text,
 )
+from ingestion.databases.pgscan import PostgresScan, Query, has_numbers
+from ingestion.errors import BadInput
 from ingestion.progress import interruption
 
 if TYPE_CHECKING:
@@ -120,6 +126,22 @@ where pg_class.relname = %(name)s and pg_class.relkind in ('r', 'p', 'v', 'm', '
     and case when %(schema)s::text is null then pg_catalog.pg_table_is_visible(pg_class.oid)
         else pg_namespace.nspname = %(schema)s end
 """
+# Pages of the largest part of a table; NULL where rows have no place to be divided by.
+_PAGES = """
+with tables as (
+    select pg_catalog.to_regclass(%(name)s)::oid as table_id
+    union
+    select relid from pg_catalog.pg_partition_tree(pg_catalog.to_regclass(%(name)s))
+)
+select
+    max(pg_catalog.pg_relation_size(pg_class.oid))
+    / pg_catalog.current_setting('block_size')::bigint
+from tables
+inner join pg_catalog.pg_class on pg_class.oid = tables.table_id
+left join pg_catalog.pg_am on pg_am.oid = pg_class.relam
+where pg_class.relkind <> 'p'
+having bool_and(pg_class.relkind = 'r' and pg_am.amname = 'heap')
+"""
 _RELATIONS = """
 select pg_class.relname
 from pg_catalog.pg_class
@@ -130,8 +152,18 @@ order by 1
 """
 
 
+# Tables with fewer pages are not worth further connections; servers before 14 would read all of a
+# table for each range of pages.
+_LEAST_PAGES = 2_048
+_RANGES_SINCE = 140_000
+_MOST_CONNECTIONS = 8
+
+
 class Postgres(Database):
-    """A PostgreSQL server, or one that speaks its protocol and has its catalog."""
+    """A PostgreSQL server, or one that speaks its protocol and has its catalog.
+
+    The option `max_connections` of a connection says how many may be open at the same time.
+    """
 
     sessions = 3
 
@@ -139,6 +171,7 @@ class Postgres(Database):
         super().__init__(connection)
         self._first: psycopg.Connection[Any] | None = None
         self._snapshot: str | None = None
+        self._scan: PostgresScan | None = None
 
     @contextmanager
     def consistent_view(self) -> Iterator[None]:
@@ -146,9 +179,14 @@ class Postgres(Database):
         self._first = self.connect()
         try:
             _begin(self._first)
-            self._snapshot = self._export(self._first)
+            most = _most_connections(self.connection)
+            self._snapshot = self._export(self._first) if most > 1 else None
             if self._snapshot is None:
                 self.sessions = 1
+            else:
+                # One connection holds the snapshot; each table has one, the rest are lanes.
+                self.sessions = min(self.sessions, max((most - 1) // 2, 1))
+                self._scan = self.scan(self._snapshot, self._first, most - 1 - self.sessions)
             yield
         finally:
             self._first.close()
@@ -166,9 +204,19 @@ class Postgres(Database):
         try:
             _begin(connection)
             connection.execute(f"set transaction snapshot '{self._snapshot}'")
-            yield PostgresSession(connection)
+            yield PostgresSession(connection, self._scan)
         finally:
             connection.close()
+
+    def scan(
+        self, snapshot: str, connection: psycopg.Connection[Any], lanes: int
+    ) -> PostgresScan | None:
+        """The columnar road into a snapshot; None where it is not exact or there is no lane."""
+        row = connection.execute("show server_encoding").fetchone()
+        # Such a server does not know what its texts are, so nobody can make UTF-8 of them.
+        if lanes < 1 or row is None or row[0] == "SQL_ASCII":
+            return None
+        return PostgresScan(self.libpq_url, snapshot, _SETTINGS, lanes)
 
     def explain(self, error: BaseException) -> Fault | None:
         """See `Database.explain`."""
@@ -235,10 +283,14 @@ class PostgresSession(Session):
 
     Args:
         connection: In a transaction already.
+        scan: The columnar road into the same snapshot, if there is one.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], scan: PostgresScan | None = None
+    ) -> None:
         self._connection = connection
+        self._scan = scan
 
     def describe(self, schema: str | None, name: str) -> Relation:
         """See `Session.describe`."""
@@ -271,6 +323,37 @@ class PostgresSession(Session):
                         interruption.check()
             rows = max(cursor.rowcount, 0)
         return Raw(path, "csv", [column.name for column in columns], rows, longest)
+
+    def read_columns(
+        self, relation: Relation, columns: Sequence[Column], condition: Condition, target: Target
+    ) -> Parts | None:
+        """See `Session.read_columns`."""
+        if self._scan is None:
+            return None
+        ranges: Sequence[str] = ("",)
+        if target.may_split and condition is None:
+            ranges = self._ranges(relation, self._scan.lanes)
+        source = _source(relation, condition).as_string(self._connection)
+        select = _scanned(columns).as_string(self._connection)
+        return self._scan.read(Query(columns, select, source, ranges), target)
+
+    def _ranges(self, relation: Relation, most: int) -> list[str]:
+        """Conditions that divide a table's rows by the place where they lie."""
+        if self._connection.info.server_version < _RANGES_SINCE:
+            return [""]
+        label = _table(relation).as_string(self._connection)
+        row = self._connection.execute(_PAGES, {"name": label}).fetchone()
+        pages = row[0] if row and row[0] else 0
+        number = min(most, int(pages) // _LEAST_PAGES)
+        if number < 2:
+            return [""]
+        ends = [int(pages) * n // number for n in range(1, number)]
+        conditions = [f"ctid < '({ends[0]}, 0)'"]
+        for start, end in pairwise(ends):
+            conditions.append(f"ctid >= '({start}, 0)' and ctid < '({end}, 0)'")
+        # The last one is open: the table may have grown.
+        conditions.append(f"ctid >= '({ends[-1]}, 0)'")
+        return [f" where {condition}" for condition in conditions]
 
 
 @contextmanager
@@ -315,6 +398,21 @@ def _begin(connection: psycopg.Connection[Any]) -> None:
     connection.execute("begin transaction isolation level repeatable read, read only")
 
 
+def _most_connections(connection: Connection) -> int:
+    """How many connections may be open, by the option of that name.
+
+    Raises:
+        BadInput: It is no number from 1 on.
+    """
+    told = connection.options.get("max_connections", _MOST_CONNECTIONS)
+    if str(told).isdigit() and int(told) > 0:
+        return int(told)
+    raise BadInput(
+        f"connections.{connection.name}.max_connections is {told!r}",
+        hint=f"Set a number from 1 on, or leave it out: {_MOST_CONNECTIONS} are opened at most.",
+    )
+
+
 def _check(name: str, what: str) -> str:
     return (
         f"Check {what} in the connection {name!r} (.dlt/secrets.toml, key connections.{name}.url)."
@@ -344,11 +442,43 @@ def _copy(relation: Relation, columns: Sequence[Column], condition: Condition) -
     expressions = [
         sql.SQL(column.select or "{}").format(sql.Identifier(column.name)) for column in columns
     ]
-    table = sql.Identifier(*filter(None, (relation.schema, relation.name)))
     # The constant keeps a line of a single NULL from being an empty line.
-    return sql.SQL("copy (select {}, 1 from {}{}) to stdout (format csv)").format(
-        sql.SQL(", ").join(expressions), table, _where(condition)
+    return sql.SQL("copy (select {}, 1 from {}) to stdout (format csv)").format(
+        sql.SQL(", ").join(expressions), _source(relation, condition)
     )
+
+
+def _scanned(columns: Sequence[Column]) -> Any:
+    """The select list for the scanner: c0, c1 and so on, then `has_nan` if there are decimals."""
+    from psycopg import sql
+
+    expressions = []
+    for number, column in enumerate(columns):
+        plain = "{}::text" if column.type == "varchar" else "{}"
+        plain = "{}::bigint" if column.native == "oid" else plain
+        name = sql.Identifier(column.name)
+        expressions.append(sql.SQL(f"{column.select or plain} as c{number}").format(name))
+    if has_numbers(columns):
+        checks = [
+            sql.SQL("{} = 'NaN'").format(sql.Identifier(column.name))
+            for column in columns
+            if column.type.startswith("decimal")
+        ]
+        expressions.append(sql.SQL("({}) as has_nan").format(sql.SQL(" or ").join(checks)))
+    return sql.SQL(", ").join(expressions)
+
+
+def _table(relation: Relation) -> Any:
+    from psycopg import sql
+
+    return sql.Identifier(*filter(None, (relation.schema, relation.name)))
+
+
+def _source(relation: Relation, condition: Condition) -> Any:
+    """What stands behind `from`."""
+    from psycopg import sql
+
+    return sql.SQL("{}{}").format(_table(relation), _where(condition))
 
 
 def _where(condition: Condition) -> Any:

@@ -46,9 +46,9 @@ class Table:
         out = self._folder / f"{load_id}.abc.parquet"
         with Delta(self._settings, self.files) as delta:
             difference = delta.difference(Spool([source], keys=swept, **self._spool), out)
-        if difference.path:
+        if difference.files:
             self.files.append(File(out, load_id))
-        assert (difference.path is None) == (difference.rows == 0)
+        assert (not difference.files) == (difference.rows == 0)
         return difference
 
     def last(self) -> list[dict[str, Any]]:
