@@ -216,11 +216,13 @@ class RestSource(_Strict):
         auth: How requests are authorised.
         headers: Further headers of every request; no secrets.
         page_timeout: Seconds to wait for one page.
+        connections: How many pages may be asked for at the same time, over all tables.
     """
 
     auth: RestAuth = RestAuth()
     headers: dict[str, str] = {}
     page_timeout: Annotated[float, Field(gt=0, strict=False)] = 60.0
+    connections: Annotated[int, Field(ge=1)] = 8
 
 
 class CursorPaginator(_Strict):

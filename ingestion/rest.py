@@ -3,8 +3,9 @@
 declaration -> pages (retried, bounded) -> records -> every field as text -> spool -> delta
 
 A page is parsed once and becomes one Arrow table: top-level fields as text, numbers as they were
-sent, nested values as JSON text. With `incremental`, the API is asked from the highest landed
-cursor minus `window` on. Nothing of a table lands unless its last page was read.
+sent, nested values as JSON text. While a page is written, the next one is under way; of pages by
+number or offset, several (`rest_ahead`). With `incremental`, the API is asked from the highest
+landed cursor minus `window` on. Nothing of a table lands unless its last page was read.
 
 Left out: endpoints that need the ids of another table, OAuth (`kind: python`, dlt's rest_api).
 """
@@ -14,14 +15,15 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from ingestion.connections import Connection, resolve
@@ -46,6 +48,7 @@ from ingestion.landing import column_mapping
 from ingestion.periods import Period, midnight
 from ingestion.progress import counted, interruption
 from ingestion.redaction import redact
+from ingestion.rest_ahead import Budget, ReadAhead
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,10 +91,11 @@ def read_tables(
             [DeclarationFault(*place, found, "an address with http:// or https://")]
         )
     authorisation(declaration.rest, connection)
+    budget = Budget(declaration.rest.connections)
 
     def work(table: TableDeclaration) -> None:
         def read(delta: Delta, folder: Path) -> Reading:
-            reader = _TableReader(declaration, table, connection)
+            reader = _TableReader(declaration, table, connection, budget)
             if period is not None:
                 return reader.read_period(delta, folder, period)
             return reader.read(delta, folder, full_refresh)
@@ -118,7 +122,7 @@ def read_total(declaration: SourceDeclaration, table: TableDeclaration, landed: 
         SourceFailed: It answers otherwise than expected.
     """
     assert declaration.connection is not None
-    reader = _TableReader(declaration, table, resolve(declaration.connection))
+    reader = _TableReader(declaration, table, resolve(declaration.connection), Budget(1))
     return reader.total(landed)
 
 
@@ -129,15 +133,21 @@ class _TableReader:
         declaration: Its source.
         table: The table.
         connection: Where the API is, and the secrets.
+        budget: How many requests may be under way.
     """
 
     def __init__(
-        self, declaration: SourceDeclaration, table: TableDeclaration, connection: Connection
+        self,
+        declaration: SourceDeclaration,
+        table: TableDeclaration,
+        connection: Connection,
+        budget: Budget,
     ) -> None:
         assert declaration.rest is not None
         self._source: RestSource = declaration.rest
         self._table: RestTable = table.rest
         self._connection = connection
+        self._budget = budget
         self._where: dict[str, Any] = {"source": declaration.name, "table": table.name}
         self._session: Any = None
 
@@ -181,8 +191,8 @@ class _TableReader:
         params: dict[str, Any] = {**ingest.rest.params, **bounds}
         spooler = _TextSpooler(folder, self._where)
         pages = _Pages(self._paginator(), ingest, self._connection.url, incremental)
-        with self._explained(pages):
-            for page in self._client().paginate(
+        with self._explained(pages), self._client() as client, _Writing(spooler) as writing:
+            for page in client.paginate(
                 ingest.rest.path,
                 params=params,
                 paginator=pages,
@@ -190,8 +200,7 @@ class _TableReader:
                 hooks={"response": [self._received]},
             ):
                 interruption.check()
-                spooler.add(self._records(page, pages.read))
-        spooler.close()
+                writing.add(self._records(page, pages.read))
         key = [mapping[name] for name in ingest.primary_key]
         self._check_key(key, spooler)
         spool = Spool(spooler.files, key, cursor if cursor in spooler.columns else None)
@@ -214,8 +223,8 @@ class _TableReader:
             params[endpoint.incremental.param] = start
         pages = _Pages(self._paginator(), self._table, self._connection.url, endpoint.incremental)
         found: Any = None
-        with self._explained(pages):
-            for page in self._client().paginate(
+        with self._explained(pages), self._client() as client:
+            for page in client.paginate(
                 endpoint.path,
                 params=params,
                 paginator=pages,
@@ -243,27 +252,47 @@ class _TableReader:
                 **self._where,
             )
 
-    def _client(self) -> Any:
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
         from dlt.common.configuration import resolve_configuration
         from dlt.common.configuration.specs import RuntimeConfiguration
         from dlt.sources.helpers.requests.retry import Client
         from dlt.sources.helpers.rest_client import RESTClient
 
         runtime = resolve_configuration(RuntimeConfiguration())
-        session = Client(
-            request_timeout=self._source.page_timeout,
-            raise_for_status=False,
+        shared = {"request_timeout": self._source.page_timeout, "raise_for_status": False}
+        self._session = Client(
+            **shared,
             request_max_attempts=runtime.request_max_attempts,
             request_backoff_factor=runtime.request_backoff_factor,
             request_max_retry_delay=runtime.request_max_retry_delay,
         ).session
-        self._session = session
-        return RESTClient(
-            base_url=self._connection.url,
-            headers=dict(self._source.headers),
-            auth=authorisation(self._source, self._connection),
-            session=session,
-            config=runtime,
+        # A session of it is one thread's own, with connections that are kept open.
+        once = Client(**shared, request_max_attempts=1, status_codes=(), exceptions=())
+        declared = self._table.rest.paginator
+        session = ReadAhead(self._session, lambda: once.session, declared, self._budget, self._look)
+        try:
+            yield RESTClient(
+                base_url=self._connection.url,
+                headers=dict(self._source.headers),
+                auth=authorisation(self._source, self._connection),
+                session=session,
+                config=runtime,
+            )
+        finally:
+            session.close()
+
+    def _look(self, page: Any) -> tuple[int | None, bool | None, int | None]:
+        """What a page says of those behind it: see `ReadAhead`."""
+        declared, path = self._table.rest.paginator, self._table.rest.records
+        found = _value(page, path) if path and _SIMPLE_PATH.match(path) else page
+        count = len(found) if isinstance(found, list) else None
+        more = _value(page, getattr(declared, "has_more_path", None) or "")
+        total = _value(page, getattr(declared, "total_path", None) or "")
+        return (
+            count,
+            more if isinstance(more, bool) else None,
+            int(total) if str(total).isdigit() else None,
         )
 
     def _paginator(self) -> Any:
@@ -460,6 +489,37 @@ class _Pages:
         return new
 
 
+class _Writing:
+    """Writes pages beside the thread that asks for the next one.
+
+    Args:
+        spooler: Where they go.
+    """
+
+    _AT_ONCE = 4
+
+    def __init__(self, spooler: _TextSpooler) -> None:
+        self._spooler = spooler
+        self._pool = ThreadPoolExecutor(1, "write")
+        self._pages: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            while self._pages:
+                self._pages.popleft().result()
+            self._spooler.close()
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Takes a page; waits if the disk is slower than the API."""
+        if len(self._pages) >= self._AT_ONCE:
+            self._pages.popleft().result()
+        self._pages.append(self._pool.submit(self._spooler.add, records))
+
+
 class _TextSpooler:
     """Writes records as Parquet files of text columns, a new one when a new field is met.
 
@@ -489,8 +549,9 @@ class _TextSpooler:
 
         if not records:
             return
-        names = list(dict.fromkeys([*self._fields, *(name for r in records for name in r)]))
-        if len(names) > len(self._fields):
+        known = self._fields.keys()
+        if not all(record.keys() <= known for record in records):
+            names = list(dict.fromkeys([*known, *(name for r in records for name in r)]))
             self.close()
             self._fields = dict(column_mapping(names, **self._where))
             self.files.append(self._folder / f"records-{len(self.files):06d}.parquet")
@@ -512,10 +573,25 @@ def _text_table(records: Sequence[Mapping[str, Any]], fields: Mapping[str, str])
 
     return pa.table(
         {
-            column: pa.array([_text(record.get(name)) for record in records], pa.string())
+            column: _text_array([record.get(name) for record in records])
             for name, column in fields.items()
         }
     )
+
+
+def _text_array(values: list[Any]) -> pa.Array:
+    """Values as an Arrow array of texts; at once where they are all of one simple type."""
+    import pyarrow as pa
+
+    kinds = {*map(type, values)} - {type(None)}
+    if kinds <= {str}:
+        return pa.array(values, pa.string())
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_()).cast(pa.string())
+    if kinds == {int}:
+        # Longer ones are texts already, as they were sent.
+        return pa.array(values, pa.int64()).cast(pa.string())
+    return pa.array([_text(value) for value in values], pa.string())
 
 
 class _Number(str):

@@ -275,6 +275,73 @@ def test_a_limit_and_passing_failures_are_waited_for(api: Api, settings: Setting
     assert len(api.requests) == 6
 
 
+def test_numbered_pages_are_read_side_by_side_and_land_in_order(
+    api: Api, settings: Settings
+) -> None:
+    records = [{"id": n, "name": f"thing {n}"} for n in range(90)]
+    pages, together = paged(records, 2, lambda _: {}), threading.Barrier(4)
+
+    def route(query: dict[str, str], headers: dict[str, str]) -> Any:
+        if 8 <= int(query["page"]) < 16:
+            # Answered only once four of these are under way.
+            together.wait(timeout=20)
+        return pages(query, headers)
+
+    api.routes["/things"] = route
+    paging = {"records": "things", "paginator": {"type": "page", "base_page": 0}}
+    assert rows_of(run(one(paging), settings)) == {"things": 90}
+    assert [row["id"] for row in landed(settings, "things")] == [str(n) for n in range(90)]
+    asked = [int(query["page"]) for _, query in api.requests]
+    assert len(asked) == len(set(asked)), "no page is asked for twice"
+
+
+def test_only_as_many_pages_as_declared_are_under_way(api: Api, settings: Settings) -> None:
+    records, lock = [{"id": n} for n in range(60)], threading.Lock()
+    pages = paged(records, 2, lambda _: {"pages": 30})
+    now: list[int] = []
+    most: list[int] = []
+
+    def route(query: dict[str, str], headers: dict[str, str]) -> Any:
+        with lock:
+            now.append(1)
+            most.append(len(now))
+        threading.Event().wait(0.01)
+        with lock:
+            now.pop()
+        return pages(query, headers)
+
+    api.routes["/things"] = route
+    paginator = {"type": "page", "base_page": 0, "total_path": "pages"}
+    shared = {"auth": {"type": "bearer"}, "connections": 3}
+    source = one({"records": "things", "paginator": paginator}, shared)
+    assert rows_of(run(source, settings)) == {"things": 60}
+    assert max(most) <= 3
+    assert len(api.requests) == 30, "nothing is asked for beyond the total"
+
+
+def test_a_page_that_was_refused_ahead_of_its_turn_is_asked_for_again(
+    api: Api, settings: Settings
+) -> None:
+    records = [{"id": n} for n in range(40)]
+    pages, met = paged(records, 2, lambda _: {}), set()
+
+    def route(query: dict[str, str], headers: dict[str, str]) -> Any:
+        page = int(query["page"])
+        if page >= 20:
+            return 404, {}, b"{}"
+        if page % 5 == 4 and page not in met:
+            met.add(page)
+            return 429, {"Retry-After": "0"}, b""
+        return {**pages(query, headers), "more": page < 19}
+
+    api.routes["/things"] = route
+    paginator = {"type": "page", "base_page": 0, "has_more_path": "more"}
+    result = run(one({"records": "things", "paginator": paginator}), settings)
+    assert rows_of(result) == {"things": 40}
+    assert len(met) == 4
+    assert [row["id"] for row in landed(settings, "things")] == [str(n) for n in range(40)]
+
+
 def test_a_failure_after_some_pages_lands_nothing(api: Api, settings: Settings) -> None:
     def route(query: dict[str, str], _: dict[str, str]) -> Any:
         if query.get("page") == "1":
