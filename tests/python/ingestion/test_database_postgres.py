@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from sources_kit import declared, landed, landed_types, rows_of, run, run_periods, settings_in
 
+from ingestion.databases.postgres import PostgresSession
 from ingestion.errors import DeclarationError, SourceFailed, SourceUnreachable
 from ingestion.load import load
 from ingestion.reconcile import reconcile
@@ -263,6 +264,119 @@ def test_types_are_landed_as_the_database_has_them(
     assert types["local"] == "TIMESTAMP"
     assert types["instant"] == "TIMESTAMP WITH TIME ZONE"
     assert run(source, settings).status == "nothing_new"
+
+
+# One statement for a table of everything, and rows with the odd values of each type.
+_ODD = """
+create type pair as (a int, b text);
+create domain cents as numeric(9, 2);
+create table odd (
+    id int primary key, small smallint, number oid, amount cents, exact numeric(38, 20),
+    tiny numeric(38, 38), whole numeric(18, 0), rounded numeric(5, -2), free numeric, single real,
+    double double precision, flag boolean, day date, at time, zoned timetz, local timestamp,
+    instant timestamptz, span interval, fixed char(4), short varchar(3), tag uuid, doc jsonb,
+    matrix int[][], point_ pair, bytes bytea, bits bit(3), cash money, net inet, range_ int4range
+);
+insert into odd values
+(1, 32767, 4294967295, -9999999.99, 123456789012345678.01234567890123456789,
+ 0.12345678901234567890123456789012345678, -999999999999999999, 12345, 1e-20, 0.1, 5e-324, true,
+ '0001-01-01', '00:00:00', '10:00:00+02', '0001-01-01 00:00:00',
+ '9999-12-31 23:59:59.999999+00', '1 mon -1 days', 'a', 'äöü', gen_random_uuid(),
+ '{"n": 1.10}', '{{1,2},{3,NULL}}', row(1, 'x,"y'), '\\x00', '101', 12.5, '::1', '[1,5)'),
+(2, -32768, 0, 0.01, -0.00000000000000000001, -0.1, 0, -100, 'NaN', 'NaN', '-0', false,
+ '9999-12-31', '23:59:59.999999', '23:59:59-12', '9999-12-31 23:59:59.999999',
+ '0001-01-01 00:00:00+00', '-00:00:00.000001', '', '', null, 'null', '{}', null, '', '000',
+ -0.01, '10.0.0.0/8', 'empty');
+insert into odd (id) values (3)
+"""
+
+
+def read_by(
+    road: str, server: Any, settings: Settings, patch: pytest.MonkeyPatch, **ingest: Any
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows and types of the table `odd`, read by one of the two roads."""
+    source = declared("database", {"odd": ingest}, name=road)
+    patch.setenv(f"CONNECTIONS__{road.upper()}__URL", server.get_uri())
+    patch.setenv(f"CONNECTIONS__{road.upper()}__MAX_CONNECTIONS", "2" if road == "text" else "9")
+    assert run(source, settings).error is None
+    rows = sorted(landed(settings, "odd", road), key=lambda row: row["id"])
+    return rows, landed_types(settings, "odd", road)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_exact"),
+    [
+        ("select 1", True),
+        ("update odd set amount = 'NaN' where id = 2", False),
+        ("update odd set instant = 'infinity' where id = 3", False),
+        ("update odd set local = '294276-12-31 23:59:59.999999' where id = 3", False),
+        ("update odd set day = '0001-12-31 BC' where id = 3", False),
+        ("update odd set at = '24:00:00' where id = 3", False),
+    ],
+)
+def test_both_roads_land_the_same(
+    db: psycopg.Connection[Any],
+    server: Any,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    is_exact: bool,
+) -> None:
+    db.execute("drop type if exists pair cascade; drop domain if exists cents cascade")
+    db.execute(_ODD)
+    db.execute(change)
+    texts: list[str] = []
+    original = PostgresSession.read
+
+    def read(self: PostgresSession, relation: Any, *arguments: Any) -> Any:
+        texts.append(relation.name)
+        return original(self, relation, *arguments)
+
+    monkeypatch.setattr(PostgresSession, "read", read)
+    fast, fast_types = read_by("fast", server, settings, monkeypatch)
+    assert texts == ([] if is_exact else ["odd"])
+    text, text_types = read_by("text", server, settings, monkeypatch)
+    assert len(texts) == (1 if is_exact else 2), "the second reading was not by text"
+    # NaN is not equal to itself; its text is.
+    assert [[*map(repr, row.values())] for row in fast] == [
+        [*map(repr, row.values())] for row in text
+    ]
+    assert fast_types == text_types
+
+
+def test_a_large_table_is_read_on_several_connections_and_lands_whole(
+    db: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.databases.postgres._LEAST_PAGES", 20)
+    db.execute("create table plain (n bigint primary key, t text)")
+    db.execute("create table split (n bigint, t text) partition by range (n)")
+    db.execute("create table split_a partition of split for values from (0) to (9000)")
+    db.execute("create table split_b partition of split for values from (9000) to (30000)")
+    for table in ("plain", "split"):
+        db.execute(
+            f"insert into {table} select n, repeat('x', 60) from generate_series(1, 20000) n"
+        )
+    db.execute("delete from plain where n % 10 = 0")
+    source = declared("database", {"plain": {}, "split": {}})
+    assert rows_of(run(source, settings)) == {"plain": 18_000, "split": 20_000}
+    for table in ("plain", "split"):
+        found = [row["n"] for row in landed(settings, table)]
+        expected = [row[0] for row in db.execute(f"select n from {table} order by n").fetchall()]
+        assert sorted(found) == expected
+        assert len(list((settings.landing_dir / "src" / table).glob("*.parquet"))) > 1
+    assert load([source], settings).rows == 38_000
+    assert run(source, settings).status == "nothing_new"
+
+
+def test_a_wrong_number_of_connections_is_told(
+    db: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_orders(db)
+    monkeypatch.setenv("CONNECTIONS__SRC__MAX_CONNECTIONS", "many")
+    error = run(declared("database", {"orders": {}}), settings).error
+    assert "connections.src.max_connections is 'many'" in str(error)
+    monkeypatch.setenv("CONNECTIONS__SRC__MAX_CONNECTIONS", "1")
+    assert rows_of(run(declared("database", {"orders": {}}), settings)) == {"orders": 5}
 
 
 def test_values_that_their_type_cannot_hold_keep_the_column_as_text(
