@@ -39,6 +39,23 @@
 {%- endmacro %}
 
 
+{#- the same number as `exact_percentile`, of values that are told with how often each was met -#}
+{% macro percentile_of_counts(column, reached, total, share) -%}
+    {%- if share is not number or not 0 <= share <= 1 -%}
+        {{ exceptions.raise_compiler_error(
+            "percentile_of_counts: the share is " ~ share ~ "; expected a number from 0 to 1, such as 0.95"
+        ) }}
+    {%- endif -%}
+    {%- set place = "cast(" ~ share ~ " as double) * (" ~ total ~ " - 1)" -%}
+    {%- set below -%}
+        min(case when {{ reached }} > floor({{ place }}) then cast({{ column }} as double) end)
+    {%- endset -%}
+    {{ below }} + (
+        min(case when {{ reached }} > ceil({{ place }}) then cast({{ column }} as double) end) - {{ below }}
+    ) * max({{ place }} - floor({{ place }}))
+{%- endmacro %}
+
+
 {% macro share_pct(part, whole) -%}
     cast(round(100.0 * {{ part }} / nullif({{ whole }}, 0), 2) as decimal(5, 2))
 {%- endmacro %}

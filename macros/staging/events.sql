@@ -4,7 +4,7 @@
         {%- do staging_error(node, "meta.staging.events", "is " ~ is_events, "true or false") -%}
     {%- endif -%}
     {%- if not is_events -%}
-        {%- for name in ["event_time", "drop_after", "delivery"] if name in meta -%}
+        {%- for name in ["event_time", "drop_after", "repeats_within", "delivery"] if name in meta -%}
             {%- do staging_error(node, "meta.staging." ~ name, "belongs to models of events", "events: true beside it") -%}
         {%- endfor -%}
         {{ return(none) }}
@@ -24,9 +24,18 @@
         {%- endif -%}
         {%- do checked_span(drop_after, node.name ~ ": meta.staging.drop_after") -%}
     {%- endif -%}
+    {%- set repeats_within = meta.get("repeats_within") -%}
+    {%- if repeats_within is not none -%}
+        {%- if event_time is none -%}
+            {%- do staging_error(node, "meta.staging.repeats_within", "has no time to judge by",
+                "event_time: the column that says when an event happened") -%}
+        {%- endif -%}
+        {%- do checked_span(repeats_within, node.name ~ ": meta.staging.repeats_within") -%}
+    {%- endif -%}
     {{ return({
         "event_time": event_time,
         "drop_after": drop_after,
+        "repeats_within": repeats_within,
         "delivery": staging_columns(node, meta, "delivery", clean_columns),
         "target": this,
     }) }}
@@ -125,6 +134,13 @@ set variable {{ plan.name }}_mark = (select load_id from {{ plan.marks }});
 
 create or replace temporary table {{ plan.judged }} as
 {{ judge_rows(plan, model_sql, "cleaned._load_id > getvariable('" ~ plan.name ~ "_mark')") }};
+
+{%- if plan.events.repeats_within %}
+
+set variable {{ plan.name }}_oldest = (
+    select min({{ plan.events.event_time }}) from {{ plan.judged }} where _raw_record is null
+);
+{%- endif %}
 
 create or replace temporary table {{ plan.repeated }} as
 {{ select_repeated_events(plan, target_relation) }};

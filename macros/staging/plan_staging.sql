@@ -2,7 +2,7 @@
     {%- set meta = node.config.meta.get("staging", {}) -%}
     {%- set known = [
         "key", "version_order", "filters", "rules", "history", "limits", "events", "event_time", "drop_after",
-        "delivery",
+        "repeats_within", "delivery",
     ] -%}
     {%- for name in meta if name not in known -%}
         {%- do staging_error(node, "meta.staging." ~ name, "is not known", "one of " ~ known | join(", ")) -%}

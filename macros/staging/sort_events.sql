@@ -2,36 +2,37 @@
 {% macro select_repeated_events(plan, staged=none) -%}
 with
 
-valid as (
+{% if staged -%}
+{#- the place alone at first: what else a row holds is read where it is needed -#}
+known_places as (
 
     select
-        rowid as _place,
+        staged.rowid as _place,
         {%- for column in plan.key %}
-        {{ column }} as _key_{{ loop.index }},
+        staged.{{ column }} as _key_{{ loop.index }}{{ "," if not loop.last }}
         {%- endfor %}
-        _load_id,
-        {{ file_order("_file") }} as _file_order,
-        _row,
-        {{ event_filter(plan) }} as _filter,
-        hash({{ plan.content_columns | join(", ") }}) as _content
-    from {{ plan.judged }} as judged
-    {{- join_watermark(plan, staged) }}
-    where _raw_record is null
+    from {{ staged }} as staged
+    semi join {{ plan.judged }} as judged
+        on {{ same_key(plan, "staged") }} and judged._raw_record is null
+    {%- if plan.events.repeats_within %}
+    where
+        staged.{{ plan.events.event_time }}
+        >= getvariable('{{ plan.name }}_oldest') - {{ span(plan.events.repeats_within) }}
+    {%- endif %}
 
 ),
-{%- if staged %}
 
 known as (
 
     select
         {%- for column in plan.key %}
-        staged.{{ column }} as _key_{{ loop.index }},
+        known_places._key_{{ loop.index }},
         {%- endfor %}
         hash({{ staged_content(plan) }}) as _content,
         true as _is_known
     from {{ staged }} as staged
-    semi join valid
-        on {{ same_key(plan, "staged") }}
+    inner join known_places
+        on staged.rowid = known_places._place
     union all
     select
         {%- for column in plan.key %}
@@ -40,11 +41,51 @@ known as (
         null as _content,
         true as _is_known
     from {{ plan.absent_keys }} as absent
-    semi join valid
-        on {{ same_key(plan, "absent") }}
+    semi join {{ plan.judged }} as judged
+        on {{ same_key(plan, "absent") }} and judged._raw_record is null
 
 ),
-{%- endif %}
+
+{% endif -%}
+{#- only these need ranking: nearly all keys are new and were read once -#}
+suspect_keys as (
+
+    select
+        {{ numbered_keys(plan) }}
+    from {{ plan.judged }}
+    where _raw_record is null
+    group by {{ plan.key | join(", ") }}
+    having count(*) > 1
+    {%- if staged %}
+    union
+    select
+        {{ key_places(plan) }}
+    from known
+    {%- endif %}
+
+),
+
+valid as (
+
+    select
+        judged.rowid as _place,
+        {%- for column in plan.key %}
+        judged.{{ column }} as _key_{{ loop.index }},
+        {%- endfor %}
+        judged._load_id,
+        {{ file_order("judged._file") }} as _file_order,
+        judged._row,
+        {{ event_filter(plan) }} as _filter,
+        hash({% for column in plan.content_columns %}judged.{{ column }}{{ ", " if not loop.last }}{% endfor %}) as _content
+    from {{ plan.judged }} as judged
+    left join suspect_keys
+        on {{ same_key(plan, "judged", "suspect_keys") }}
+    {{- join_watermark(plan, staged) }}
+    where
+        judged._raw_record is null
+        and (suspect_keys._key_1 is not null or {{ event_filter(plan) }} is not null)
+
+),
 
 numbered as (
 
@@ -65,7 +106,7 @@ numbered as (
     left join known
         on
             {%- for column in plan.key %}
-            {{ "and " if not loop.first }}valid._key_{{ loop.index }} is not distinct from known._key_{{ loop.index }}
+            {{ "and " if not loop.first }}valid._key_{{ loop.index }} = known._key_{{ loop.index }}
             {%- endfor %}
     {%- endif %}
     window in_order as (
@@ -117,9 +158,11 @@ where _raw_record is not null
 {%- endmacro %}
 
 
-{% macro same_key(plan, relation) -%}
+{#- a key that is not there was rejected before -#}
+{% macro same_key(plan, relation, other="judged") -%}
     {%- for column in plan.key -%}
-        {{ "and " if not loop.first }}{{ relation }}.{{ column }} is not distinct from valid._key_{{ loop.index }}{{ " " if not loop.last }}
+        {{ "and " if not loop.first }}{{ relation }}.{{ column }} =
+        {{- " " ~ (other ~ "._key_" ~ loop.index if other != "judged" else "judged." ~ column) }}{{ " " if not loop.last }}
     {%- endfor -%}
 {%- endmacro %}
 

@@ -1,30 +1,90 @@
-with events as (
-    select * from {{ ref("int_web_events_sessionised") }}
-    where
-        event_type = 'page_view'
-        and not is_bot
+{{ config(
+    materialized="incremental",
+    incremental_strategy="delete+insert",
+    unique_key="load_month",
+) }}
+with loads as (
+    select * from {{ ref("int_web_page_loads_counted") }}
 ),
 
 cuts as (
     select * from {{ ref("web_page_load_cuts") }}
 ),
 
--- percentiles do not add up, so each question has its own rows
+touched as (
+    select distinct date_trunc('month', view_date) as load_month
+    from loads
+    where {{ is_new("int_web_page_loads_counted") }}
+),
+
+merged as (
+    select
+        cast(touched.load_month as date) as load_month,
+        loads.page_type,
+        loads.country_code,
+        loads.device,
+        loads.connection_type,
+        loads.load_ms,
+        sum(loads.view_count) as view_count
+    from loads
+    inner join touched
+        on date_trunc('month', loads.view_date) = touched.load_month
+    group by
+        touched.load_month,
+        loads.page_type,
+        loads.country_code,
+        loads.device,
+        loads.connection_type,
+        loads.load_ms
+),
+
+-- percentiles do not add up, but counts do: each question has its own
 repeated as (
     select
-        cast(date_trunc('month', events.event_at) as date) as load_month,
-        case when cuts.by_page_type then events.page_type else 'all' end
+        merged.load_month,
+        case when cuts.by_page_type then merged.page_type else 'all' end
             as page_type,
-        case when cuts.by_country then events.country_code else 'all' end
+        case when cuts.by_country then merged.country_code else 'all' end
             as country_code,
-        case when cuts.by_device then events.device else 'all' end as device,
+        case when cuts.by_device then merged.device else 'all' end as device,
         case
-            when cuts.by_connection_type then events.connection_type
+            when cuts.by_connection_type then merged.connection_type
             else 'all'
         end as connection_type,
-        events.load_ms
-    from events
+        merged.load_ms,
+        merged.view_count
+    from merged
     cross join cuts
+),
+
+asked as (
+    select
+        load_month,
+        page_type,
+        country_code,
+        device,
+        connection_type,
+        load_ms,
+        sum(view_count) as view_count
+    from repeated
+    group by
+        load_month, page_type, country_code, device, connection_type, load_ms
+),
+
+reached as (
+    select
+        *,
+        sum(case when load_ms is not null then view_count end) over (
+            partition by
+                load_month, page_type, country_code, device, connection_type
+            order by load_ms asc nulls first
+            rows between unbounded preceding and current row
+        ) as reached_count,
+        sum(case when load_ms is not null then view_count end) over (
+            partition by
+                load_month, page_type, country_code, device, connection_type
+        ) as all_count
+    from asked
 ),
 
 summarised as (
@@ -34,12 +94,14 @@ summarised as (
         country_code,
         device,
         connection_type,
-        count(*) as view_count,
-        count(load_ms) as measured_count,
-        {{ exact_percentile("load_ms", 0.5) }} as p50_ms,
-        {{ exact_percentile("load_ms", 0.75) }} as p75_ms,
-        {{ exact_percentile("load_ms", 0.95) }} as p95_ms
-    from repeated
+        cast(sum(view_count) as bigint) as view_count,
+        cast(coalesce(max(all_count), 0) as bigint) as measured_count,
+        {%- for name, share in [("p50", 0.5), ("p75", 0.75), ("p95", 0.95)] %}
+        {{ percentile_of_counts(
+            "load_ms", "reached_count", "all_count", share
+        ) }} as {{ name }}_ms{{ "," if not loop.last }}
+        {%- endfor %}
+    from reached
     group by load_month, page_type, country_code, device, connection_type
 )
 

@@ -3,7 +3,7 @@
 -- Why: percentiles do not add up, so nothing else would notice a missing row.
 -- A returned row: both counts, as summed up and as they should be.
 -- To resolve: compare int_web_page_loads_summarised by month with
--- int_web_events_sessionised; a column of `web_page_load_cuts` may be null.
+-- stg_web__events; a column of `web_page_load_cuts` may be null.
 
 with summed as (
     select
@@ -16,7 +16,7 @@ views as (
     select
         count(*) as view_count,
         count(load_ms) as measured_count
-    from {{ ref("int_web_events_sessionised") }}
+    from {{ ref("stg_web__events") }}
     where
         event_type = 'page_view'
         and not is_bot

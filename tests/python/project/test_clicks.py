@@ -42,6 +42,8 @@ TABLES = (
     "ledger_outcomes.stg_web__events",
     "intermediate.int_web_events_sessionised",
     "intermediate.int_web_sessions_built",
+    "intermediate.int_web_page_loads_counted",
+    "intermediate.int_web_page_loads_summarised",
     "web.fct_page_minutes",
 )
 LEDGER = (
@@ -88,11 +90,9 @@ class Site:
             self.lab.write(path, (PROJECT / path).read_text(encoding="utf-8"))
         for docs in ("docs/columns.md", "staging/_staging__docs.md"):
             self.lab.write(f"models/{docs}", (PROJECT / "models" / docs).read_text("utf-8"))
-        # What this test does not compare has parents of its own.
-        (folder / "models/intermediate/web/int_web_page_loads_summarised.sql").unlink()
-        (folder / "models/intermediate/web/int_web_page_loads_summarised.yml").unlink()
-        for path in ("seeds/web_funnel_steps.csv", "seeds/web_funnel_steps.yml"):
-            self.lab.write(path, (PROJECT / path).read_text(encoding="utf-8"))
+        for seed in ("web_funnel_steps", "web_page_load_cuts"):
+            for path in (f"seeds/{seed}.csv", f"seeds/{seed}.yml"):
+                self.lab.write(path, (PROJECT / path).read_text(encoding="utf-8"))
         columns = ", ".join(
             f'"{name}" {kind}'
             for name, kind in {**dict.fromkeys(KEYS, "varchar"), **RAW_COLUMNS}.items()

@@ -1,0 +1,77 @@
+{{ config(
+    materialized="incremental",
+    incremental_strategy="delete+insert",
+    unique_key="view_date",
+) }}
+with events as (
+    select * from {{ ref("stg_web__events") }}
+    where
+        event_type = 'page_view'
+        and not is_bot
+        and {{ is_new("stg_web__events") }}
+),
+
+counted as (
+    select
+        cast(event_at as date) as view_date,
+        page_path,
+        country_code,
+        device,
+        connection_type,
+        load_ms,
+        count(*) as view_count,
+        max(_load_id) as _load_id
+    from events
+    group by
+        cast(event_at as date),
+        page_path,
+        country_code,
+        device,
+        connection_type,
+        load_ms
+),
+
+typed as (
+    select
+        view_date,
+        {{ web_page_type("page_path") }} as page_type,
+        country_code,
+        device,
+        connection_type,
+        load_ms,
+        view_count,
+        _load_id
+    from counted
+    {%- if is_incremental() %}
+    -- what is known of a day is added to; no event is read twice
+    union all
+    select
+        view_date,
+        page_type,
+        country_code,
+        device,
+        connection_type,
+        load_ms,
+        view_count,
+        _load_id
+    from {{ this }}
+    where view_date in (select view_date from counted)
+    {%- endif %}
+),
+
+summed as (
+    select
+        view_date,
+        page_type,
+        country_code,
+        device,
+        connection_type,
+        load_ms,
+        cast(sum(view_count) as bigint) as view_count,
+        max(_load_id) as _load_id
+    from typed
+    group by
+        view_date, page_type, country_code, device, connection_type, load_ms
+)
+
+select * from summed
