@@ -43,8 +43,6 @@ def main() -> int:
     taken, failures = _taken(chosen, options)
     compared = _compared(taken, former)
     if not options.quick:
-        for result in taken:
-            result.write(options.into)
         page = write_report(options.into, read_results(options.into), compared)
         _say(f"report: {page}")
     for line in [*compared, *failures]:
@@ -71,22 +69,29 @@ def _options() -> argparse.Namespace:
 
 def _taken(chosen: list[Benchmark], options: argparse.Namespace) -> tuple[list[Result], list[str]]:
     """Runs benchmarks; their results and what failed."""
-    taken, failures = [], []
+    taken: list[Result] = []
+    failures: list[str] = []
     rounds = options.rounds or (2 if options.quick else 5)
     for benchmark in chosen:
         _say(f"{benchmark.name}: {benchmark.title}")
         load = os.getloadavg()[0]
         try:
             samples = run(
-                benchmark, rounds=rounds, quick=options.quick, keep=options.data, tell=_say
+                benchmark,
+                rounds=rounds,
+                quick=options.quick,
+                keep=options.data,
+                tell=_say,
+                failed=failures.append,
             )
         except BenchmarkFailed as error:
             failures.append(f"{benchmark.name} failed: {error}")
-            _say(failures[-1])
             continue
         sizes = {**benchmark.sizes, **(benchmark.quick if options.quick else {})}
         result = summed_up(benchmark, samples, sizes, load)
         taken.append(result)
+        if not options.quick:
+            result.write(options.into)
         _say("\n".join(section(result)[4:]))
     return taken, failures
 
