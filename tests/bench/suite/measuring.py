@@ -72,14 +72,13 @@ Tell = Callable[[str], None]
 
 
 def run(
-    benchmark: Benchmark, *, rounds: int, quick: bool, keep: Path | None, tell: Tell, failed: Tell
+    benchmark: Benchmark, *, rounds: int, keep: Path | None, tell: Tell, failed: Tell
 ) -> dict[str, list[Sample]]:
     """Prepares a benchmark and runs it.
 
     Args:
         benchmark: What to run.
         rounds: How many rounds.
-        quick: Whether the sizes of a quick look hold.
         keep: A folder for the data, which is made again only if its sizes differ; None for a
             temporary one.
         tell: Told what happens.
@@ -92,13 +91,12 @@ def run(
     Raises:
         BenchmarkFailed: The baseline failed, or a contender made other rows than its group.
     """
-    sizes = {**benchmark.sizes, **(benchmark.quick if quick else {})}
     with tempfile.TemporaryDirectory(prefix="wellspring-bench-") as scratch:
-        data = _prepared(benchmark, sizes, keep or Path(scratch), tell)
+        data = _prepared(benchmark, keep or Path(scratch), tell)
         able = {one.name: one for one in benchmark.contenders if _able(one, tell)}
         samples: dict[str, list[Sample]] = {name: [] for name in able}
         with benchmark.around(data) if benchmark.around else nullcontext({}) as more:
-            options = {**sizes, **more}
+            options = {**benchmark.sizes, **more}
             for number, contender in itertools.product(range(rounds), able.values()):
                 limit = contender.rounds or rounds
                 if contender.name not in samples or number >= limit:
@@ -121,8 +119,9 @@ def run(
     return samples
 
 
-def _prepared(benchmark: Benchmark, sizes: Mapping[str, Any], place: Path, tell: Tell) -> Path:
+def _prepared(benchmark: Benchmark, place: Path, tell: Tell) -> Path:
     """The folder with the benchmark's data, made if it is not there in these sizes."""
+    sizes = benchmark.sizes
     data = place / benchmark.name
     mark = place / f"{benchmark.name}.json"
     wanted = json.dumps(sizes, sort_keys=True)

@@ -70,12 +70,11 @@ def run(benchmark: Benchmark, rounds: int = 2) -> tuple[Result, list[str]]:
     samples = measuring.run(
         benchmark,
         rounds=rounds,
-        quick=False,
         keep=None,
         tell=lambda text: None,
         failed=failed.append,
     )
-    return summed_up(benchmark, samples, benchmark.sizes, 0.0), failed
+    return summed_up(benchmark, samples, 0.0), failed
 
 
 def test_every_benchmark_names_contenders_that_it_has() -> None:
@@ -163,5 +162,6 @@ def made_up(speed: float, peak: float) -> Result:
         baseline="bare",
         contenders=(Contender("bare", "x:y"), Contender("ours", "x:y")),
         prepare=lambda folder, sizes: None,
+        sizes={"rows": 1},
     )
-    return summed_up(benchmark, {"bare": samples(1.0), "ours": samples(1 / speed)}, {"rows": 1}, 0)
+    return summed_up(benchmark, {"bare": samples(1.0), "ours": samples(1 / speed)}, 0.0)
