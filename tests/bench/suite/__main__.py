@@ -1,6 +1,7 @@
 """`make bench`: runs benchmarks, writes the report, compares it with the last one.
 
-    .venv/bin/python -m suite [--only NAME ...] [--rounds 5] [--quick] [--check] [--list]
+    .venv/bin/python -m suite [--only NAME ...] [--rounds 5] [--quick] [--size KEY=VALUE ...]
+        [--check] [--list]
 
 With tests/bench in PYTHONPATH, which `make bench` sees to. `--quick` takes small sizes and two
 rounds: it shows that everything works, prints the figures and keeps nothing.
@@ -9,8 +10,10 @@ rounds: it shows that everything works, prints the figures and keeps nothing.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from suite.kit import ROOT, Benchmark
@@ -43,8 +46,6 @@ def main() -> int:
     taken, failures = _taken(chosen, options)
     compared = _compared(taken, former)
     if not options.quick:
-        for result in taken:
-            result.write(options.into)
         page = write_report(options.into, read_results(options.into), compared)
         _say(f"report: {page}")
     for line in [*compared, *failures]:
@@ -59,6 +60,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these benchmarks")
     parser.add_argument("--rounds", type=int, help="rounds of each benchmark (default 5)")
     parser.add_argument("--quick", action="store_true", help="small sizes, 2 rounds, keep nothing")
+    parser.add_argument(
+        "--size",
+        nargs="+",
+        metavar="KEY=VALUE",
+        default=[],
+        help="other sizes than a benchmark's own, for a slower machine, such as rows=1000000",
+    )
     parser.add_argument("--check", action="store_true", help="exit 1 if something became worse")
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
     parser.add_argument("--data", type=Path, help="keep made data here for the next time")
@@ -71,24 +79,41 @@ def _options() -> argparse.Namespace:
 
 def _taken(chosen: list[Benchmark], options: argparse.Namespace) -> tuple[list[Result], list[str]]:
     """Runs benchmarks; their results and what failed."""
-    taken, failures = [], []
+    taken: list[Result] = []
+    failures: list[str] = []
     rounds = options.rounds or (2 if options.quick else 5)
-    for benchmark in chosen:
+    for declared in chosen:
+        benchmark = _resized(declared, options)
         _say(f"{benchmark.name}: {benchmark.title}")
         load = os.getloadavg()[0]
         try:
             samples = run(
-                benchmark, rounds=rounds, quick=options.quick, keep=options.data, tell=_say
+                benchmark,
+                rounds=rounds,
+                keep=options.data,
+                tell=_say,
+                failed=failures.append,
             )
         except BenchmarkFailed as error:
             failures.append(f"{benchmark.name} failed: {error}")
-            _say(failures[-1])
             continue
-        sizes = {**benchmark.sizes, **(benchmark.quick if options.quick else {})}
-        result = summed_up(benchmark, samples, sizes, load)
+        result = summed_up(benchmark, samples, load)
         taken.append(result)
+        if not options.quick:
+            result.write(options.into)
         _say("\n".join(section(result)[4:]))
     return taken, failures
+
+
+def _resized(benchmark: Benchmark, options: argparse.Namespace) -> Benchmark:
+    """The benchmark with the sizes that the command line asks for, of those that it has."""
+    asked = dict(text.partition("=")[::2] for text in options.size)
+    try:
+        given = {key: json.loads(text) for key, text in asked.items() if key in benchmark.sizes}
+    except ValueError as error:
+        raise SystemExit(f"--size {' '.join(options.size)}: {error}") from error
+    quick = benchmark.quick if options.quick else {}
+    return replace(benchmark, sizes={**benchmark.sizes, **quick, **given})
 
 
 def _compared(taken: list[Result], former: dict[str, Result]) -> list[str]:

@@ -71,34 +71,44 @@ class Sample:
 Tell = Callable[[str], None]
 
 
-def run(benchmark: Benchmark, *, rounds: int, quick: bool, keep: Path | None, tell: Tell) -> Any:
+def run(
+    benchmark: Benchmark, *, rounds: int, keep: Path | None, tell: Tell, failed: Tell
+) -> dict[str, list[Sample]]:
     """Prepares a benchmark and runs it.
 
     Args:
         benchmark: What to run.
         rounds: How many rounds.
-        quick: Whether the sizes of a quick look hold.
         keep: A folder for the data, which is made again only if its sizes differ; None for a
             temporary one.
         tell: Told what happens.
+        failed: Told of a contender that failed and goes on without.
 
     Returns:
-        By contender its samples; those whose environment cannot be made are left out.
+        By contender its samples; those that failed, or whose environment cannot be made, are left
+        out.
 
     Raises:
-        BenchmarkFailed: A contender failed, or made other rows than its group.
+        BenchmarkFailed: The baseline failed, or a contender made other rows than its group.
     """
-    sizes = {**benchmark.sizes, **(benchmark.quick if quick else {})}
     with tempfile.TemporaryDirectory(prefix="wellspring-bench-") as scratch:
-        data = _prepared(benchmark, sizes, keep or Path(scratch), tell)
+        data = _prepared(benchmark, keep or Path(scratch), tell)
         able = {one.name: one for one in benchmark.contenders if _able(one, tell)}
         samples: dict[str, list[Sample]] = {name: [] for name in able}
         with benchmark.around(data) if benchmark.around else nullcontext({}) as more:
-            options = {**sizes, **more}
+            options = {**benchmark.sizes, **more}
             for number, contender in itertools.product(range(rounds), able.values()):
-                if contender.rounds is not None and number >= contender.rounds:
+                limit = contender.rounds or rounds
+                if contender.name not in samples or number >= limit:
                     continue
-                sample = _measured(contender, data, Path(scratch), options)
+                try:
+                    sample = _measured(contender, data, Path(scratch), options)
+                except BenchmarkFailed as error:
+                    if contender.name == benchmark.baseline:
+                        raise
+                    failed(f"{benchmark.name}: {error}")
+                    samples.pop(contender.name)
+                    continue
                 samples[contender.name].append(sample)
                 whole = sample.steps[WHOLE]
                 tell(
@@ -109,8 +119,9 @@ def run(benchmark: Benchmark, *, rounds: int, quick: bool, keep: Path | None, te
     return samples
 
 
-def _prepared(benchmark: Benchmark, sizes: Mapping[str, Any], place: Path, tell: Tell) -> Path:
+def _prepared(benchmark: Benchmark, place: Path, tell: Tell) -> Path:
     """The folder with the benchmark's data, made if it is not there in these sizes."""
+    sizes = benchmark.sizes
     data = place / benchmark.name
     mark = place / f"{benchmark.name}.json"
     wanted = json.dumps(sizes, sort_keys=True)
@@ -211,18 +222,16 @@ def _add(sample: Sample, name: str, step: Step) -> None:
 
 def _require_same(benchmark: Benchmark, samples: Mapping[str, list[Sample]]) -> None:
     """Fails unless all contenders of a group made the same rows in every round."""
-    groups: dict[str, dict[tuple[int, str], list[str]]] = {}
+    groups: dict[str, dict[tuple[int, str], set[str]]] = {}
     for contender in benchmark.contenders:
         for sample in samples.get(contender.name, []):
-            found = (sample.made["rows"], sample.made["checksum"])
-            who = groups.setdefault(contender.group, {}).setdefault(found, [])
-            if contender.name not in who:
-                who.append(contender.name)
-    for group, found in groups.items():
-        if len(found) > 1:
+            made = (sample.made["rows"], sample.made["checksum"])
+            groups.setdefault(contender.group, {}).setdefault(made, set()).add(contender.name)
+    for group, variants in groups.items():
+        if len(variants) > 1:
             told = "; ".join(
-                f"{', '.join(who)}: {rows} rows, checksum {checksum}"
-                for (rows, checksum), who in found.items()
+                f"{', '.join(sorted(who))}: {rows} rows, checksum {checksum}"
+                for (rows, checksum), who in variants.items()
             )
             raise BenchmarkFailed(f"{benchmark.name}, {group}: not the same rows. {told}")
 

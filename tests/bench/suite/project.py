@@ -6,10 +6,14 @@ format, place of the files -> dbt_project.yml, profiles.yml, a source's YAML -> 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
+
+from suite.kit import ROOT
 
 if TYPE_CHECKING:
     from ingestion.declarations import SourceDeclaration
@@ -85,6 +89,20 @@ def make_project(
     os.environ["CONNECTIONS__SRC__URL"] = url
     os.environ["WELLSPRING_DATA"] = str(root / "data")
     return root
+
+
+def call(root: Path, *arguments: str) -> None:
+    """Runs `wellspring` in a project, as a process of its own.
+
+    Raises:
+        CalledProcessError: It did not end with code 0.
+    """
+    subprocess.run(
+        [sys.executable, "-m", "runner", *arguments, "--quiet"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DBT_TARGET_PATH": str(root / "target")},
+        check=True,
+    )
 
 
 def settings_of(root: Path, **limits: str) -> Settings:

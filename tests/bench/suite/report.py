@@ -51,6 +51,13 @@ def section(result: Result) -> list[str]:
     ]
     if any(len(figures.steps) > 2 for figures in result.figures.values()):
         lines += ["", *_steps(result)]
+    told = [
+        f"- {name}, {key}: {text}"
+        for name, one in result.figures.items()
+        for key, text in one.notes.items()
+    ]
+    if told:
+        lines += ["", *told]
     if result.promises:
         lines += ["", "| promised | measured | |", "|---|---:|---|"]
         lines += [

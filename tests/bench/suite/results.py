@@ -155,10 +155,7 @@ def read_results(folder: Path) -> dict[str, Result]:
 
 
 def summed_up(
-    benchmark: Benchmark,
-    samples: Mapping[str, list[Sample]],
-    sizes: Mapping[str, Any],
-    load_before: float,
+    benchmark: Benchmark, samples: Mapping[str, list[Sample]], load_before: float
 ) -> Result:
     """Makes figures of samples."""
     figures = {
@@ -172,7 +169,7 @@ def summed_up(
         baseline=benchmark.baseline,
         unit=benchmark.unit,
         about=benchmark.about,
-        sizes=dict(sizes),
+        sizes=dict(benchmark.sizes),
         taken_at=datetime.now(UTC).isoformat(timespec="minutes"),
         commit=_commit(),
         machine=_machine(load_before),

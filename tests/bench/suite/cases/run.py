@@ -10,14 +10,13 @@ the rows and nothing for safety: no landing, no ledger, no versions.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from suite import lineitems
-from suite.kit import ROOT, Benchmark, Case, Contender, Made, Target, folder_bytes
+from suite.kit import Benchmark, Case, Contender, Made, Target, folder_bytes
+from suite.project import call, make_project
 
 STEPS = ("extract", "load", "build", "audit", "publish")
 _ITEM = ", ".join(lineitems.COLUMNS)
@@ -107,31 +106,29 @@ def wellspring(case: Case) -> Made:
     root = _project(case)
     for step in STEPS:
         with case.timed(step):
-            _command(root, step)
+            call(root, step)
     return _published(case, root)
 
 
 def rebuild(case: Case) -> Made:
     """`wellspring rebuild`, after a run that does not count."""
     root = _project(case)
-    _command(root, "run")
+    call(root, "run")
     with case.timed("rebuild"):
-        _command(root, "rebuild")
+        call(root, "rebuild")
     return _published(case, root)
 
 
 def again(case: Case) -> Made:
     """`wellspring run` with nothing new, after a run that does not count."""
     root = _project(case)
-    _command(root, "run")
+    call(root, "run")
     with case.timed("nothing new"):
-        _command(root, "run")
+        call(root, "run")
     return _published(case, root)
 
 
 def _project(case: Case) -> Path:
-    from suite.project import make_project
-
     root = make_project(
         case.scratch / "project",
         str(case.data / str(case.options["of"])),
@@ -144,15 +141,6 @@ def _project(case: Case) -> Path:
     if "memory" in case.options:
         os.environ["WELLSPRING__LIMITS__MEMORY"] = str(case.options["memory"])
     return root
-
-
-def _command(root: Path, *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "runner", *arguments, "--quiet"],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "DBT_TARGET_PATH": str(root / "target")},
-        check=True,
-    )
 
 
 def _published(case: Case, root: Path) -> Made:
