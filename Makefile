@@ -10,10 +10,11 @@ ARGS ?=
 # Each worker goes on with its own half, so that what a module's tests share is made once.
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
-# The environment is made here and of what is installed, whatever surrounds us.
+# The environment is made here and of what is installed, whatever surrounds us; what is compiled is kept.
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -71,6 +72,7 @@ in_scratch = scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 
 .venv/.synced: uv.lock pyproject.toml
 	@$(UV) sync --locked
+	@$(BIN)/python -m compileall -q ingestion runner anycompany
 	@touch $@
 
 ifeq ($(UV),.uv/bin/uv)
