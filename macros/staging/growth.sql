@@ -5,13 +5,8 @@
     {%- for rule in rules if rule.reference -%}
         {%- set name = rule.reference.model -%}
         {%- set target = staging_node(name) -%}
-        {%- if rule.reference.is_key and target.config.meta.get("staging", {}).get("events") is not true -%}
-            {%- do logged.update({name: {
-                "name": name,
-                "relation": rule.reference.relation,
-                "marks": this.incorporate(path={"schema": "marks", "identifier": name}),
-                "changes": this.incorporate(path={"schema": "changes", "identifier": name}),
-            }}) -%}
+        {%- if rule.reference.is_key and keeps_changes(target) -%}
+            {%- do logged.update({name: input_with_changes(target, rule.reference.relation)}) -%}
         {%- else -%}
             {%- do compared.append(rule.reference) -%}
         {%- endif -%}
@@ -30,15 +25,15 @@
 
 {#- grown: only keys that something new touches are judged; compared: all are, and what differs is noted; anew: all are -#}
 {% macro how_to_stage(plan, target_relation) %}
-    {%- if not run_query(select_is_there(plan, target_relation)).rows[0][0] -%}
+    {%- if not asked(select_is_there(plan, target_relation)) -%}
         {{ return("anew") }}
     {%- endif -%}
-    {%- if run_query(select_is_grown(plan, target_relation)).rows[0][0] -%}
+    {%- if asked(select_is_grown(plan, target_relation)) -%}
         {{ return("grown") }}
     {%- endif -%}
-    {%- set is_same = run_query(
+    {%- set is_same = asked(
         "select count(*) = 1 as is_same from " ~ plan.marks ~ " as marks where " ~ is_same_code(plan)
-    ).rows[0][0] -%}
+    ) -%}
     {{ return("compared" if is_same else "anew") }}
 {% endmacro %}
 
@@ -54,36 +49,8 @@
     {%- for input in plan.growth.logged.values() -%}
         {%- do places.append(input.changes) -%}
     {%- endfor -%}
-select
-    count(*) = {{ places | length }}
-    and (
-        select count(*)
-        from duckdb_columns()
-        where
-            database_name = current_database()
-            and schema_name = 'marks'
-            and column_name = 'oldest_version'
-            and table_name in (
-                {{ sql_literal(plan.name) }}
-                {%- for name in plan.growth.logged %}, {{ sql_literal(name) }}{% endfor -%}
-            )
-    ) = {{ 1 + plan.growth.logged | length }}
-    and exists (
-        select 1
-        from duckdb_tables()
-        where
-            database_name = current_database()
-            and schema_name = 'ledger'
-            and table_name = 'files'
-    ) as is_there
-from duckdb_tables()
-where
-    database_name = current_database()
-    and schema_name || '.' || table_name in (
-        {%- for place in places %}
-        {{ sql_literal(place.schema ~ "." ~ place.identifier) }}{{ "," if not loop.last }}
-        {%- endfor %}
-    )
+    {%- do places.append(plan.marks.incorporate(path={"schema": "ledger", "identifier": "files"})) -%}
+    {{- count_places(places, [plan.name] + (plan.growth.logged | list)) -}}
 {%- endmacro %}
 
 
@@ -105,18 +72,7 @@ where
             and files.load_id > marks.load_id
     ) <= (select count(*) from {{ plan.raw.relation_name }})
     {%- for input in plan.growth.logged.values() %}
-    and exists (
-        select 1
-        from {{ input.marks }} as there
-        where
-            marks.taken[{{ sql_literal(input.name) }}].generation = there.generation
-            and marks.taken[{{ sql_literal(input.name) }}].version >= there.oldest_version
-    )
-    and 3 * (
-        select count(*)
-        from {{ input.changes }} as changes
-        where changes._version > marks.taken[{{ sql_literal(input.name) }}].version
-    ) <= (select count(*) from {{ input.relation }})
+    and {{ is_taken_soon(input) }}
     {%- endfor %}
     {%- for reference in plan.growth.compared %}
     and marks.taken[{{ sql_literal(reference.name) }}] = ({{ referenced_hash(reference) }})
@@ -411,47 +367,10 @@ inner join {{ plan.judged }} as judged
 {% macro note_changes(plan, target_relation, how, is_alone=none) -%}
     {%- set growth = plan.growth -%}
     {%- set has_ledger = adapter.get_relation(this.database, "ledger", "files") is not none -%}
-{%- if how == "anew" %}
-create table if not exists {{ plan.marks }} (generation bigint);
-
-create or replace table {{ growth.changes }} as
-select
-    cast(null as string) as _side,
-    cast(null as boolean) as _is_removed,
-    cast(null as bigint) as _version,
-    {{ plan.clean_columns | join(", ") }},
-    cast(null as string) as absent_by
-from {{ target_relation }}
-limit 0;
-
-set variable {{ plan.name }}_version = 1;
-set variable {{ plan.name }}_oldest = 1;
-{%- else %}
-set variable {{ plan.name }}_version = (
-    select version + (select count(*) > 0 from {{ growth.differing }})::int from {{ plan.marks }}
-);
-
-insert into {{ growth.changes }} by name
-select
-    *,
-    getvariable('{{ plan.name }}_version') as _version
-from {{ growth.differing }};
-
-set variable {{ plan.name }}_oldest = (
-    select greatest(
-        (select oldest_version from {{ plan.marks }}),
-        max(_version) filter (where _later > (select greatest(1000, count(*) / 2) from {{ target_relation }}))
-    )
-    from (
-        select
-            _version,
-            sum(count(*)) over (order by _version desc) as _later
-        from {{ growth.changes }}
-        group by _version
-    ) as versions
-);
-
-delete from {{ growth.changes }} where _version <= getvariable('{{ plan.name }}_oldest');
+{% if how == "anew" -%}
+{{ begin_changes(plan.name, plan.marks, growth.changes, target_relation, plan.clean_columns) }}
+{%- else -%}
+{{ append_changes(plan.name, plan.marks, growth.changes, growth.differing, target_relation) }}
 {%- endif %}
 
 set variable {{ plan.name }}_loaded = (
@@ -490,15 +409,9 @@ select
 
 
 {% macro taken_references(plan) -%}
-    map_from_entries([
-        {%- for input in plan.growth.logged.values() %}
-        ({{ sql_literal(input.name) }}, (
-            select {'generation': cast(generation as hugeint), 'version': cast(version as hugeint)} from {{ input.marks }}
-        )),
-        {%- endfor %}
-        {%- for reference in plan.growth.compared %}
-        ({{ sql_literal(reference.name) }}, ({{ referenced_hash(reference) }})),
-        {%- endfor %}
-        ('', {'generation': 0::hugeint, 'version': 0::hugeint})
-    ])
+    {%- set hashed = {} -%}
+    {%- for reference in plan.growth.compared -%}
+        {%- do hashed.update({reference.name: referenced_hash(reference)}) -%}
+    {%- endfor -%}
+    {{- taken_inputs(plan.growth.logged.values(), hashed) -}}
 {%- endmacro %}

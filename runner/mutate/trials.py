@@ -587,7 +587,7 @@ class _Trial:
             node.unique_id
             for node in self._manifest.nodes.values()
             if str(node.resource_type) == "model"
-            and node.config.materialized == "table"
+            and node.config.materialized in ("table", "by_key")
             and self._node.unique_id in parents(self._manifest, node.unique_id)
             and str(self._node.relation_name) in (node.compiled_code or "")
         ]

@@ -1,3 +1,4 @@
+{{ config(materialized="by_key", unique_key="customer_record_key") }}
 with persons as (
     select * from {{ ref("int_persons_unioned") }}
 ),

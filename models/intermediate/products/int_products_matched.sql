@@ -1,3 +1,4 @@
+{{ config(materialized="by_key", unique_key="product_code_key") }}
 with codes as (
     select * from {{ ref("int_product_codes_unioned") }}
 ),

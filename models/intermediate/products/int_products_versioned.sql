@@ -1,3 +1,4 @@
+{{ config(materialized="by_key", unique_key=["product_code_key", "valid_from"]) }}
 with shop_products as (
     select * from {{ staging_history("stg_shop__products") }}
 ),

@@ -1,3 +1,4 @@
+{{ config(materialized="by_key", unique_key=["currency_code", "rate_date"]) }}
 with rates as (
     select * from {{ ref("stg_reference__fx_rates") }}
 ),

@@ -1,17 +1,31 @@
+{{ config(
+    materialized="by_key",
+    unique_key="order_line_key",
+    meta={"touched_key": "order_key", "touched_by": {
+        "stg_shop__order_items": surrogate_key(["'shop'", "order_id"]),
+        "stg_erp__order_lines": surrogate_key(["'erp'", "order_id"]),
+        "stg_marketplace__orders": surrogate_key(["'marketplace'", "order_id"]),
+        "stg_distributor__orders": surrogate_key(["'distributor'", "order_id"]),
+    }},
+) }}
 with shop_order_items as (
     select * from {{ ref("stg_shop__order_items") }}
+    where {{ in_touched(surrogate_key(["'shop'", "order_id"])) }}
 ),
 
 erp_order_lines as (
     select * from {{ ref("stg_erp__order_lines") }}
+    where {{ in_touched(surrogate_key(["'erp'", "order_id"])) }}
 ),
 
 marketplace_orders as (
     select * from {{ ref("stg_marketplace__orders") }}
+    where {{ in_touched(surrogate_key(["'marketplace'", "order_id"])) }}
 ),
 
 distributor_orders as (
     select * from {{ ref("stg_distributor__orders") }}
+    where {{ in_touched(surrogate_key(["'distributor'", "order_id"])) }}
 ),
 
 marketplace_items as (

@@ -1,5 +1,14 @@
+{{ config(
+    materialized="by_key",
+    unique_key="order_key",
+    meta={"touched_by": {
+        "int_orders_unioned": "order_key",
+        "int_customer_records_keyed": {"via": "int_orders_unioned", "on": {"customer_record_key": "customer_record_key"}},
+    }},
+) }}
 with orders as (
     select * from {{ ref("int_orders_unioned") }}
+    where {{ in_touched("order_key") }}
 ),
 
 records as (

@@ -1,17 +1,31 @@
+{{ config(
+    materialized="by_key",
+    unique_key="order_key",
+    meta={"touched_by": {
+        "int_orders_conformed": "order_key",
+        "int_order_lines_converted": "order_key",
+        "int_payments_summed": "order_key",
+        "int_refunds_converted": "order_key",
+    }},
+) }}
 with orders as (
     select * from {{ ref("int_orders_conformed") }}
+    where {{ in_touched("order_key") }}
 ),
 
 order_lines as (
     select * from {{ ref("int_order_lines_converted") }}
+    where {{ in_touched("order_key") }}
 ),
 
 payments as (
     select * from {{ ref("int_payments_summed") }}
+    where {{ in_touched("order_key") }}
 ),
 
 refunds as (
     select * from {{ ref("int_refunds_converted") }}
+    where {{ in_touched("order_key") }}
 ),
 
 line_totals as (

@@ -1,3 +1,4 @@
+{{ config(materialized="by_key", unique_key="order_key") }}
 with payments as (
     select * from {{ ref("stg_shop__payments") }}
     where payment_status = 'captured'

@@ -1,3 +1,4 @@
+{{ config(materialized="by_key", unique_key="refund_key") }}
 with refunds as (
     select * from {{ ref("int_refunds_unioned") }}
 ),

@@ -1,5 +1,13 @@
+{{ config(
+    materialized="by_key",
+    unique_key="order_line_key",
+    meta={"touched_by": {
+        "int_order_lines_converted": "order_line_key",
+    }},
+) }}
 with order_lines as (
     select * from {{ ref("int_order_lines_converted") }}
+    where {{ in_touched("order_line_key") }}
 ),
 
 described as (

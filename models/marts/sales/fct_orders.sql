@@ -1,5 +1,13 @@
+{{ config(
+    materialized="by_key",
+    unique_key="order_key",
+    meta={"touched_by": {
+        "int_orders_totalled": "order_key",
+    }},
+) }}
 with orders as (
     select * from {{ ref("int_orders_totalled") }}
+    where {{ in_touched("order_key") }}
 ),
 
 described as (
