@@ -378,8 +378,10 @@ class Dbt:
         for key, statements in by_node.items():
             if key not in self._ground or key not in {*self._finished, *self._hooks}:
                 continue
-            place = (nodes[key].schema, nodes[key].alias)
-            existed = not full_refresh and self._there.get(place) == "table"
+            node = nodes[key]
+            own = getattr(node.config, "full_refresh", None)
+            asked = full_refresh if own is None else own
+            existed = not asked and self._there.get((node.schema, node.alias)) == "table"
             self.kept.note(key, statements, existed, self._ground[key])
         self.kept.connection = self._profile
         store = Store(self.settings)
