@@ -60,7 +60,7 @@ def make_definitions(
 
 def _specs(settings: Settings) -> tuple[list[dg.AssetSpec], list[dg.AssetSpec]]:
     """Assets of the source tables, and of what readers get."""
-    manifest = Dbt(settings).manifest
+    manifest = Dbt(settings).project
     relations = {r.unique_id: r for r in published_relations(manifest)}
     keys = {key: dg.AssetKey([r.schema, r.name]) for key, r in relations.items()}
     for key, source in manifest.sources.items():

@@ -25,7 +25,8 @@ from runner.versions import Version
 
 if TYPE_CHECKING:
     import duckdb
-    from dbt.contracts.graph.manifest import Manifest
+
+    from runner.compiled.view import Project
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class Move:
         )
 
 
-def gates(manifest: Manifest) -> dict[str, tuple[Gate, ...]]:
+def gates(manifest: Project) -> dict[str, tuple[Gate, ...]]:
     """Gates by table (`schema.name`), of the tables that have any.
 
     Raises:

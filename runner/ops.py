@@ -21,7 +21,7 @@ from ingestion.settings import Settings
 from runner.history import History
 
 if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
+    from runner.compiled.view import Project
 
 _SCHEMA = "runs"
 # Tests are many a run, runs are few.
@@ -151,7 +151,7 @@ _QUERIES = {
 }
 
 
-def tells_of_runs(manifest: Manifest, models: Iterable[str]) -> bool:
+def tells_of_runs(manifest: Project, models: Iterable[str]) -> bool:
     """Whether one of the models reads what is written here.
 
     Args:

@@ -72,7 +72,7 @@ def _load(declarations: Sequence[SourceDeclaration]) -> dict[str, Any]:
 
 def _build(run: Run) -> dict[str, Any]:
     chosen = run.dbt.select(run.selection, "model", "seed", "snapshot")
-    nodes = in_order(run.dbt.manifest, chosen)
+    nodes = in_order(run.dbt.project, chosen)
     return {
         "mode": "full refresh" if run.full_refresh else "as each model says",
         "nodes": [
@@ -88,14 +88,14 @@ def _build(run: Run) -> dict[str, Any]:
 
 
 def _audit(run: Run) -> dict[str, Any]:
-    manifest = run.dbt.manifest
+    manifest = run.dbt.project
     found = tests_by_model(manifest, run.dbt.select(run.selection, "test"))
     names = {key: manifest.nodes[key].name if key in manifest.nodes else key for key in found}
     return {"tests": {names[key]: sorted(tests) for key, tests in sorted(found.items())}}
 
 
 def _publish(run: Run) -> dict[str, Any]:
-    relations = published_relations(run.dbt.manifest)
+    relations = published_relations(run.dbt.project)
     everything = run.selection.everything
     chosen = {r.unique_id for r in relations} if everything else run.model_ids
     return {

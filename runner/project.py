@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
+    from runner.compiled.view import Project
 
 _PUBLISHED_FOLDER = "marts"
 # What makes a model give something else although code and rows are the same.
@@ -58,7 +58,7 @@ class Relation:
         return f"{self.schema}.{self.name}"
 
 
-def published_relations(manifest: Manifest) -> list[Relation]:
+def published_relations(manifest: Project) -> list[Relation]:
     """Models that readers get: public ones of the marts, and those that ask for it.
 
     A model outside `models/marts` asks with `config: meta: publish: true`; a public mart declines
@@ -79,7 +79,7 @@ def published_relations(manifest: Manifest) -> list[Relation]:
     return sorted(found, key=str)
 
 
-def in_order(manifest: Manifest, unique_ids: Collection[str]) -> list[Any]:
+def in_order(manifest: Project, unique_ids: Collection[str]) -> list[Any]:
     """Nodes in an order in which they can be built; alphabetical where that leaves a choice."""
     chosen = set(unique_ids)
     graph = {key: parents(manifest, key) for key in sorted(manifest.nodes)}
@@ -87,7 +87,7 @@ def in_order(manifest: Manifest, unique_ids: Collection[str]) -> list[Any]:
     return [manifest.nodes[key] for key in order if key in chosen]
 
 
-def sources_above(manifest: Manifest, unique_ids: Iterable[str]) -> set[str]:
+def sources_above(manifest: Project, unique_ids: Iterable[str]) -> set[str]:
     """Unique ids of the source tables from which nodes are made, however far above.
 
     Sources that are among the nodes count too.
@@ -107,7 +107,7 @@ def sources_above(manifest: Manifest, unique_ids: Iterable[str]) -> set[str]:
     return found
 
 
-def screened_tables(manifest: Manifest, unique_ids: Iterable[str]) -> list[str]:
+def screened_tables(manifest: Project, unique_ids: Iterable[str]) -> list[str]:
     """Names (`shop.orders`) of the source tables whose rows go into nodes, sorted.
 
     A staging model takes rows of one table; the models that its rows refer to lend it none.
@@ -130,13 +130,13 @@ def screened_tables(manifest: Manifest, unique_ids: Iterable[str]) -> list[str]:
     return source_names(manifest, found)
 
 
-def source_names(manifest: Manifest, unique_ids: Iterable[str]) -> list[str]:
+def source_names(manifest: Project, unique_ids: Iterable[str]) -> list[str]:
     """Short names (`shop.orders`) of source tables, sorted."""
     known = (manifest.sources[key] for key in unique_ids if key in manifest.sources)
     return sorted(f"{source.source_name}.{source.name}" for source in known)
 
 
-def tests_by_model(manifest: Manifest, unique_ids: Iterable[str]) -> dict[str, list[str]]:
+def tests_by_model(manifest: Project, unique_ids: Iterable[str]) -> dict[str, list[str]]:
     """Names of tests by the model they are attached to; under an empty key those of none."""
     found: dict[str, list[str]] = {}
     for key in unique_ids:
@@ -146,19 +146,19 @@ def tests_by_model(manifest: Manifest, unique_ids: Iterable[str]) -> dict[str, l
     return found
 
 
-def parents(manifest: Manifest, key: str) -> list[str]:
+def parents(manifest: Project, key: str) -> list[str]:
     """Unique ids of what a node is made from."""
     node = manifest.nodes[key]
     depends_on = getattr(node, "depends_on", None)
     return list(getattr(depends_on, "nodes", ()))
 
 
-def descendants(manifest: Manifest, unique_id: str) -> set[str]:
+def descendants(manifest: Project, unique_id: str) -> set[str]:
     """Unique ids of models, seeds and snapshots that are made from a node, however far below."""
     return made_from(manifest, {unique_id})
 
 
-def made_from(manifest: Manifest, unique_ids: Collection[str]) -> set[str]:
+def made_from(manifest: Project, unique_ids: Collection[str]) -> set[str]:
     """Unique ids of models, seeds and snapshots that are made from any of these, however far below.
 
     Args:
@@ -174,7 +174,19 @@ def made_from(manifest: Manifest, unique_ids: Collection[str]) -> set[str]:
     return found
 
 
-def unique_keys(manifest: Manifest, unique_id: str) -> list[tuple[str, ...]]:
+def made_into(manifest: Project, unique_ids: Collection[str]) -> set[str]:
+    """Unique ids of nodes that any of these are made from, however far above."""
+    found: set[str] = set()
+    ahead = list(unique_ids)
+    while ahead:
+        key = ahead.pop()
+        above = [one for one in parents(manifest, key) if one in manifest.nodes]
+        ahead += [one for one in above if one not in found]
+        found.update(above)
+    return found
+
+
+def unique_keys(manifest: Project, unique_id: str) -> list[tuple[str, ...]]:
     """Keys of a node that the project declares: by tests, for staging, or for an increment.
 
     Returns:
@@ -196,7 +208,7 @@ def unique_keys(manifest: Manifest, unique_id: str) -> list[tuple[str, ...]]:
     return [key for key in dict.fromkeys(found) if key]
 
 
-def attached_tests(manifest: Manifest, unique_id: str) -> list[Any]:
+def attached_tests(manifest: Project, unique_id: str) -> list[Any]:
     """Data tests of a model: those attached to it, and singular ones that read it; by name."""
     found = [
         node

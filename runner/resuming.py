@@ -78,7 +78,7 @@ class Resumption:
 
     def missing(self, run: Run) -> set[str]:
         """Unique ids of the selected nodes that the chain had not built as they are now."""
-        manifest = run.dbt.manifest
+        manifest = run.dbt.project
         wanted = set(run.dbt.select(run.selection, "model", "seed", "snapshot"))
         if run.full_refresh and not self._began("build", run.history):
             return wanted

@@ -26,8 +26,6 @@ from runner.machine import StepResult
 from runner.observers import Observers
 from runner.ops import tells_of_runs, write_past
 from runner.project import (
-    code_hash,
-    node_codes,
     published_relations,
     source_names,
     sources_above,
@@ -156,16 +154,15 @@ class Run:
         wanted = self.resumption.sources if self.resumption else None
         return [d for d in self.declarations if wanted is None or d.name in wanted]
 
-    @cached_property
+    @property
     def node_codes(self) -> dict[str, str]:
         """Names the code of each node that can be built."""
-        return node_codes(self._selected_sources[0], self.settings.project_dir)
+        return self.dbt.kept.codes
 
-    @cached_property
+    @property
     def code(self) -> str | None:
         """Names the code of the project; None if it does not decide the result by itself."""
-        manifest = self._selected_sources[0]
-        return code_hash(manifest, self.settings.project_dir)
+        return self.dbt.kept.code
 
     @cached_property
     def settled_by(self) -> str | None:
@@ -218,8 +215,8 @@ def prepare(run: Run) -> StepResult:
     from runner.veracity.watches import watches
 
     declarations = run.declarations
-    watches(run.dbt.manifest)
-    gates(run.dbt.manifest)
+    watches(run.dbt.project)
+    gates(run.dbt.project)
     tables = sum(len(declaration.tables) for declaration in declarations)
     return StepResult(
         "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
@@ -384,7 +381,7 @@ def build_step(run: Run) -> StepResult:
     missing = run.resumption.missing(run) if run.resumption else None
     if missing is not None and not missing - set(run.withheld.why):
         return StepResult("nothing_new", "the run that is resumed had built everything")
-    if tells_of_runs(run.dbt.manifest, run.model_ids if missing is None else missing):
+    if tells_of_runs(run.dbt.project, run.model_ids if missing is None else missing):
         write_past(run.settings, run.history)
     results = run.dbt.build(run.selection, run.full_refresh, missing, run.withheld.why)
     if not results:
@@ -433,7 +430,7 @@ def _node_items(results: Sequence[NodeResult]) -> Iterator[Item]:
 
 def _built_items(run: Run, results: Sequence[NodeResult]) -> Iterator[Item]:
     """What was built, with the rows of what is a table."""
-    nodes = run.dbt.manifest.nodes
+    nodes = run.dbt.project.nodes
     known = [result for result in results if result.unique_id in nodes]
     places = {r.unique_id: (nodes[r.unique_id].schema, nodes[r.unique_id].alias) for r in known}
     good = {places[r.unique_id] for r in known if r.status == "ok"}
@@ -447,7 +444,7 @@ def _built_items(run: Run, results: Sequence[NodeResult]) -> Iterator[Item]:
 
 def _outcomes(run: Run) -> list[Item]:
     """Rows by source and outcome, where the project accounts for them in `row_outcomes`."""
-    for node in run.dbt.manifest.nodes.values():
+    for node in run.dbt.project.nodes.values():
         if node.name == _OUTCOMES_MODEL and str(node.resource_type) == "model":
             found = _ask(
                 run,
@@ -475,7 +472,7 @@ def audit_step(run: Run) -> StepResult:
         status = test.result.status
         run.reporter.item("audit", test.result.name, status, tell_test(test), kind="test")
     chosen = None if run.selection.everything else run.model_ids
-    where = (run.settings, run.history, run.run_id, run.dbt.manifest)
+    where = (run.settings, run.history, run.run_id, run.dbt.project)
     failpoint("audit.tested")
     run.observed = observe(*where, chosen, [*results, *fresh])
     return _audited(run, results, fresh, landing)
@@ -485,7 +482,7 @@ def _test(run: Run) -> list[NodeResult]:
     """Results of the data tests; those of withheld models are left out."""
     if not run.withheld:
         return run.dbt.test(run.selection)
-    manifest = run.dbt.manifest
+    manifest = run.dbt.project
     former = former_of(run.settings, manifest, run.withheld)
     tests = run.dbt.compiled_tests(run.selection)
     split = split_tests(tests, run.withheld, former)
@@ -544,7 +541,7 @@ def _tell_unusual(run: Run) -> str:
 
 def _still_audited(run: Run, fresh: Sequence[NodeResult]) -> StepResult:
     """The tests passed on these rows with this code; how fresh the rows are changes by itself."""
-    run.observed = observe_time(run.settings, run.history, run.run_id, run.dbt.manifest)
+    run.observed = observe_time(run.settings, run.history, run.run_id, run.dbt.project)
     stale, aging = _stale(run, fresh)
     text = f"passed in run {run.settled_by}, of the same code and rows"
     text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
@@ -613,7 +610,7 @@ def tell_test(test: FailedTest) -> str:
 
 
 def _explain_failures(run: Run, results: Sequence[NodeResult]) -> list[FailedTest]:
-    manifest = run.dbt.manifest
+    manifest = run.dbt.project
     explained = []
     for result in results:
         sources = source_names(manifest, sources_above(manifest, [result.unique_id]))
@@ -678,11 +675,11 @@ def publish_step(run: Run) -> StepResult:
     """Copies what readers get into a new version and makes it current, unless a gate holds it."""
     from runner.gates import gates
 
-    relations = published_relations(run.dbt.manifest)
+    relations = published_relations(run.dbt.project)
     selected = None if run.selection.everything else run.model_ids
     if selected is not None and not any(r.unique_id in selected for r in relations):
         return StepResult("skipped", "the selection holds no published model")
-    withheld = run.withheld.relations(run.dbt.manifest)
+    withheld = run.withheld.relations(run.dbt.project)
     kept = tuple(Item("withheld", name, "warned", message=why) for name, why in withheld.items())
     for item in kept:
         run.reporter.item("publish", item.name, "warned", f"withheld: {item.message}", kind="table")
@@ -696,7 +693,7 @@ def publish_step(run: Run) -> StepResult:
         selected,
         lambda number, total, name: run.reporter.advance("publish", number, total, name),
         withheld,
-        gates(run.dbt.manifest),
+        gates(run.dbt.project),
     )
     run.published = done
     status = {True: "unchanged", False: "ok"}[done.unchanged]

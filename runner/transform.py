@@ -27,11 +27,14 @@ from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from ingestion.warehouse import damaged, damaged_error
 from runner.errors import BuildFailed
+from runner.project import made_from, made_into
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
     from runner.batch import Verdict
+    from runner.compiled.store import Kept
+    from runner.compiled.view import Project
     from runner.withholding import Former
 
 _STATUS = {
@@ -41,6 +44,8 @@ _STATUS = {
     "warn": "warned",
     "skipped": "skipped",
 }
+# What the macro `asked` logs before an answer.
+_ANSWER = "asked: "
 OnNode = Callable[[int, int, str], None]
 
 
@@ -109,10 +114,12 @@ class Statement:
     Attributes:
         unique_id: dbt's name of the node.
         sql: The statement, as it was sent.
+        answer: What a macro that asked it with `asked` was told; None for any other statement.
     """
 
     unique_id: str
     sql: str
+    answer: bool | None = None
 
 
 @dataclass
@@ -135,15 +142,69 @@ class Dbt:
     _compiled_models: set[str] = field(default_factory=set, init=False, repr=False)
     _building: bool = field(default=False, init=False)
     _statements: list[Statement] | None = field(default=None, init=False, repr=False)
+    _finished: set[str] = field(default_factory=set, init=False, repr=False)
+    _kept: Kept | None = field(default=None, init=False, repr=False)
+    _profile: dict[str, Any] | None = field(default=None, init=False, repr=False)
     _done: int = field(default=0, init=False)
     _total: int = field(default=0, init=False)
 
     def __post_init__(self, parsed: Manifest | None) -> None:
         self._manifest = parsed
+        # What somebody else has parsed need not be what lies in the files.
+        self._is_given = parsed is not None
+        self._ground: dict[str, str] = {}
+        self._there: dict[tuple[str, str], str] = {}
+
+    @property
+    def kept(self) -> Kept:
+        """What is kept of the project, without dbt if its code is known.
+
+        Raises:
+            DeclarationError: dbt refuses the project.
+        """
+        if self._kept is None:
+            from runner.compiled.key import project_key
+            from runner.compiled.store import Store
+
+            # Before parsing: what is changed meanwhile has another key.
+            key = None if self._is_given else project_key(self.settings)
+            store = Store(self.settings)
+            self._kept = store.read(key) if key else None
+            if self._kept is None:
+                self._kept = self._parsed_project(key or "")
+                if key:
+                    store.write_project(self._kept)
+        return self._kept
+
+    def _parsed_project(self, key: str) -> Kept:
+        import json
+
+        from runner.compiled.store import Kept, moving_nodes
+        from runner.compiled.view import lasting
+        from runner.project import code_hash, node_codes
+
+        parsed = self.manifest.writable_manifest().to_dict(omit_none=False)
+        folder = self.settings.project_dir
+        return Kept(
+            key,
+            json.loads(json.dumps(lasting(parsed), default=str)),
+            node_codes(parsed, folder),
+            code_hash(parsed, folder),
+            moving=moving_nodes(parsed),
+        )
+
+    @property
+    def project(self) -> Project:
+        """The parsed project, to look things up in.
+
+        Raises:
+            DeclarationError: dbt refuses the project.
+        """
+        return self.kept.view
 
     @property
     def manifest(self) -> Manifest:
-        """The parsed project.
+        """Dbt's own parsed project, for what needs dbt.
 
         Raises:
             DeclarationError: dbt refuses the project.
@@ -156,11 +217,13 @@ class Dbt:
         return self._manifest
 
     def sources(self, selection: Selection) -> tuple[dict[str, Any], set[str]]:
-        """The manifest as a dictionary, and the source tables that a selection is made from.
+        """Sources of the project as dictionaries, and the tables that a selection is made from.
 
         Raises:
             DeclarationError: dbt refuses the project or the selection, or nothing matches it.
         """
+        if selection.everything:
+            return self.kept.content, set(self.kept.content["sources"])
         from ingestion.manifest import read_manifest
 
         manifest = self.manifest
@@ -173,6 +236,9 @@ class Dbt:
         Raises:
             BadInput: dbt does not understand the selection.
         """
+        if selection.everything:
+            nodes = self.project.nodes.items()
+            return sorted(key for key, node in nodes if str(node.resource_type) in kinds)
         arguments = ["ls", "--output", "json", "--output-keys", "unique_id"]
         for kind in kinds:
             arguments += ["--resource-type", kind]
@@ -208,21 +274,119 @@ class Dbt:
         Raises:
             BuildFailed: dbt could not even begin.
         """
-        chosen = selection
-        if only is not None:
-            chosen = Selection(tuple(self._names(set(only) - set(without))))
-        elif without:
-            chosen = replace(selection, exclude=(*selection.exclude, *self._names(without)))
+        wanted = self._wanted(selection, only) - set(without)
+        results, unknown, left = self._played(wanted, full_refresh)
+        while left:
+            # What dbt builds has to stand on what is built already.
+            now = unknown | (made_into(self.project, unknown) & left)
+            built = self._built_by_dbt(self._chosen(selection, now, only), full_refresh)
+            bad = {result.unique_id for result in built if result.status in ("failed", "skipped")}
+            below = made_from(self.project, bad) & (left - now)
+            results += [*built, *(_skipped(self.project.nodes[key]) for key in sorted(below))]
+            if not left - now - below:
+                break
+            more, unknown, left = self._played(left - now - below, full_refresh)
+            results += more
+        failpoint("build.finished")
+        return results
+
+    def _chosen(
+        self,
+        selection: Selection,
+        nodes: Collection[str],
+        only: Collection[str] | None,
+    ) -> Selection:
+        """Nodes as a selection; all that was wanted as the selection that it came of."""
+        is_all = only is None and set(nodes) == set(self._wanted(selection, None))
+        return selection if is_all else Selection(tuple(self._names(nodes)))
+
+    def _wanted(self, selection: Selection, only: Collection[str] | None) -> set[str]:
+        """Unique ids of what a build is asked for."""
+        if only is None:
+            only = self.select(selection, "model", "seed", "snapshot")
+        nodes = self.project.nodes
+        return {key for key in only if nodes[key].config.materialized != "ephemeral"}
+
+    def _played(
+        self, wanted: Collection[str], full_refresh: bool
+    ) -> tuple[list[NodeResult], set[str], set[str]]:
+        """Builds what is known without dbt; returns results, what is unknown, and what is left."""
+        from contextlib import closing
+
+        from ingestion.warehouse import connect
+        from runner.compiled.player import Player, grounds, places, set_up
+
+        if not self._may_keep or not self.settings.warehouse_path.is_file():
+            self._ground, self._there = {}, {}
+            return [], set(wanted), set(wanted)
+        nodes, kept = self.project.nodes, self.kept
+        self._done, self._total = 0, len(wanted)
+
+        def on_done(key: str) -> None:
+            failpoint("build.node_finished")
+            self._done += 1
+            if self.on_built is not None:
+                self.on_built(key)
+            if self.on_node is not None:
+                self.on_node(self._done, self._total, nodes[key].name)
+
+        with closing(connect(self.settings)) as connection:
+            set_up(connection, kept)
+            self._ground = grounds(kept, connection, [*wanted, *self._hooks])
+            self._there = places(connection)
+            if kept.connection is None:
+                return [], set(wanted), set(wanted)
+            built = Player(kept, self.settings, connection, on_done).play(wanted, full_refresh)
+        results = [_built(nodes[key], seconds) for key, seconds in built.done.items()]
+        return results, set(built.unknown), set(built.left)
+
+    def _built_by_dbt(self, chosen: Selection, full_refresh: bool) -> list[NodeResult]:
+        """Has dbt build a selection, and keeps what it sends."""
         arguments = ["build", "--exclude-resource-type", "test"]
         arguments += ["--exclude-resource-type", "unit_test", *chosen.arguments()]
+        sent = self._statements = []
+        self._finished = set()
         self._building = True
         try:
             results = self._results([*arguments, "--full-refresh"] if full_refresh else arguments)
         finally:
             self._building = False
-        failpoint("build.finished")
+            self._statements = None
         self._compiled |= {"build"} if chosen.everything else set()
+        self._keep_built(sent, full_refresh)
         return results
+
+    @property
+    def _may_keep(self) -> bool:
+        return not self._is_given and bool(self.kept.key)
+
+    @property
+    def _hooks(self) -> list[str]:
+        nodes = self.project.nodes.items()
+        return [key for key, node in nodes if str(node.resource_type) == "operation"]
+
+    def _keep_built(self, sent: Sequence[Statement], full_refresh: bool) -> None:
+        """Keeps what dbt sent for the nodes that it built."""
+        from runner.compiled.store import Store
+
+        if not self._may_keep or not self._ground:
+            return
+        nodes = self.project.nodes
+        by_node: dict[str, list[tuple[str, bool | None]]] = {key: [] for key in self._hooks}
+        for one in sent:
+            by_node.setdefault(one.unique_id, []).append((one.sql, one.answer))
+        for key, statements in by_node.items():
+            if key not in self._ground or key not in {*self._finished, *self._hooks}:
+                continue
+            node = nodes[key]
+            own = getattr(node.config, "full_refresh", None)
+            asked = full_refresh if own is None else own
+            existed = not asked and self._there.get((node.schema, node.alias)) == "table"
+            self.kept.note(key, statements, existed, self._ground[key])
+        self.kept.connection = self._profile
+        store = Store(self.settings)
+        store.write_project(self.kept)
+        store.write_statements(self.kept)
 
     def build_recorded(self, only: Collection[str]) -> tuple[list[NodeResult], list[Statement]]:
         """Builds nodes one after the other, and tells what was executed for each of them.
@@ -265,18 +429,38 @@ class Dbt:
         Raises:
             BuildFailed: dbt cannot compile them.
         """
-        names = ["test_type:data"]
+        chosen = self.select(selection, "test")
+        known = [self.kept.compiled_test(key) for key in chosen] if self._may_keep else []
+        known = [node for node in known if node is not None]
+        missing = set(chosen) - {node.unique_id for node in known}
+        if not missing:
+            return known
+        names = self._names(missing) if known else ["test_type:data"]
         if not selection.everything:
-            names = self._names(self.select(selection, "test"))
+            names = self._names(missing)
         wanted = [part for name in names for part in ("--select", name)]
-        if not wanted:
-            return []
-        done = self._invoke(["compile", *wanted], self.manifest)
+        sent = self._statements = []
+        try:
+            done = self._invoke(["compile", *wanted], self.manifest)
+        finally:
+            self._statements = None
         if done.exception is not None:
             raise self._failure(done.exception, "dbt test could not be done")
-        self._compiled |= {"test"} if selection.everything else set()
+        self._compiled |= {"test"} if selection.everything and not known else set()
         nodes = [result.node for result in done.result.results]
-        return [node for node in nodes if str(node.resource_type) == "test"]
+        compiled = [node for node in nodes if str(node.resource_type) == "test"]
+        self._keep_tests(compiled, sent)
+        return [*known, *compiled]
+
+    def _keep_tests(self, compiled: Sequence[Any], sent: Sequence[Statement]) -> None:
+        from runner.compiled.store import Store
+
+        if not self._may_keep:
+            return
+        for node in compiled:
+            own = [(one.sql, one.answer) for one in sent if one.unique_id == node.unique_id]
+            self.kept.note_test(node, own)
+        Store(self.settings).write_statements(self.kept)
 
     def judge(self, tests: Sequence[Any], former: Former | None = None) -> list[NodeResult]:
         """Asks compiled tests, many at a time; those that keep their failures are run by dbt.
@@ -307,7 +491,7 @@ class Dbt:
 
     def _names(self, unique_ids: Collection[str]) -> list[str]:
         """Nodes as dbt's selection language names them."""
-        return [".".join(self.manifest.nodes[key].fqn) for key in sorted(unique_ids)]
+        return [".".join(self.project.nodes[key].fqn) for key in sorted(unique_ids)]
 
     def _on_test(self, node: Any) -> None:
         self._done += 1
@@ -343,15 +527,22 @@ class Dbt:
         Args:
             sources: Unique ids of source tables; those without `freshness` are passed over.
         """
-        known = self.manifest.sources
-        chosen = [
-            f"source:{known[key].source_name}.{known[key].name}"
-            for key in sorted(sources)
-            if key in known and known[key].freshness
-        ]
-        if not chosen:
+        from contextlib import closing
+
+        from ingestion.warehouse import connect
+        from runner.compiled.freshness import ages
+
+        known = self.project.sources
+        wanted = [known[key] for key in sorted(sources) if key in known and known[key].freshness]
+        if not wanted:
             return []
-        return self._results(["source", "freshness", "--select", " ".join(chosen)])
+        with closing(connect(self.settings, read_only=True)) as connection:
+            found, left = ages(connection, wanted)
+        results = [_node_result(one) for one in found]
+        if left:
+            names = " ".join(f"source:{node.source_name}.{node.name}" for node in left)
+            results += self._results(["source", "freshness", "--select", names])
+        return results
 
     def docs(self) -> Path:
         """Writes dbt's documentation as one page and returns its path.
@@ -376,9 +567,10 @@ class Dbt:
         done = self._invoke(arguments, self.manifest)
         if done.exception is not None:
             raise self._failure(done.exception, f"dbt {arguments[0]} could not be done")
-        # Hooks are among the results; one that fails matters, one that ran is no news.
+        # Hooks and exposures are among them; one that fails matters, one that ran is no news.
         found = [_node_result(result) for result in getattr(done.result, "results", ())]
-        return [result for result in found if result.kind != "operation" or result.status != "ok"]
+        quiet = ("operation", "exposure")
+        return [result for result in found if result.kind not in quiet or result.status != "ok"]
 
     def _failure(self, error: BaseException | None, what: str) -> IngestionError:
         if error is not None and disk_full(error):
@@ -406,7 +598,7 @@ class Dbt:
             runner = dbtRunner(manifest, callbacks=[self._on_event])
             flags = [*dbt_arguments(self.settings), "--log-level-file", "info"]
             done = runner.invoke([*arguments, *flags])
-        _close_connections()
+        self._profile = _close_connections()
         if isinstance(done.exception, KeyboardInterrupt):
             raise done.exception
         return done
@@ -417,15 +609,29 @@ class Dbt:
         elif event.info.name == "SQLQuery" and self._statements is not None:
             unique_id = event.data.node_info.unique_id
             self._statements.append(Statement(unique_id, event.data.sql))
+        elif event.info.name == "JinjaLogDebug" and self._statements:
+            self._note_answer(event.data.node_info.unique_id, event.data.msg)
         elif event.info.name == "NodeFinished":
             failpoint("build.node_finished")
             self._done += 1
             info = event.data.node_info
-            if self._building and self.on_built is not None and info.node_status == "success":
-                self.on_built(info.unique_id)
+            if info.node_status == "success":
+                self._finished.add(info.unique_id)
+                if self._building and self.on_built is not None:
+                    self.on_built(info.unique_id)
             if self.on_node is not None:
                 total = max(self._total, self._done)
                 self.on_node(self._done, total, event.data.node_info.node_name)
+
+    def _note_answer(self, unique_id: str, told: str) -> None:
+        """Keeps what the macro `asked` logs: the answer to what its node sent last."""
+        given = {_ANSWER + "True": True, _ANSWER + "False": False}
+        if self._statements is None or told not in given:
+            return
+        for place in range(len(self._statements) - 1, -1, -1):
+            if self._statements[place].unique_id == unique_id:
+                self._statements[place] = replace(self._statements[place], answer=given[told])
+                return
 
 
 def room_fault(settings: Settings, failed: Iterable[NodeResult]) -> IngestionError | None:
@@ -452,14 +658,26 @@ def _surroundings(settings: Settings) -> Iterator[None]:
         os.chdir(here)
 
 
-def _close_connections() -> None:
-    """Lets go of the warehouse file: dbt would hold it until the process ends."""
+def _close_connections() -> dict[str, Any] | None:
+    """Lets go of the warehouse file: dbt would hold it until the process ends.
+
+    Returns:
+        How dbt sets its connection; None if that is more than settings.
+    """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
     environment = DuckDBConnectionManager._ENV
     DuckDBConnectionManager.close_all_connections()
-    if environment is not None:
-        environment.close()
+    if environment is None:
+        return None
+    environment.close()
+    given = environment.creds
+    more = ("config_options", "extensions", "secrets", "attach", "filesystems", "remote")
+    is_more = any(getattr(given, name, None) for name in more)
+    plugins = {plugin.module for plugin in given.plugins or ()} - {"ingestion.dbt_plugin"}
+    if is_more or plugins or given.disable_transactions:
+        return None
+    return {"settings": dict(given.settings or {})}
 
 
 def _text(error: BaseException | None) -> str:
@@ -483,6 +701,21 @@ def _node_result(result: Any) -> NodeResult:
         compiled_sql=getattr(node, "compiled_code", None),
         attached_to=getattr(node, "attached_node", None),
     )
+
+
+def _built(node: Any, seconds: float) -> NodeResult:
+    return NodeResult(
+        unique_id=node.unique_id,
+        name=_node_name(node),
+        kind=str(node.resource_type),
+        status="ok",
+        seconds=round(seconds, 3),
+        file=node.original_file_path,
+    )
+
+
+def _skipped(node: Any) -> NodeResult:
+    return replace(_built(node, 0.0), status="skipped")
 
 
 def _judged(verdict: Verdict) -> NodeResult:

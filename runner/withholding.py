@@ -23,8 +23,7 @@ from runner.report import count
 from runner.versions import Version, current_version
 
 if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
-
+    from runner.compiled.view import Project
     from runner.steps import Run
     from runner.transform import NodeResult
 
@@ -47,7 +46,7 @@ class Withheld:
     def __len__(self) -> int:
         return len(self.why)
 
-    def add(self, manifest: Manifest, roots: Iterable[str], reason: str) -> int:
+    def add(self, manifest: Project, roots: Iterable[str], reason: str) -> int:
         """Holds back nodes and all that is made from them; returns how many models are new.
 
         Args:
@@ -62,7 +61,7 @@ class Withheld:
             self.why[key] = reason
         return sum(key.startswith("model.") for key in new)
 
-    def relations(self, manifest: Manifest) -> dict[str, str]:
+    def relations(self, manifest: Project) -> dict[str, str]:
         """Reasons by the name of the table that readers would have got."""
         relations = published_relations(manifest)
         return {str(r): self.why[r.unique_id] for r in relations if r.unique_id in self.why}
@@ -87,7 +86,7 @@ class Former:
         return sql
 
 
-def former_of(settings: Settings, manifest: Manifest, withheld: Withheld) -> Former | None:
+def former_of(settings: Settings, manifest: Project, withheld: Withheld) -> Former | None:
     """What stands in for withheld models that readers have in an earlier version.
 
     Returns:
@@ -139,7 +138,7 @@ def split_tests(tests: Iterable[Any], withheld: Withheld, former: Former | None)
     return split
 
 
-def tested_models(manifest: Manifest, test_id: str) -> list[str]:
+def tested_models(manifest: Project, test_id: str) -> list[str]:
     """What a failed test is held against: its own model, or all that it reads."""
     attached = _attached(manifest.nodes[test_id])
     return [attached] if attached else parents(manifest, test_id)
@@ -161,7 +160,7 @@ def withhold_misfits(run: Run, split: SplitTests, mixed: Sequence[NodeResult]) -
     Returns:
         The results, with failures as warnings: what failed is held back.
     """
-    manifest = run.dbt.manifest
+    manifest = run.dbt.project
     for test in split.unasked:
         if attached := _attached(test):
             reason = f"{test.name} needs a model that is withheld"
@@ -185,7 +184,7 @@ def withhold_sources(run: Run, result: StepResult) -> StepResult:
     """Goes on without the sources that failed, if any did not."""
     if result.stop is not None or run.settings.failures.source == "go_on":
         return result
-    manifest = run.dbt.manifest
+    manifest = run.dbt.project
     number = 0
     for source, tables in sorted(run.failed_tables.items()):
         roots = [
@@ -204,7 +203,7 @@ def withhold_failed(run: Run, result: StepResult) -> StepResult:
     number = 0
     for node in run.failed_nodes:
         reason = f"{node.kind} {node.name} could not be built"
-        number += run.withheld.add(run.dbt.manifest, [node.unique_id], reason)
+        number += run.withheld.add(run.dbt.project, [node.unique_id], reason)
     return to_later(replace(result, text=f"{result.text}{_told(number)}"))
 
 
@@ -220,7 +219,7 @@ def withhold_tested(run: Run, result: StepResult) -> StepResult:
     if not survives_tests(run):
         return result
     failed = [test.result for test in run.failed_tests if test.result.status == "failed"]
-    manifest = run.dbt.manifest
+    manifest = run.dbt.project
     number = 0
     for test in failed:
         roots = tested_models(manifest, test.unique_id)

@@ -82,7 +82,7 @@
             {{ return(false) }}
         {%- endif -%}
     {%- endfor -%}
-    {{ return(run_query(select_is_continued(plan)).rows[0][0]) }}
+    {{ return(asked(select_is_continued(plan))) }}
 {% endmacro %}
 
 

@@ -19,6 +19,5 @@
     {%- if load_relation(plan.marks) is none -%}
         {{ return(true) }}
     {%- endif -%}
-    {%- set made = run_query("select count(*) from " ~ plan.marks ~ " where code = '" ~ plan.code ~ "'") -%}
-    {{ return(made.columns[0].values()[0] == 0) }}
+    {{ return(asked("select count(*) = 0 as is_other from " ~ plan.marks ~ " where code = '" ~ plan.code ~ "'")) }}
 {% endmacro %}

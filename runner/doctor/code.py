@@ -109,12 +109,12 @@ def project(settings: Settings, dbt: Dbt) -> Iterator[Finding]:
     try:
         manifest, _ = dbt.sources(Selection())
         declarations = load_declarations(manifest, None)
-        watches(dbt.manifest)
-        gates(dbt.manifest)
+        watches(dbt.project)
+        gates(dbt.project)
     except IngestionError as error:
         yield Finding("project", "fail", str(error.message), error.hint, error.exit_code)
         return
-    models = sum(str(n.resource_type) == "model" for n in dbt.manifest.nodes.values())
+    models = sum(str(n.resource_type) == "model" for n in dbt.project.nodes.values())
     yield Finding("project", "ok", f"{models} models, {len(declarations)} declared sources")
     profile = settings.project_dir / "profiles.yml"
     if profile.is_file() and "ingestion.dbt_plugin" not in profile.read_text(encoding="utf-8"):

@@ -17,7 +17,8 @@ from runner.project import attached_tests
 
 if TYPE_CHECKING:
     import duckdb
-    from dbt.contracts.graph.manifest import Manifest
+
+    from runner.compiled.view import Project
 
 _SHOWN_VERSIONS = 20
 _SHOWN_FILES = 20
@@ -49,7 +50,7 @@ def last_build(history: History | None, name: str) -> dict[str, Any] | None:
     }
 
 
-def last_tests(history: History | None, manifest: Manifest, unique_id: str) -> list[dict[str, Any]]:
+def last_tests(history: History | None, manifest: Project, unique_id: str) -> list[dict[str, Any]]:
     """Data tests of a model with what they said last.
 
     Returns:

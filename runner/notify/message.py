@@ -21,7 +21,7 @@ from runner.project import descendants, parents, published_relations
 from runner.versions import current_version
 
 if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
+    from runner.compiled.view import Project
 
 _SHOWN_PROBLEMS = 10
 _SHOWN_MARTS = 8
@@ -66,7 +66,7 @@ def make_message(
     settings: Settings,
     run_id: str,
     change: Change,
-    manifest: Manifest | None,
+    manifest: Project | None,
     withheld: Sequence[str] = (),
 ) -> Message:
     """Puts a change into words.
@@ -118,7 +118,7 @@ def _counts(change: Change) -> str:
     return ", ".join(parts)
 
 
-def describe(problem: Problem, manifest: Manifest | None) -> dict[str, Any]:
+def describe(problem: Problem, manifest: Project | None) -> dict[str, Any]:
     """A problem as named values, with what depends on it and what to do.
 
     Args:
@@ -139,7 +139,7 @@ def describe(problem: Problem, manifest: Manifest | None) -> dict[str, Any]:
     }
 
 
-def _nodes(manifest: Manifest, problem: Problem) -> list[str]:
+def _nodes(manifest: Project, problem: Problem) -> list[str]:
     """Unique ids of what a problem is about."""
     name = problem.name.partition(":")[0]
     if problem.kind in ("source", "file", "freshness"):
@@ -162,7 +162,7 @@ def _nodes(manifest: Manifest, problem: Problem) -> list[str]:
     ]
 
 
-def _marts_below(manifest: Manifest, ids: Iterable[str]) -> list[str]:
+def _marts_below(manifest: Project, ids: Iterable[str]) -> list[str]:
     """What readers get and what is made from these nodes; tests stand for the models they test."""
     start: set[str] = set()
     for key in ids:

@@ -14,8 +14,7 @@ from runner.notify.targets import targets
 from runner.observers import Ending, Observer
 
 if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
-
+    from runner.compiled.view import Project
     from runner.steps import Run
 
 
@@ -52,8 +51,8 @@ def _withheld(ending: Ending) -> list[str]:
     return [item.name for item in items if item.kind == "withheld"]
 
 
-def _manifest(run: Run, ending: Ending) -> Manifest | None:
+def _manifest(run: Run, ending: Ending) -> Project | None:
     """The project as the run has read it; None if it could not be read."""
     if ending.result is None or ending.result.steps[0].result.status == "failed":
         return None
-    return run.dbt.manifest
+    return run.dbt.project

@@ -16,8 +16,9 @@ from runner.notify.problems import open_problems
 from runner.notify.targets import DeliveryFailed, Target, targets
 
 if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
     from rich.console import Console
+
+    from runner.compiled.view import Project
 
 
 def problem_fields(settings: Settings) -> list[dict[str, Any]]:
@@ -31,13 +32,13 @@ def problem_fields(settings: Settings) -> list[dict[str, Any]]:
     return [describe(problem, manifest) for problem in found]
 
 
-def _manifest(settings: Settings) -> Manifest | None:
+def _manifest(settings: Settings) -> Project | None:
     """The project; None if dbt refuses it, which is a problem of its own."""
     from ingestion.errors import DeclarationError
     from runner.transform import Dbt
 
     try:
-        return Dbt(settings).manifest
+        return Dbt(settings).project
     except DeclarationError:
         return None
 

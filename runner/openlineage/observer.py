@@ -218,7 +218,7 @@ class LineageObserver(Observer):
 
     def _table(self, run: Run, key: str, is_told: bool = True) -> dict[str, Any] | None:
         """A table of the warehouse by dbt's unique id, with what it looks like or by name only."""
-        manifest = run.dbt.manifest
+        manifest = run.dbt.project
         node: Any = manifest.nodes.get(key) or manifest.sources.get(key)
         if node is None:
             return None
@@ -274,14 +274,14 @@ def _columns(run: Run) -> Columns:
 
 
 def _node(run: Run, name: str, kinds: Sequence[str]) -> Any:
-    for node in run.dbt.manifest.nodes.values():
+    for node in run.dbt.project.nodes.values():
         if node.name == name and str(node.resource_type) in kinds:
             return node
     return None
 
 
 def _source(run: Run, source: str, table: str) -> Any:
-    for node in run.dbt.manifest.sources.values():
+    for node in run.dbt.project.sources.values():
         if node.source_name == source and node.name == table:
             return node
     return None

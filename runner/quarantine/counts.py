@@ -153,7 +153,7 @@ def chosen_tables(dbt: Dbt, selection: Selection) -> list[str]:
         BadInput: dbt does not understand the selection, or nothing in it is made from a table.
     """
     kinds = ("source", "model", "snapshot", "exposure")
-    tables = screened_tables(dbt.manifest, dbt.select(selection, *kinds))
+    tables = screened_tables(dbt.project, dbt.select(selection, *kinds))
     if not tables:
         raise BadInput(
             f"no table is selected by `{selection}`",

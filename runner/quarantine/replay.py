@@ -103,7 +103,7 @@ def _downstream(run: Run, tables: Sequence[str] | None) -> Selection:
     """What is made from these tables and from the ledger, and the seeds: one may be mended."""
     if tables is None:
         return run.selection
-    sources = run.dbt.manifest.sources.values()
+    sources = run.dbt.project.sources.values()
     ledger = {source.source_name for source in sources if source.schema == _LEDGER}
     made_from = [*(f"source:{table}+" for table in tables), *(f"source:{x}+" for x in ledger)]
     return Selection((*made_from, "resource_type:seed"), run.selection.exclude)

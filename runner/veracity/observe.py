@@ -28,7 +28,8 @@ from runner.veracity.watches import watches
 
 if TYPE_CHECKING:
     import duckdb
-    from dbt.contracts.graph.manifest import Manifest
+
+    from runner.compiled.view import Project
 
 # Days of measures that readers get; the run history has more.
 _PUBLISHED_DAYS = 35
@@ -110,7 +111,7 @@ def observe(
     settings: Settings,
     history: History,
     run_id: str,
-    manifest: Manifest,
+    manifest: Project,
     models: Collection[str] | None,
     results: Sequence[NodeResult],
 ) -> Observed:
@@ -153,7 +154,7 @@ def observe(
     return observed
 
 
-def observe_time(settings: Settings, history: History, run_id: str, manifest: Manifest) -> Observed:
+def observe_time(settings: Settings, history: History, run_id: str, manifest: Project) -> Observed:
     """Judges a run that built nothing: what it finds is as it was, only later.
 
     Args:
@@ -197,7 +198,7 @@ def _write(
     history: History,
     run_id: str,
     observed: Observed,
-    manifest: Manifest,
+    manifest: Project,
     results: Sequence[NodeResult],
 ) -> None:
     connection.execute("begin")
@@ -224,7 +225,7 @@ def _write_scores(
     history: History,
     run_id: str,
     moment: datetime,
-    manifest: Manifest,
+    manifest: Project,
 ) -> None:
     """Keeps the scores, where the project has the model and it could be built."""
     schemas = {node.schema for node in manifest.nodes.values() if node.name == "veracity_scores"}
@@ -290,7 +291,7 @@ def _anomaly_row(run_id: str, anomaly: Anomaly, observed: Observed) -> tuple[Any
     return (run_id, anomaly.name, *place, *band, anomaly.severity, is_new, anomaly.text)
 
 
-def _check_row(run_id: str, result: NodeResult, manifest: Manifest) -> tuple[Any, ...]:
+def _check_row(run_id: str, result: NodeResult, manifest: Project) -> tuple[Any, ...]:
     """A result with the relation that it speaks of: a model, or a source's table."""
     node: Any = manifest.nodes.get(result.unique_id)
     test = getattr(node, "test_metadata", None)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ingestion.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
+    from runner.compiled.view import Project
 
 WATCHED_FOLDERS = frozenset({"staging", "marts"})
 Severity = Literal["warn", "error", "off"]
@@ -179,7 +179,7 @@ class FileWatch:
     expected: ExpectedFiles
 
 
-def watches(manifest: Manifest) -> tuple[list[Watch], list[FileWatch]]:
+def watches(manifest: Project) -> tuple[list[Watch], list[FileWatch]]:
     """Reads what is watched and how.
 
     Args:
@@ -204,7 +204,7 @@ def watches(manifest: Manifest) -> tuple[list[Watch], list[FileWatch]]:
     return tables, files
 
 
-def _watched_nodes(manifest: Manifest) -> Iterator[Any]:
+def _watched_nodes(manifest: Project) -> Iterator[Any]:
     for _, node in sorted(manifest.nodes.items()):
         is_built = str(node.resource_type) == "model" and node.config.materialized != "ephemeral"
         if is_built and WATCHED_FOLDERS & set(node.fqn[1:-1]):
@@ -233,7 +233,7 @@ def _watch(node: Any, faults: list[str]) -> Watch:
     return Watch(*key, anomalies, columns, gaps, sequences)
 
 
-def _file_watches(manifest: Manifest, faults: list[str]) -> Iterator[FileWatch]:
+def _file_watches(manifest: Project, faults: list[str]) -> Iterator[FileWatch]:
     for _, node in sorted(manifest.sources.items()):
         place = f"{node.original_file_path}: source {node.source_name}, table {node.name}"
         if expected := _parsed(ExpectedFiles, _meta(node), "expected_files", place, faults):
