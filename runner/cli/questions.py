@@ -242,6 +242,53 @@ def explain(
         print_explanation(found, console(), with_sql)
 
 
+class LineageFormat(StrEnum):
+    """How lineage is written."""
+
+    text = "text"
+    json = "json"
+    mermaid = "mermaid"
+
+
+@commands.command()
+def lineage(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE[.COLUMN]",
+            help="A column such as fct_orders.total_usd, or a whole table such as shop.orders.",
+        ),
+    ],
+    up: Annotated[bool, typer.Option("--up", help="Only what it is made of.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Only what is made of it.")] = False,
+    depth: Annotated[
+        int | None, typer.Option("--depth", min=1, help="Steps to go; all by default.")
+    ] = None,
+    output: Annotated[
+        LineageFormat,
+        typer.Option("--format", help="mermaid is a picture that Markdown pages draw."),
+    ] = LineageFormat.text,
+) -> None:
+    """Show which columns a column is made of, and what a change of it would reach.
+
+    Read off the SQL of all models as it is now; no row is looked at, and nothing needs to be built.
+    """
+    import sys
+
+    from runner.lineage.project import read_project
+    from runner.lineage.report import find, lineage_fields, mermaid, print_lineage
+
+    graph = read_project(load_settings(), command_line())
+    column = find(graph, name)
+    where = (graph, column, up or not down, down or not up, depth)
+    if output == LineageFormat.json:
+        print_json(lineage_fields(*where))
+    elif output == LineageFormat.mermaid:
+        sys.stdout.write(mermaid(*where) + "\n")
+    else:
+        print_lineage(*where, console())
+
+
 @commands.command()
 def mutate(
     select: Select = None,

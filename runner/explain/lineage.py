@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runner.explain.provenance import DIALECT, full_name
+from runner.lineage.queries import qualified
 
 if TYPE_CHECKING:
     from sqlglot.lineage import Node
@@ -63,28 +64,11 @@ class ColumnLineage:
     """
 
     def __init__(self, sql: str, tables: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-        from sqlglot import parse_one
         from sqlglot.errors import SqlglotError
-        from sqlglot.optimizer.qualify import qualify
         from sqlglot.optimizer.scope import build_scope
 
-        schema = {
-            place: {name: dict.fromkeys(columns, "unknown") for name, columns in found.items()}
-            for place, found in tables.items()
-        }
+        self._query = qualified(sql, tables)
         try:
-            query = parse_one(sql, dialect=DIALECT)
-            for table in query.find_all(_table_class()):
-                # The catalog's name says nothing here, and the schema has none.
-                table.set("catalog", None)
-                _blank_generated(table)
-            self._query = qualify(
-                query,
-                dialect=DIALECT,
-                schema=schema,
-                validate_qualify_columns=False,
-                identify=False,
-            )
             self._scope = build_scope(self._query)
         except (SqlglotError, RecursionError) as error:
             raise ValueError(f"the columns cannot be resolved: {error}") from error
@@ -105,28 +89,6 @@ class ColumnLineage:
         except (SqlglotError, ValueError, RecursionError) as error:
             raise ValueError(f"the column {column} cannot be followed: {error}") from error
         return _origin(root)
-
-
-def _blank_generated(table: Any) -> None:
-    """Takes values of a table function as given: what columns it has is not known here."""
-    from sqlglot import exp
-
-    select = table.parent_select
-    alias = table.args.get("alias")
-    named = alias is not None and alias.args.get("columns")
-    if isinstance(table.this, exp.Identifier) or named or select is None:
-        return
-    if select.args.get("joins") or select.args.get("laterals"):
-        return
-    for part in select.expressions:
-        if isinstance(part, exp.Column) and not isinstance(part.this, exp.Star):
-            part.replace(exp.alias_(exp.Null(), part.name))
-
-
-def _table_class() -> Any:
-    from sqlglot import exp
-
-    return exp.Table
 
 
 def _origin(root: Node) -> ColumnOrigin:
