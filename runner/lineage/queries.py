@@ -88,9 +88,15 @@ def qualified(sql: str, tables: Mapping[str, Mapping[str, Iterable[str]]]) -> ex
     from sqlglot.errors import SqlglotError
     from sqlglot.optimizer.qualify import qualify
 
-    schema = {
+    known = {
         place: {name: dict.fromkeys(columns, "unknown") for name, columns in found.items()}
         for place, found in tables.items()
+    }
+    # The parser takes no table without columns and no schema without tables.
+    schema = {
+        place: full
+        for place, found in known.items()
+        if (full := {name: columns for name, columns in found.items() if columns})
     }
     try:
         query = parse_one(sql, dialect=DIALECT)

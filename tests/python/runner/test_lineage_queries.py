@@ -235,3 +235,8 @@ def values(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, list[st
 def test_what_is_no_query_is_refused(sql: str) -> None:
     with pytest.raises(ValueError, match=r"resolved|no query"):
         read_query(sql, TABLES)
+
+
+def test_a_table_of_unknown_columns_is_no_hindrance() -> None:
+    read = read_query("select a.b from x.y as a", {"x": {"y": []}, "z": {}})
+    assert read.columns["b"].columns == {Column("x.y", "b")}
