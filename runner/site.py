@@ -1,6 +1,6 @@
 """The documentation: dbt's page and those beside it, with the version they describe.
 
-dbt docs, veracity scores, run history -> HTML pages without outside parts ->
+dbt docs, lineage of columns, veracity scores, run history -> HTML pages without outside parts ->
 `published/<version>/docs/`, or `docs/` in the data folder before anything is published -> a small
 web server
 
@@ -23,6 +23,9 @@ from ingestion.failpoints import failpoint
 from ingestion.redaction import redact
 from ingestion.settings import Settings
 from runner.history import History
+from runner.lineage.page import FILE as LINEAGE_PAGE
+from runner.lineage.page import lineage_page
+from runner.lineage.project import project_graph
 from runner.runs_page import FILE as RUNS_PAGE
 from runner.runs_page import runs_page, runs_page_fields
 from runner.transform import Dbt
@@ -62,6 +65,9 @@ def build_docs(
     fresh.mkdir(parents=True)
     shutil.copyfile(page, fresh / PAGE)
     pages: dict[str, str] = {}
+    text = redact(lineage_page(project_graph(dbt.settings, dbt)))
+    (fresh / LINEAGE_PAGE).write_text(text, encoding="utf-8")
+    pages[LINEAGE_PAGE] = "Lineage"
     if version is not None and has_scores(dbt.settings, version):
         text = veracity_page(veracity_fields(dbt.settings, version))
         (fresh / SCORES_PAGE).write_text(text, encoding="utf-8")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # What staging keeps beside a model's table, under the model's name.
 BESIDE = ("history", "quarantine", "rejected", "absent_keys", "ledger_outcomes", "findings")
 _STORED = 1
+# So many former texts are kept for each present one.
+_TEXTS = 2
 
 
 @dataclass(frozen=True)
@@ -358,11 +360,14 @@ class _Kept:
         return _unpacked(self._used[key])
 
     def write(self) -> None:
-        if self._path is None or self._used.keys() == self._former.keys():
+        if self._path is None or self._used.keys() <= self._former.keys():
             return
+        # A model that adds to its table has two texts, of which a run compiles one.
+        former = list(self._former.items())[-_TEXTS * len(self._used) :]
+        queries = dict(former) | self._used
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_name(f"{self._path.name}.tmp")
-        fresh.write_text(json.dumps({"format": _STORED, "queries": self._used}), encoding="utf-8")
+        fresh.write_text(json.dumps({"format": _STORED, "queries": queries}), encoding="utf-8")
         fresh.replace(self._path)
 
 

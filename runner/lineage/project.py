@@ -51,21 +51,20 @@ def project_graph(settings: Settings, dbt: Dbt) -> ColumnGraph:
 
     Args:
         settings: The project's settings.
-        dbt: The project's dbt; it compiles the models.
+        dbt: The project's dbt; it compiles the models that are not compiled yet.
 
     Raises:
         DeclarationError: dbt refuses the project.
         BuildFailed: A model cannot be compiled.
         LockHeld: Another process has the warehouse open, so that dbt cannot compile.
     """
-    nodes = dbt.manifest.nodes
-    dbt.compile(
-        [
-            key
-            for key, node in nodes.items()
-            if str(node.resource_type) == "model" and str(node.language) == "sql"
-        ]
-    )
+    sql = [
+        key
+        for key, node in dbt.manifest.nodes.items()
+        if str(node.resource_type) == "model" and str(node.language) == "sql"
+    ]
+    # What was just built is compiled.
+    dbt.compile([key for key in sql if not dbt.manifest.nodes[key].compiled_code])
     columns = warehouse_columns(settings)
     seeds = _seed_columns(dbt.manifest, settings.project_dir)
     return column_graph(dbt.manifest, columns, seeds, settings.state_dir / FILE)
