@@ -202,6 +202,8 @@ def _followed(child: subprocess.Popen[bytes], reading: int) -> Sample:
                 case "stop":
                     peak = max(watch.end(), event["peak"])
                     _add(sample, event["step"], Step(event["seconds"], event["cpu"], peak))
+                case "told":
+                    sample.steps[event["step"]] = Step(event["seconds"], 0.0, 0)
                 case "made":
                     sample.made = event
             if time.monotonic() - started > _LONGEST_SECONDS:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from suite.chart import chart
 from suite.kit import WHOLE
-from suite.results import Figures, Result, Spread
+from suite.results import Figures, Result, Spread, StepFigures
 
 
 def write_report(folder: Path, results: Mapping[str, Result], compared: Sequence[str]) -> Path:
@@ -134,11 +134,14 @@ def _steps(result: Result) -> list[str]:
         cells = []
         for one in result.figures.values():
             found = one.steps.get(step)
-            cells.append(
-                f"{found.seconds.median:.2f} s, {found.peak.median / 1e6:,.0f} MB" if found else ""
-            )
+            cells.append(_step(found) if found else "")
         lines.append(f"| {step} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _step(found: StepFigures) -> str:
+    peak = f", {found.peak.median / 1e6:,.0f} MB" if found.peak.median else ""
+    return f"{found.seconds.median:.2f} s{peak}"
 
 
 def _seconds(found: Spread) -> str:
