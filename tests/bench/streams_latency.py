@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT)]
+sys.path += [str(ROOT), str(ROOT / "tests" / "kit")]
 sys.path += [str(ROOT / "tests" / "python" / name) for name in ("ingestion", "runner")]
 
 from livepark import FILES, LivePark, make_livepark  # noqa: E402  # by the lines above

@@ -138,6 +138,8 @@ def program(arguments: list[str]) -> None:
 
     extra = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     kind, rest = arguments[0], arguments[1:]
+    # A test's own modules may import `warm`.
+    sys.path.append(str(Path(__file__).parent))
     if kind == "-m":
         sys.path[:1] = [str(Path.cwd()), *extra]
         sys.argv = ["-m", *rest[1:]]

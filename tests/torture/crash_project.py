@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 RUNNER_TESTS = Path(__file__).resolve().parents[1] / "python" / "runner"
-sys.path.append(str(RUNNER_TESTS))
+sys.path += [str(RUNNER_TESTS), str(RUNNER_TESTS.parents[1] / "kit")]
 
 from screenedshop import OWN as SCREENED  # noqa: E402  # found by the line above
 from screenedshop import make_screened_shop  # noqa: E402  # found by the line above

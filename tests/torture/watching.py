@@ -28,7 +28,7 @@ from datetime import timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "tests" / "python" / "runner")]
+sys.path += [str(ROOT), str(ROOT / "tests/python/runner"), str(ROOT / "tests/kit")]
 
 import streams  # noqa: E402  # beside this file; it finds its own kits
 from failpoints_in_code import failpoints_in_code  # noqa: E402  # the same
