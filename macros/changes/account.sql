@@ -17,22 +17,23 @@ set variable {{ name }}_oldest = 1;
 {%- endmacro %}
 
 
-{#- of more changes than half of the rows nobody wants to take the oldest: all rows are sooner taken -#}
+{#- it never holds more than all rows gone and come once -#}
 {% macro append_changes(name, marks, changes, differing, target_relation) -%}
 set variable {{ name }}_version = (
-    select version + cast((select count(*) > 0 from {{ differing }}) as bigint) from {{ marks }}
+    select version + cast((select count(*) > 0 from {{ differing }} where not _is_moved) as bigint) from {{ marks }}
 );
 
 insert into {{ changes }} by name
 select
-    *,
+    * exclude (_is_moved),
     getvariable('{{ name }}_version') as _version
-from {{ differing }};
+from {{ differing }}
+where not _is_moved;
 
 set variable {{ name }}_oldest = (
     select greatest(
         (select oldest_version from {{ marks }}),
-        max(_version) filter (where _later > (select greatest(1000, count(*) / 2) from {{ target_relation }}))
+        max(_version) filter (where _later > (select greatest(1000, 2 * count(*)) from {{ target_relation }}))
     )
     from (
         select
@@ -76,8 +77,7 @@ select
 {%- endmacro %}
 
 
-{#- more than a third of the rows are sooner made all together -#}
-{% macro is_taken_soon(input) -%}
+{% macro is_account_whole(input) -%}
 exists (
         select 1
         from {{ input.marks }} as there
@@ -85,11 +85,6 @@ exists (
             marks.taken[{{ sql_literal(input.name) }}].generation = there.generation
             and marks.taken[{{ sql_literal(input.name) }}].version >= there.oldest_version
     )
-    and 3 * (
-        select count(*)
-        from {{ input.changes }} as changes
-        where changes._version > marks.taken[{{ sql_literal(input.name) }}].version
-    ) <= (select count(*) from {{ input.relation }})
 {%- endmacro %}
 
 

@@ -68,6 +68,10 @@
                 ~ "with the key's expressions, or {via: such a model, on: {its column: the changed one's}}") -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- if modules.re.search("\\b_(file|row)\\b", model_sql) -%}
+        {%- do by_key_error(node, "its SQL", "reads _file or _row", "none of them: a row that is sent again as it was has "
+            ~ "another place, and that is no change") -%}
+    {%- endif -%}
     {%- set columns = get_columns_in_query(model_sql) | map("lower") | list -%}
     {{ return({
         "name": node.name,
@@ -116,14 +120,21 @@
 {% endmacro %}
 
 
+{#- more than a third of the rows are sooner made all together -#}
 {% macro select_is_continued_by_key(plan) -%}
 select count(*) = 1 as is_continued
 from {{ plan.marks }} as marks
 where
     true
     {%- for input in plan.logged.values() %}
-    and {{ is_taken_soon(input) }}
+    and {{ is_account_whole(input) }}
     {%- endfor %}
+    and 3 * (
+        select count(*)
+        from (
+{{ select_touched_by_changes(plan) }}
+        ) as touched
+    ) <= (select count(*) from {{ this }})
     {%- for name, query in plan.hashed.items() %}
     and marks.taken[{{ sql_literal(name) }}] = ({{ query }})
     {%- endfor %}
@@ -190,9 +201,9 @@ come as (
 
 )
 
-select 'staged' as _side, true as _is_removed, gone.* from gone
+select 'staged' as _side, true as _is_removed, false as _is_moved, gone.* from gone
 union all
-select 'staged' as _side, false as _is_removed, come.* from come;
+select 'staged' as _side, false as _is_removed, false as _is_moved, come.* from come;
 
 delete from {{ target_relation }} as former
 using {{ plan.differing }} as gone
