@@ -277,7 +277,7 @@ class Delta:
             return Difference()
         if spool.is_ready:
             return Difference(tuple(spool.files), changed=read, read=read)
-        columns = ", ".join(quoted(name) for name in types)
+        columns = ", ".join(quoted(name) for name in types if name != DELETED)
         self._write(f"select {columns}, false as {DELETED} from {scan(spool.files)}", out)
         return Difference((out,), changed=read, read=read)
 

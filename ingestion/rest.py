@@ -35,7 +35,7 @@ from ingestion.declarations import (
     SourceDeclaration,
     TableDeclaration,
 )
-from ingestion.delta import Delta, Spool
+from ingestion.delta import DELETED, ROW_GROUP, Delta, Spool
 from ingestion.errors import (
     DeclarationError,
     DeclarationFault,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TABLES_AT_ONCE = 4
+_MOST_PENDING = 32 * 2**20
 # Fractions, exponents and long integers: a float would not keep them as they were sent.
 _INEXACT = re.compile(rb"[\s:,\[]-?\d+(?:\.\d|[eE][+-]?\d|\d{15})")
 _SIMPLE_PATH = re.compile(r"^[\w.-]+$")
@@ -156,9 +157,10 @@ class _TableReader:
         ingest = self._table
         cursor = self._mapping().get(ingest.cursor) if ingest.cursor else None
         if (incremental := ingest.rest.incremental) is None:
-            return self._read(folder, {})
+            return self._read(folder, {}, is_first=delta.is_first)
         landed = None if full_refresh or cursor is None else delta.high_water(cursor)
-        return self._read(folder, {incremental.param: _start(incremental, landed, ingest.window)})
+        start = _start(incremental, landed, ingest.window)
+        return self._read(folder, {incremental.param: start}, is_first=delta.is_first)
 
     def read_period(self, delta: Delta, folder: Path, period: Period) -> Reading:
         """Reads all pages of a period; all from its whole stretch on where the API knows no end."""
@@ -183,13 +185,13 @@ class _TableReader:
         names = [*ingest.primary_key, *([ingest.cursor] if ingest.cursor else [])]
         return column_mapping(list(dict.fromkeys(names)), **self._where)
 
-    def _read(self, folder: Path, bounds: Mapping[str, Any]) -> Reading:
+    def _read(self, folder: Path, bounds: Mapping[str, Any], *, is_first: bool = False) -> Reading:
         """Reads all pages that the API gives with these parameters."""
         ingest, incremental = self._table, self._table.rest.incremental
         mapping = self._mapping()
         cursor = mapping[ingest.cursor] if ingest.cursor else None
         params: dict[str, Any] = {**ingest.rest.params, **bounds}
-        spooler = _TextSpooler(folder, self._where)
+        spooler = _TextSpooler(folder, self._where, is_first=is_first)
         pages = _Pages(self._paginator(), ingest, self._connection.url, incremental)
         with self._explained(pages), self._client() as client, _Writing(spooler) as writing:
             for page in client.paginate(
@@ -203,7 +205,12 @@ class _TableReader:
                 writing.add(self._records(page, pages.read))
         key = [mapping[name] for name in ingest.primary_key]
         self._check_key(key, spooler)
-        spool = Spool(spooler.files, key, cursor if cursor in spooler.columns else None)
+        spool = Spool(
+            spooler.files,
+            key,
+            cursor if cursor in spooler.columns else None,
+            is_ready=spooler.is_ready,
+        )
         given = [f"{name} = {value}" for name, value in bounds.items()]
         since = f" from {given[0]} on" if len(given) == 1 else ""
         since = f" with {' and '.join(given)}" if len(given) > 1 else since
@@ -523,17 +530,25 @@ class _Writing:
 class _TextSpooler:
     """Writes records as Parquet files of text columns, a new one when a new field is met.
 
+    Args:
+        folder: Where to.
+        where: `source` and `table`, for messages.
+        is_first: Whether nothing has landed yet, so that a single file can be landed as it is.
+
     Attributes:
         files: The files written so far, in order.
         columns: Normalised names of the fields met, in order.
         rows: Number of records.
     """
 
-    def __init__(self, folder: Path, where: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, where: Mapping[str, str], *, is_first: bool = False) -> None:
         self._folder = folder
         self._where = where
+        self._is_first = is_first
         self._fields: dict[str, str] = {}
         self._writer: Any = None
+        self._pending: list[pa.Table] = []
+        self._pending_rows = self._pending_bytes = 0
         self.files: list[Path] = []
         self.rows = 0
 
@@ -542,11 +557,13 @@ class _TextSpooler:
         """Normalised names of the fields met, in order."""
         return list(self._fields.values())
 
-    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Writes the records of one page."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    @property
+    def is_ready(self) -> bool:
+        """Whether what was written can be landed as it is."""
+        return self._is_first and len(self.files) == 1
 
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Takes the records of one page; what is written at once are many pages."""
         if not records:
             return
         known = self._fields.keys()
@@ -554,17 +571,36 @@ class _TextSpooler:
             names = list(dict.fromkeys([*known, *(name for r in records for name in r)]))
             self.close()
             self._fields = dict(column_mapping(names, **self._where))
-            self.files.append(self._folder / f"records-{len(self.files):06d}.parquet")
-            schema = pa.schema([(column, pa.string()) for column in self.columns])
-            self._writer = pq.ParquetWriter(self.files[-1], schema, compression="lz4")
-        self._writer.write_table(_text_table(records, self._fields))
-        self.rows += len(records)
+        table = _text_table(records, self._fields)
+        self._pending.append(table)
+        self._pending_rows += table.num_rows
+        self._pending_bytes += table.nbytes
+        self.rows += table.num_rows
+        if self._pending_rows >= ROW_GROUP or self._pending_bytes >= _MOST_PENDING:
+            self._flush()
 
     def close(self) -> None:
         """Ends the last file."""
+        self._flush()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self._pending:
+            return
+        table = pa.concat_tables(self._pending)
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        if self._is_first:
+            table = table.append_column(DELETED, pa.repeat(False, table.num_rows))
+        if self._writer is None:
+            self.files.append(self._folder / f"records-{len(self.files):06d}.parquet")
+            codec = "zstd" if self._is_first else "lz4"
+            self._writer = pq.ParquetWriter(self.files[-1], table.schema, compression=codec)
+        self._writer.write_table(table)
 
 
 def _text_table(records: Sequence[Mapping[str, Any]], fields: Mapping[str, str]) -> pa.Table:
@@ -584,7 +620,7 @@ def _text_array(values: list[Any]) -> pa.Array:
     import pyarrow as pa
 
     kinds = {*map(type, values)} - {type(None)}
-    if kinds <= {str}:
+    if kinds <= {str, _Number}:
         return pa.array(values, pa.string())
     if kinds == {bool}:
         return pa.array(values, pa.bool_()).cast(pa.string())
