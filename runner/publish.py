@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -33,7 +33,7 @@ from runner.fingerprint import fingerprint
 from runner.history import History, git_revision, now
 from runner.project import Relation
 from runner.publications import drop_waiting, remove_surplus, switch, tidy
-from runner.reuse import begin_from, is_worth_it, take_over
+from runner.reuse import begin_from, is_worth_it, made_from, take_over
 from runner.versions import (
     DATABASE,
     MANIFEST,
@@ -179,6 +179,7 @@ class _Work:
     on_table: OnTable | None
     withheld: Mapping[str, str] = field(default_factory=dict)
     counted: dict[str, PublishedTable] = field(default_factory=dict)
+    made_from: str | None = None
 
 
 def publish(
@@ -220,6 +221,12 @@ def publish(
             hint="Models of models/marts with `access: public` are published.",
         )
     work = _Work(settings, history, run_id, copies, missing, former, on_table, withheld or {})
+    # What is audited now is carried over from no version, so its place tells no run.
+    parts = [
+        (c.relation, _WAREHOUSE if c.catalog == _WAREHOUSE else c.from_version) for c in copies
+    ]
+    made = made_from(settings.warehouse_path, parts, work.withheld)
+    work = replace(work, made_from=made)
     if former is not None and _same(work, former):
         drop_waiting(settings, history)
         return _known(work, former)
@@ -283,7 +290,7 @@ def _make(work: _Work) -> tuple[Version, tuple[PublishedTable, ...]]:
         folder.mkdir(parents=True)
         tables = _write_database(work, folder)
         failpoint("publish.copied")
-        _write_manifest(settings, folder, run_id, tables, work.copies, work.withheld)
+        _write_manifest(work, folder, tables)
         failpoint("publish.manifest_written")
         size = (folder / DATABASE).stat().st_size
         rows = sum(table.rows for table in tables)
@@ -445,6 +452,8 @@ def _same(work: _Work, version: Version) -> bool:
         return False
     if not whole or not comparable or set(known) != {str(copy.relation) for copy in work.copies}:
         return False
+    if work.made_from is not None and manifest.get("made_from") == work.made_from:
+        return True
     with _attached(work.settings, work.copies, work.former) as connection:
         return all(
             known[str(copy.relation)] == _checksum(work, connection, copy) for copy in work.copies
@@ -549,23 +558,17 @@ def _created_at(settings: Settings) -> str:
     return after.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _write_manifest(
-    settings: Settings,
-    folder: Path,
-    run_id: str,
-    tables: Sequence[PublishedTable],
-    copies: Sequence[_Copy],
-    withheld: Mapping[str, str],
-) -> None:
+def _write_manifest(work: _Work, folder: Path, tables: Sequence[PublishedTable]) -> None:
     import duckdb
 
-    parquet = {str(copy.relation): _parquet(copy.relation) for copy in copies}
+    parquet = {str(copy.relation): _parquet(copy.relation) for copy in work.copies}
     content: dict[str, Any] = {
-        "version": run_id,
-        "created_at": _created_at(settings),
-        "git_revision": git_revision(settings.project_dir),
+        "version": work.run_id,
+        "created_at": _created_at(work.settings),
+        "git_revision": git_revision(work.settings.project_dir),
         "duckdb_version": duckdb.__version__,
-        "withheld": dict(withheld),
+        "withheld": dict(work.withheld),
+        "made_from": work.made_from,
         "tables": [{**asdict(table), "parquet": parquet[table.name]} for table in tables],
         "files": [_file(folder, name) for name in (DATABASE, *parquet.values())],
     }

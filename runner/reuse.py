@@ -3,29 +3,65 @@
 current version -> tables of the same content -> its DuckDB file copied, in which what differs is
 replaced -> their Parquet files linked
 
-A version never changes, so two of them may share a Parquet file; each file is read against its
-checksum first, so that damage is not handed on. Left out: a version whose DuckDB file holds much
-that is free, or of which less than half the rows stay: then all is written afresh, and compact.
+Where the warehouse has not changed by a byte since a version was made of the same models, that is
+known without reading a table. A version never changes, so two of them may share a Parquet file;
+each file is read against its checksum first, so that damage is not handed on. Left out: a version
+whose DuckDB file holds much that is free, or of which less than half the rows stay: then all is
+written afresh, and compact.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingestion.failpoints import failpoint
+from runner.fingerprint import fingerprint
 from runner.versions import DATABASE, Version
 
 if TYPE_CHECKING:
     import duckdb
 
+    from runner.project import Relation
+
 _BLOCK = 2**20
 # The tables that come next fill free blocks of a file; with more of them than this it is too loose.
 _FREE_SHARE = 1 / 3
+
+
+def made_from(
+    warehouse: Path, parts: Sequence[tuple[Relation, str]], withheld: Mapping[str, str]
+) -> str | None:
+    """A name for all that a version comes of, told without reading a table.
+
+    Args:
+        warehouse: The warehouse file.
+        parts: What is published, and where each of it comes from.
+        withheld: Why tables keep their last good version.
+
+    Returns:
+        The name; None if the state of the warehouse cannot be named.
+    """
+    state = fingerprint(warehouse)
+    if state is None:
+        return None
+    told = [
+        [
+            str(relation),
+            relation.description,
+            sorted(relation.columns.items()),
+            relation.keys,
+            place,
+        ]
+        for relation, place in parts
+    ]
+    content = json.dumps([state, told, sorted(withheld.items())])
+    return sha256(content.encode()).hexdigest()
 
 
 def is_worth_it(version: Version | None, unchanged: Collection[str], total_rows: int) -> bool:

@@ -24,7 +24,7 @@ from runner.compiled.view import Part, View
 from runner.versions import sync_folder
 
 # Materializations whose statements say the same each time.
-_PLAYED = {"table", "view", "incremental", "seed", "staging"}
+_PLAYED = {"table", "view", "incremental", "seed", "staging", "by_key"}
 # Made anew each time.
 REPLACED = {"table", "view"}
 _KINDS = {"model", "seed", "operation"}

@@ -142,11 +142,12 @@ def fill(database: Path, rows: int) -> None:
             ),
         ):
             connection.execute(f"create table {table} ({columns}, updated_at text)")
-        add(connection, 1, rows // 18 + 1, "2026-06-01 00:00:00")
+        add(connection, 1, rows // 18 + 1, "2025-06-01 00:00:00")
 
 
 def add(connection: sqlite3.Connection, first: int, last: int, at: str) -> None:
     """Adds customers of these numbers, with orders and lines."""
+    moment = f"datetime('{at}', '+' || (i - {first - 1}) || ' seconds')"
     numbers = "with recursive n(i) as (select {} union all select i + 1 from n where i < {}) "
     for table, times, columns in (
         ("customers", 1, "i, 'Customer ' || i, 'C' || (i % 40)"),
@@ -158,7 +159,7 @@ def add(connection: sqlite3.Connection, first: int, last: int, at: str) -> None:
         ("lines", 12, "i, (i - 1) * 5 / 12 + 1, i % 7 + 1, printf('%.2f', (i % 900) / 7.0)"),
     ):
         span = numbers.format((first - 1) * times + 1, last * times)
-        connection.execute(f"insert into {table} {span} select {columns}, '{at}' from n")
+        connection.execute(f"insert into {table} {span} select {columns}, {moment} from n")
 
 
 def renew(database: Path, number: int) -> None:
