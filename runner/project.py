@@ -225,6 +225,11 @@ def attached_tests(manifest: Project, unique_id: str) -> list[Any]:
     return sorted(found, key=lambda node: str(node.name))
 
 
+def is_volatile(text: str) -> bool:
+    """Whether code gives something else although rows are the same."""
+    return bool(_VOLATILE.search(text))
+
+
 def code_hash(manifest: Mapping[str, Any], project_dir: Path) -> str | None:
     """A name for all code that a build and its tests come of.
 

@@ -383,16 +383,20 @@ def build_step(run: Run) -> StepResult:
         return StepResult("nothing_new", "the run that is resumed had built everything")
     if tells_of_runs(run.dbt.project, run.model_ids if missing is None else missing):
         write_past(run.settings, run.history)
-    results = run.dbt.build(run.selection, run.full_refresh, missing, run.withheld.why)
+    where = (run.selection, run.full_refresh, missing, run.withheld.why)
+    results = run.dbt.build(*where, lazy=run.lazy)
     if not results:
         return StepResult("skipped", "the selection holds nothing to build")
     accounted = any(r.name == _OUTCOMES_MODEL and r.status == "ok" for r in results)
     items = [*_built_items(run, results), *(_outcomes(run) if accounted else [])]
     failed = run.failed_nodes = [result for result in results if result.status == "failed"]
     skipped = sum(result.status == "skipped" for result in results)
-    models = sum(result.kind == "model" for result in results)
+    same = sum(result.unchanged for result in results)
+    models = sum(result.kind == "model" and not result.unchanged for result in results)
     if not failed:
-        return StepResult("ok", f"{count(models, 'model')} built", tuple(items))
+        text = f"{count(models, 'model')} built"
+        text += f", {count(same, 'node')} unchanged" if same else ""
+        return StepResult("ok" if same < len(results) else "nothing_new", text, tuple(items))
     for result in failed:
         run.reporter.item("build", result.name, "failed", _told(result), kind=result.kind)
     names = ", ".join(result.name for result in failed[:5])
@@ -418,6 +422,7 @@ def _told(result: NodeResult) -> str:
 def _node_items(results: Sequence[NodeResult]) -> Iterator[Item]:
     for result in results:
         text = result.message if result.status in ("failed", "warned") else ""
+        text = "unchanged" if result.unchanged else text
         yield Item(
             result.kind,
             result.name,
@@ -481,7 +486,7 @@ def audit_step(run: Run) -> StepResult:
 def _test(run: Run) -> list[NodeResult]:
     """Results of the data tests; those of withheld models are left out."""
     if not run.withheld:
-        return run.dbt.test(run.selection)
+        return run.dbt.test(run.selection, run.lazy)
     manifest = run.dbt.project
     former = former_of(run.settings, manifest, run.withheld)
     tests = run.dbt.compiled_tests(run.selection)
@@ -516,6 +521,8 @@ def _audited(
     )
     good = sum(result.status == "ok" for result in results)
     text = f"{count(good, 'test')} passed, {len(warned)} warned, {len(failed)} failed"
+    same = sum(result.unchanged for result in results)
+    text += f"; {same} of them not asked again, on unchanged data" if same else ""
     text += f"; {count(len(landing), 'fault')} in landing" if landing else ""
     text += f"; {count(len(stale) + len(aging), 'table')} not fresh" if stale or aging else ""
     text += _tell_unusual(run)

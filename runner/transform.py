@@ -92,6 +92,7 @@ class NodeResult:
         compiled_path: Its compiled SQL, below the project's root; None if it was not compiled.
         compiled_sql: The compiled SQL; None if it was not compiled.
         attached_to: Unique id of the model that a generic test is attached to.
+        unchanged: Whether it was not done, because an earlier run did the same with the same data.
     """
 
     unique_id: str
@@ -105,6 +106,7 @@ class NodeResult:
     compiled_path: str | None = None
     compiled_sql: str | None = None
     attached_to: str | None = None
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,18 +181,20 @@ class Dbt:
     def _parsed_project(self, key: str) -> Kept:
         import json
 
-        from runner.compiled.store import Kept, moving_nodes
+        from runner.compiled.store import Kept, moving_nodes, reach_codes
         from runner.compiled.view import lasting
         from runner.project import code_hash, node_codes
 
         parsed = self.manifest.writable_manifest().to_dict(omit_none=False)
         folder = self.settings.project_dir
+        codes = node_codes(parsed, folder)
         return Kept(
             key,
             json.loads(json.dumps(lasting(parsed), default=str)),
-            node_codes(parsed, folder),
+            codes,
             code_hash(parsed, folder),
             moving=moving_nodes(parsed),
+            reach=reach_codes(parsed, codes, key),
         )
 
     @property
@@ -259,6 +263,7 @@ class Dbt:
         full_refresh: bool = False,
         only: Collection[str] | None = None,
         without: Collection[str] = (),
+        lazy: bool = False,
     ) -> list[NodeResult]:
         """Builds seeds, models and snapshots, without tests.
 
@@ -267,6 +272,7 @@ class Dbt:
             full_refresh: Whether to build incremental models and seeds anew.
             only: Unique ids of the nodes to build, in place of the selection.
             without: Unique ids of nodes that are left out.
+            lazy: Whether to leave as it is what is there as it would be built.
 
         Returns:
             A result a node, also where some failed.
@@ -275,7 +281,8 @@ class Dbt:
             BuildFailed: dbt could not even begin.
         """
         wanted = self._wanted(selection, only) - set(without)
-        results, unknown, left = self._played(wanted, full_refresh)
+        lazy = lazy and not full_refresh
+        results, unknown, left = self._played(wanted, full_refresh, lazy)
         while left:
             # What dbt builds has to stand on what is built already.
             now = unknown | (made_into(self.project, unknown) & left)
@@ -285,7 +292,7 @@ class Dbt:
             results += [*built, *(_skipped(self.project.nodes[key]) for key in sorted(below))]
             if not left - now - below:
                 break
-            more, unknown, left = self._played(left - now - below, full_refresh)
+            more, unknown, left = self._played(left - now - below, full_refresh, lazy)
             results += more
         failpoint("build.finished")
         return results
@@ -308,13 +315,14 @@ class Dbt:
         return {key for key in only if nodes[key].config.materialized != "ephemeral"}
 
     def _played(
-        self, wanted: Collection[str], full_refresh: bool
+        self, wanted: Collection[str], full_refresh: bool, lazy: bool
     ) -> tuple[list[NodeResult], set[str], set[str]]:
         """Builds what is known without dbt; returns results, what is unknown, and what is left."""
         from contextlib import closing
 
         from ingestion.warehouse import connect
         from runner.compiled.player import Player, grounds, places, set_up
+        from runner.compiled.versions import DataVersions
 
         if not self._may_keep or not self.settings.warehouse_path.is_file():
             self._ground, self._there = {}, {}
@@ -336,8 +344,15 @@ class Dbt:
             self._there = places(connection)
             if kept.connection is None:
                 return [], set(wanted), set(wanted)
-            built = Player(kept, self.settings, connection, on_done).play(wanted, full_refresh)
-        results = [_built(nodes[key], seconds) for key, seconds in built.done.items()]
+            versions = DataVersions(kept, connection)
+            expected = versions.expected(wanted)
+            same = sorted(versions.unchanged(wanted, expected)) if lazy else []
+            player = Player(kept, self.settings, connection, on_done, expected)
+            built = player.play(set(wanted) - set(same), full_refresh)
+        results = [replace(_built(nodes[key], 0.0), unchanged=True) for key in same]
+        for key in same if self.on_built is not None else ():
+            self.on_built(key)
+        results += [_built(nodes[key], seconds) for key, seconds in built.done.items()]
         return results, set(built.unknown), set(built.left)
 
     def _built_by_dbt(self, chosen: Selection, full_refresh: bool) -> list[NodeResult]:
@@ -366,8 +381,12 @@ class Dbt:
         return [key for key, node in nodes if str(node.resource_type) == "operation"]
 
     def _keep_built(self, sent: Sequence[Statement], full_refresh: bool) -> None:
-        """Keeps what dbt sent for the nodes that it built."""
+        """Keeps what dbt sent for the nodes that it built, and marks what they are made of."""
+        from contextlib import closing
+
+        from ingestion.warehouse import connect
         from runner.compiled.store import Store
+        from runner.compiled.versions import write_marks
 
         if not self._may_keep or not self._ground:
             return
@@ -387,6 +406,10 @@ class Dbt:
         store = Store(self.settings)
         store.write_project(self.kept)
         store.write_statements(self.kept)
+        if self._profile is not None:
+            built = [key for key in self._finished if key in self._ground and key in nodes]
+            with closing(connect(self.settings)) as connection:
+                write_marks(connection, self.kept, built)
 
     def build_recorded(self, only: Collection[str]) -> tuple[list[NodeResult], list[Statement]]:
         """Builds nodes one after the other, and tells what was executed for each of them.
@@ -410,18 +433,39 @@ class Dbt:
         finally:
             self._statements = None
 
-    def test(self, selection: Selection) -> list[NodeResult]:
+    def test(self, selection: Selection, lazy: bool = False) -> list[NodeResult]:
         """Runs the data tests. Unit tests are left out: they test code, not data.
 
         All of them are asked in few queries; a selection's, and those that keep their failures in
         a table, are run by dbt. The verdicts are the same.
+
+        Args:
+            selection: What to test.
+            lazy: Whether to leave out what passed on the data that is there.
 
         Raises:
             BuildFailed: dbt could not even begin.
         """
         if not selection.everything:
             return self._tested(selection.arguments())
-        return self.judge(self.compiled_tests(selection))
+        tests = self.compiled_tests(selection)
+        if not self._may_keep:
+            return self.judge(tests)
+        from contextlib import closing
+
+        from ingestion.warehouse import connect
+        from runner.compiled.verdicts import Verdicts
+        from runner.compiled.versions import DataVersions
+
+        with closing(connect(self.settings, read_only=True)) as connection:
+            versions = DataVersions(self.kept, connection).expected(())
+        verdicts = Verdicts(self.settings)
+        same = [test for test in tests if lazy and verdicts.holds(test, versions)]
+        known = {test.unique_id for test in same}
+        results = self.judge([test for test in tests if test.unique_id not in known])
+        passed = {result.unique_id for result in results if result.status == "ok"}
+        verdicts.note(tests, passed | known, versions)
+        return results + [_still_passed(test) for test in same]
 
     def compiled_tests(self, selection: Selection) -> list[Any]:
         """Dbt's nodes of the data tests of a selection, compiled.
@@ -716,6 +760,12 @@ def _built(node: Any, seconds: float) -> NodeResult:
 
 def _skipped(node: Any) -> NodeResult:
     return replace(_built(node, 0.0), status="skipped")
+
+
+def _still_passed(test: Any) -> NodeResult:
+    built = replace(_built(test, 0.0), failures=0, compiled_sql=test.compiled_code)
+    attached = getattr(test, "attached_node", None)
+    return replace(built, attached_to=attached, unchanged=True)
 
 
 def _judged(verdict: Verdict) -> NodeResult:

@@ -23,6 +23,7 @@ from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.compiled.recording import GIVE_WAY, Recording
 from runner.compiled.store import REPLACED, Kept, short_hash
+from runner.compiled.versions import put_mark
 from runner.project import made_from, parents, sources_above
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ class Player:
         settings: The project's settings.
         connection: The warehouse, open for writing.
         on_done: Called with the unique id of each node as soon as it is built.
+        versions: What data a node has once it is built; noted with it.
     """
 
     kept: Kept
     settings: Settings
     connection: duckdb.DuckDBPyConnection
     on_done: Callable[[str], None]
+    versions: Mapping[str, str | None] = field(default_factory=dict)
     _places: Places = field(default_factory=dict, init=False)
     _open: set[Any] = field(default_factory=set, init=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -167,6 +170,9 @@ class Player:
                     else:
                         cursor.execute(sql)
                     failpoint("build.statement_done")
+                version = self.versions.get(node.unique_id)
+                if version is not None:
+                    put_mark(cursor, node, version)
                 failpoint("build.before_commit")
                 cursor.execute("commit")
                 failpoint("build.committed")

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from hashlib import sha256
 from typing import Any
 
@@ -33,6 +34,7 @@ _RENDERS_MOMENT = re.compile(
     r"\b(run_started_at|invocation_id|invocation_args_dict|py_current_timestring"
     r"|modules\s*\.\s*(datetime|pytz)\b|modules\s*\[)"
 )
+_GRAPH = re.compile(r"\bgraph\s*[.\[]")
 _FORMAT = 1
 # Answers are few; more would be answers that change all the time.
 _MOST_WAYS = 8
@@ -50,6 +52,7 @@ class Kept:
         code: The code of all of it; None if it does not decide the result by itself.
         connection: How dbt sets its connection; None if only dbt can open it.
         moving: Unique ids of nodes whose text dbt renders anew each time.
+        reach: By unique id, the code that decides what a node is: its own, and of all above it.
         recordings: By unique id, all ways in which dbt was seen to build a node.
         grounds: By unique id, the shape of what a node is made from when it was recorded.
         tests: By unique id of a test, its compiled SQL and the file that holds it.
@@ -61,6 +64,7 @@ class Kept:
     code: str | None
     connection: dict[str, Any] | None = None
     moving: frozenset[str] = frozenset()
+    reach: dict[str, str] = field(default_factory=dict)
     recordings: dict[str, list[Recording]] = field(default_factory=dict)
     grounds: dict[str, str] = field(default_factory=dict)
     tests: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -131,6 +135,56 @@ class Kept:
         )
 
 
+def reach_codes(manifest: Mapping[str, Any], codes: Mapping[str, str], key: str) -> dict[str, str]:
+    """Names the code that decides what a node is: its own, and of all above it.
+
+    A node whose macros look around in the graph may depend on any code of the project; on what lies
+    above it only, where the macro says `meta: {graph: above}`.
+
+    Args:
+        manifest: dbt's manifest as a dictionary.
+        codes: By unique id, the code that a node is built with.
+        key: Names the code of the project.
+    """
+    own = manifest["metadata"]["project_name"]
+    looks = _spread(
+        manifest,
+        {
+            name
+            for name, macro in manifest["macros"].items()
+            if macro["package_name"] == own
+            and _GRAPH.search(macro["macro_sql"])
+            and (macro.get("meta") or {}).get("graph") != "above"
+        },
+    )
+    nodes = manifest["nodes"]
+    above = {name: node["depends_on"].get("nodes", []) for name, node in nodes.items()}
+    found: dict[str, str] = {}
+    for name in TopologicalSorter(above).static_order():
+        if name in codes:
+            node = nodes[name]
+            around = _GRAPH.search(node.get("raw_code") or "")
+            around = around or looks & set(node["depends_on"].get("macros", ()))
+            parts = [codes[name], [found.get(one, one) for one in above[name]]]
+            found[name] = short_hash([*parts, key if around else None])
+    return found
+
+
+def _spread(manifest: Mapping[str, Any], macros: set[str]) -> set[str]:
+    """These macros of the project, and those of it that call them, however deep."""
+    own = manifest["metadata"]["project_name"]
+    known = {k: m for k, m in manifest["macros"].items() if m["package_name"] == own}
+    found = set(macros)
+    while (
+        more := {
+            name for name, macro in known.items() if found & set(macro["depends_on"]["macros"])
+        }
+        - found
+    ):
+        found |= more
+    return found
+
+
 def moving_nodes(manifest: Mapping[str, Any]) -> frozenset[str]:
     """Nodes whose text, or whose own project's macros, dbt renders to something else each time.
 
@@ -140,11 +194,7 @@ def moving_nodes(manifest: Mapping[str, Any]) -> frozenset[str]:
     own = manifest["metadata"]["project_name"]
     macros = {k: m for k, m in manifest["macros"].items() if m["package_name"] == own}
     moves = {key for key, macro in macros.items() if _RENDERS_MOMENT.search(macro["macro_sql"])}
-    ahead = True
-    while ahead:
-        found = {k for k, m in macros.items() if moves & set(m["depends_on"]["macros"])} - moves
-        moves |= found
-        ahead = bool(found)
+    moves = _spread(manifest, moves)
     return frozenset(
         key
         for key, node in manifest["nodes"].items()
@@ -172,6 +222,7 @@ class Store:
             *(key, project["content"], project["codes"], project["code"]),
             project["connection"],
             frozenset(project["moving"]),
+            project["reach"],
         )
         statements = self._parsed("statements.json", key)
         if statements is not None:
@@ -194,6 +245,7 @@ class Store:
                 "code": kept.code,
                 "connection": kept.connection,
                 "moving": sorted(kept.moving),
+                "reach": kept.reach,
             },
         )
 
