@@ -350,8 +350,9 @@ class Dbt:
             player = Player(kept, self.settings, connection, on_done, expected)
             built = player.play(set(wanted) - set(same), full_refresh)
         results = [replace(_built(nodes[key], 0.0), unchanged=True) for key in same]
-        for key in same if self.on_built is not None else ():
-            self.on_built(key)
+        if self.on_built is not None:
+            for key in same:
+                self.on_built(key)
         results += [_built(nodes[key], seconds) for key, seconds in built.done.items()]
         return results, set(built.unknown), set(built.left)
 

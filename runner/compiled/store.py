@@ -163,8 +163,8 @@ def reach_codes(manifest: Mapping[str, Any], codes: Mapping[str, str], key: str)
     for name in TopologicalSorter(above).static_order():
         if name in codes:
             node = nodes[name]
-            around = _GRAPH.search(node.get("raw_code") or "")
-            around = around or looks & set(node["depends_on"].get("macros", ()))
+            around = bool(_GRAPH.search(node.get("raw_code") or ""))
+            around = around or bool(looks & set(node["depends_on"].get("macros", ())))
             parts = [codes[name], [found.get(one, one) for one in above[name]]]
             found[name] = short_hash([*parts, key if around else None])
     return found
