@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -50,14 +49,14 @@ MODELS = {
 
 
 @pytest.fixture
-def project(shop: ToyShop, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToyShop]:
+def project(shop: ToyShop, monkeypatch: pytest.MonkeyPatch) -> ToyShop:
     """The shop with a model of each kind, and a folder for what is kept that is empty."""
     for path, text in MODELS.items():
         shop.write(path, text)
     monkeypatch.chdir(shop.root)
     for name, value in {**shop.environment, "WELLSPRING_DATA": str(shop.data)}.items():
         monkeypatch.setenv(name, value)
-    yield shop
+    return shop
 
 
 def build(**options: Any) -> tuple[dict[str, NodeResult], bool]:
