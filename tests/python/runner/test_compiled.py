@@ -106,9 +106,9 @@ def add_sale(shop: ToyShop) -> None:
 
 
 def test_what_is_played_equals_what_dbt_builds(project: ToyShop) -> None:
-    build()
-    build()
-    by_dbt = {}
+    for full_refresh in (False, True, False):
+        build(full_refresh=full_refresh)
+    by_dbt: dict[str, Any] = {}
     for full_refresh in (True, False):
         _, asked = build(full_refresh=full_refresh)
         assert not asked, "all that dbt sent is kept"
