@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from ingestion.budget import memory_limit
 from ingestion.compacted import OWN_COLUMNS, read_pack
 from ingestion.databases.base import pattern_of
 from ingestion.settings import Settings
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP = 122_880
+# Comparing needs memory, reading needs time: many tables are read at once, few are compared.
+COMPARED_AT_ONCE = 2
 DELETED = "_deleted"
 _EXACT = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*\))$")
 _FLOATING = frozenset({"FLOAT", "DOUBLE"})
@@ -143,6 +146,8 @@ class Delta:
             self._open = in_memory(self._settings)
             # Several tables are compared at the same time: each takes a part of the machine.
             self._open.execute("set threads = 2")
+            limit = memory_limit(self._settings, COMPARED_AT_ONCE)
+            self._open.execute("set memory_limit = ?", [limit])
         return self._open
 
     @property
