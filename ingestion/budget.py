@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 _LEAST_MEMORY = 256 * 2**20
 
 
-def memory_limit(settings: Settings) -> str:
-    """DuckDB's memory limit as a size; a share is taken of the machine's (or cgroup's) memory."""
+def memory_limit(settings: Settings, among: int = 1) -> str:
+    """DuckDB's memory limit as a size; a share is taken of the machine's (or cgroup's) memory.
+
+    Args:
+        settings: The project's settings.
+        among: How many databases work at the same time.
+    """
     text = settings.limits.memory.strip()
-    if not text.endswith("%"):
+    if not text.endswith("%") and among == 1:
         return text
-    share = bytes_of(text, _machine_memory())
+    share = bytes_of(text, _machine_memory()) // among
     return f"{max(share, _LEAST_MEMORY) // 2**20}MiB"
 
 

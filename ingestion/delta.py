@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from ingestion.budget import memory_limit
 from ingestion.compacted import OWN_COLUMNS, read_pack
 from ingestion.databases.base import pattern_of
 from ingestion.settings import Settings
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP = 122_880
+# Comparing needs memory, reading needs time: many tables are read at once, few are compared.
+COMPARED_AT_ONCE = 2
 DELETED = "_deleted"
 _EXACT = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*\))$")
 _FLOATING = frozenset({"FLOAT", "DOUBLE"})
@@ -143,6 +146,8 @@ class Delta:
             self._open = in_memory(self._settings)
             # Several tables are compared at the same time: each takes a part of the machine.
             self._open.execute("set threads = 2")
+            limit = memory_limit(self._settings, COMPARED_AT_ONCE)
+            self._open.execute("set memory_limit = ?", [limit])
         return self._open
 
     @property
@@ -589,15 +594,35 @@ def _common(mine: str, theirs: str) -> str:
 
 
 def _changed_keys(key: _Key) -> str:
-    """Query of the rows that are new: a version never landed, or not the one that landed last."""
+    """Query of the rows that are new: a version never landed, or not the one that landed last.
+
+    A key that shows one version now, and the same one as it has landed once, is settled by a join;
+    only the others are put in order.
+    """
     order = f"{_i('cursor')} desc nulls last, {_i('part')} desc, {_i('row')} desc"
     back = f"row_number() over (partition by {key.names} order by"
     return f"""
-        with ranked as (
-            select *, {back} {order}) as {_i("back")} from incoming
+        with open_keys as (
+            select {key.names} from incoming
+            anti join (select * from landed where not {_i("deleted")}) as alive
+                on {key.same("incoming", "alive")}
+                and incoming.{_i("hash")} = alive.{_i("hash")}
+            union
+            select {key.names} from incoming group by all having count(*) > 1
+            union
+            select {key.names} from landed group by all having count(*) > 1
+        ),
+        open_incoming as materialized (
+            select * from incoming semi join open_keys on {key.same("incoming", "open_keys")}
+        ),
+        open_landed as materialized (
+            select * from landed semi join open_keys on {key.same("landed", "open_keys")}
+        ),
+        ranked as (
+            select *, {back} {order}) as {_i("back")} from open_incoming
         ),
         latest as (
-            select * from landed qualify {back} {_i("load")} desc, {order}) = 1
+            select * from open_landed qualify {back} {_i("load")} desc, {order}) = 1
         ),
         newer as (
             select ranked.* from ranked
@@ -610,8 +635,8 @@ def _changed_keys(key: _Key) -> str:
         earlier as (select * from ranked where {_i("back")} > 1),
         unknown as (
             select earlier.* from earlier
-            anti join landed on {key.same("earlier", "landed")}
-                and earlier.{_i("hash")} = landed.{_i("hash")}
+            anti join open_landed on {key.same("earlier", "open_landed")}
+                and earlier.{_i("hash")} = open_landed.{_i("hash")}
         )
         select {_i("part")}, {_i("row")} from newer
         union all

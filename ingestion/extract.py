@@ -29,7 +29,7 @@ from ingestion.arrivals import parquet_rows
 from ingestion.budget import require_free
 from ingestion.database import Reading
 from ingestion.declarations import SourceDeclaration, TableDeclaration
-from ingestion.delta import Delta, Difference
+from ingestion.delta import COMPARED_AT_ONCE, Delta, Difference
 from ingestion.errors import (
     DiskFull,
     IngestionError,
@@ -52,8 +52,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TURN_SECONDS = 0.1
-# Comparing needs memory, reading needs time: many tables are read at once, few are compared.
-_COMPARING = threading.BoundedSemaphore(2)
+_COMPARING = threading.BoundedSemaphore(COMPARED_AT_ONCE)
 Status = Literal["ok", "failed", "nothing_new"]
 
 
