@@ -46,7 +46,7 @@ def duckdb_limit(settings: Settings) -> int:
     import psutil
 
     budget = bytes_of(memory_limit(settings))
-    resident = psutil.Process().memory_info().rss
+    resident = int(psutil.Process().memory_info().rss)
     left = budget - resident - max(budget // 8, _UNCOUNTED)
     return max(left, budget // 2, min(budget, _ALL_TO_DUCKDB))
 
