@@ -33,7 +33,7 @@ _ALL_TO_DUCKDB = 512 * 10**6
 
 
 def memory_limit(settings: Settings) -> str:
-    """The memory budget as a size; a share is taken of the machine's (or cgroup's) memory."""
+    """DuckDB's memory limit as a size; a share is taken of the machine's (or cgroup's) memory."""
     text = settings.limits.memory.strip()
     if not text.endswith("%"):
         return text
