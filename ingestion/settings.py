@@ -90,7 +90,7 @@ class LimitsSettings:
     """Section `[limits]`.
 
     Attributes:
-        memory: DuckDB's memory limit: a share of the machine (`25%`) or a size (`4GB`).
+        memory: What a process may take: a share of the machine (`25%`) or a size (`4GB`).
         disk: What DuckDB may write to its temporary folder: a share of what is free, or a size.
         min_free: With less free space than this, a size or a share of the disk, a run does not
             start, and one that is under way ends between two steps; `0` switches it off.

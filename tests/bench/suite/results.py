@@ -287,7 +287,7 @@ def _judged(
         speed = found.median if found else 0.0
         promises.append(
             Promise(
-                f"{target.contender}{step} at least {target.speed:g} times as fast as "
+                f"{target.contender}{step} at least {target.speed:.3g} times as fast as "
                 f"{target.against}{other}{text}",
                 f"{speed:.2f} times",
                 speed >= target.speed,

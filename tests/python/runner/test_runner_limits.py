@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import psutil
 import pytest
 from toyshop import Call, ToyShop, surroundings
 
@@ -21,6 +22,7 @@ from ingestion.budget import (
 )
 from ingestion.errors import DiskFull, disk_full, disk_full_error
 from ingestion.settings import LimitsSettings, Settings
+from ingestion.units import bytes_of
 from ingestion.warehouse import connect, in_memory
 from runner.query import open_version
 from runner.versions import current_version
@@ -91,6 +93,18 @@ def test_every_connection_has_the_same_budget(shop: ToyShop, call: Call) -> None
         assert asked(connection, "temp_directory") == str(temporary_dir(settings))
         with pytest.raises(duckdb.Error, match="disabled"):
             connection.execute("select * from read_text('/etc/hostname')")
+
+
+def test_duckdb_gets_what_the_process_leaves_of_the_budget(settings: Settings) -> None:
+    resident = psutil.Process().memory_info().rss
+    for memory, least in (("40GB", 20e9), ("1GB", 511e6), ("300MB", 299e6)):
+        limits = LimitsSettings(memory=memory)
+        with closing(in_memory(replace(settings, limits=limits))) as connection:
+            given = bytes_of(asked(connection, "memory_limit").replace(" ", ""))
+        budget = bytes_of(memory)
+        assert least <= given <= budget
+        if budget >= 40e9:
+            assert given <= budget - resident - budget / 8 + 50e6
 
 
 def test_model_without_room_to_sort_ends_the_run_with_words_that_help(
