@@ -25,7 +25,10 @@ _UNBUILT = ("test.", "unit_test.", "operation.", "analysis.")
 
 
 def dbt_arguments(settings: Settings) -> list[str]:
-    """Options that every dbt call needs to find this project, wherever it is called from."""
+    """Options of every dbt call: this project, wherever it is called from, and quietly.
+
+    Nobody reads what dbt writes of itself: at a thousand nodes that is a second for each call.
+    """
     return [
         "--project-dir",
         str(settings.project_dir),
@@ -37,6 +40,7 @@ def dbt_arguments(settings: Settings) -> list[str]:
         "--log-level",
         "none",
         "--no-use-colors",
+        "--no-write-json",
     ]
 
 

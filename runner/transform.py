@@ -596,12 +596,13 @@ class Dbt:
             BuildFailed: dbt could not write it.
         """
         arguments = ["docs", "generate", "--static"]
+        target = self.settings.project_dir / (os.environ.get("DBT_TARGET_PATH") or "target")
+        page = target / "static_index.html"
         # What was built and tested just now is compiled, and the manifest in memory has the SQL.
         if self._compiled == {"build", "test"}:
             arguments.append("--no-compile")
+            self.manifest.write(str(target / "manifest.json"))
         done = self._invoke(arguments, self.manifest)
-        target = os.environ.get("DBT_TARGET_PATH") or "target"
-        page = self.settings.project_dir / target / "static_index.html"
         if done.exception or not page.is_file():
             raise self._failure(done.exception, "the documentation could not be written")
         return page

@@ -55,6 +55,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]  # of text or bytes, as
         asked = {
             "arguments": args[1:],
             "folder": str(cwd or Path.cwd()),
+            "has_own_session": bool(rest[18]),
             "environment": dict(os.environ if env is None else env),
         }
         self._line = _connected()

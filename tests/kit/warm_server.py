@@ -124,6 +124,8 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     sys.stdout.reconfigure(write_through=at_once)
     sys.stderr.reconfigure(line_buffering=True)
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+    if request["has_own_session"]:
+        os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

@@ -24,7 +24,7 @@ from runner.watch.cycle import Cycles
 from runner.watch.live_version import live_folder, tidy_live
 from runner.watch.state import last_state
 
-PATIENCE = 120.0
+PATIENCE = 400
 Passage = tuple[str, str, int, object]
 
 
