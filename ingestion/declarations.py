@@ -175,9 +175,11 @@ class FilesTable(TableIngest):
         excel: Which cells of a workbook are the table.
         retention: How long its rows are kept, where they are events that are never changed.
         watch: Whether `wellspring land` extracts its files soon after they arrive.
+        raw: `parquet` keeps the raw rows of text files beside the warehouse, as a view.
     """
 
     watch: bool = False
+    raw: Literal["table", "parquet"] = "table"
     path: Text
     format: Format | None = None
     csv: CsvOptions = CsvOptions()

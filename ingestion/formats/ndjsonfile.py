@@ -108,9 +108,7 @@ def write_piece(
         "(format parquet, compression snappy)"
     )
     written = f"read_parquet({literal(str(target))}, file_row_number = true)"
-    [(count, odd)] = connection.execute(
-        f"select count(*), count({LINE}) from {written}"
-    ).fetchall()
+    [(count, odd)] = connection.execute(f"select count(*), count({LINE}) from {written}").fetchall()
     if not odd:
         return Piece((target,), tuple(names.values()), count)
     if odd > max(_ODD_LINES, count // _ODD_SHARE):

@@ -29,9 +29,18 @@ import duckdb
 _LINE_BYTES = 476
 _FILE_BYTES = 96 * 2**20
 # One in so many.
-_LATE, _TWICE, _MISSING, _MISTYPED, _OUTLYING, _SKEWED, _CRAWLERS = 250, 330, 1000, 1000, 1000, 20, 80
+_LATE, _TWICE, _MISSING, _MISTYPED, _OUTLYING, _SKEWED, _CRAWLERS = (
+    250,
+    330,
+    1000,
+    1000,
+    1000,
+    20,
+    80,
+)
 _CUT_OFF = b'{"event_id": "00", "event": "page_view", "cli\n'
 
+# ruff: noqa: E501 - long lines are SQL
 _EVENTS = f"""
 with numbered as (
     select
