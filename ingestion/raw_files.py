@@ -35,7 +35,10 @@ log = logging.getLogger(__name__)
 _SMALL_BYTES, _SMALL_FILES = 4 * 2**20, 64
 _LIST = """
 create table if not exists ledger.raw_pieces (
-    source varchar not null, table_name varchar not null, piece varchar not null, file varchar not null
+    source varchar not null,
+    table_name varchar not null,
+    piece varchar not null,
+    file varchar not null
 )
 """
 
@@ -80,8 +83,13 @@ class RawFiles:
         kind = kind_of(self._connection, self._schema, self._place[1])
         present: list[str] = []
         if kind:
-            described = self._connection.execute(f"describe {self._relation}").fetchall()
-            present = [row[0] for row in described if row[0] not in METADATA]
+            # `describe` would open files that are missing.
+            found = self._connection.execute(
+                "select column_name from duckdb_columns() where schema_name = ? and table_name = ? "
+                "and database_name = current_database() order by column_index",
+                [self._schema, self._place[1]],
+            ).fetchall()
+            present = [name for (name,) in found if name not in METADATA]
         if kind == "table":
             self._take_over(present)
         self.show([*present, *(name for name in columns if name not in present)])
@@ -262,8 +270,8 @@ class RawFiles:
 def kind_of(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> str:
     """Whether a name is a `table` or a `view`; empty if it is neither."""
     found = connection.execute(
-        "select table_type from information_schema.tables where table_schema = ? and table_name = ? "
-        "and table_catalog = current_database()",
+        "select table_type from information_schema.tables "
+        "where table_schema = ? and table_name = ? and table_catalog = current_database()",
         [schema, name],
     ).fetchall()
     return {"BASE TABLE": "table", "VIEW": "view"}.get(found[0][0], "") if found else ""
