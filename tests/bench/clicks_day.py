@@ -56,7 +56,8 @@ end
 """
 WRONG = f"""
 with views as (
-    select date_trunc('month', view_date)::date as load_month, {_PAGE} as page_type, country, device,
+    select
+        date_trunc('month', view_date)::date as load_month, {_PAGE} as page_type, country, device,
         connection, load_ms
     from read_parquet('{{truth}}')
 ),
@@ -81,8 +82,9 @@ from expected
 full join found using (load_month, page_type, country, device, connection)
 where not coalesce(
     expected.view_count = found.view_count and expected.measured_count = found.measured_count
-    and list_max(list_transform(list_zip(expected.told, found.told), lambda pair: abs(pair[1] - pair[2])))
-        < 0.001
+    and list_max(list_transform(
+        list_zip(expected.told, found.told), lambda pair: abs(pair[1] - pair[2])
+    )) < 0.001
     or expected.measured_count = 0 and found.measured_count = 0, false
 )
 """
@@ -198,7 +200,8 @@ class Trial:
         with sqlite3.connect(self.data / "state" / "history.sqlite") as history:
             found = history.execute(
                 "select step, sum(seconds) from steps "
-                "where run_id = (select max(run_id) from steps) group by step order by min(position)"
+                "where run_id = (select max(run_id) from steps) "
+                "group by step order by min(position)"
             ).fetchall()
         return {str(step): float(seconds or 0) for step, seconds in found}
 
