@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ingestion.errors import DeclarationError, DeclarationFault
@@ -157,6 +165,13 @@ class Retention(_Strict):
     days: Annotated[int, Field(ge=1)]
 
 
+def _raw(kept: str, info: ValidationInfo) -> str:
+    """Only what is text in raw can be kept so: then files never differ in their types."""
+    if kept == "parquet" and info.data.get("format") not in {"csv", "ndjson"}:
+        raise ValueError("`parquet` belongs beside `format: csv` or `format: ndjson`")
+    return kept
+
+
 Format = Literal["csv", "json", "ndjson", "xml", "parquet", "excel", "text", "mail", "avro"]
 
 
@@ -175,6 +190,7 @@ class FilesTable(TableIngest):
         excel: Which cells of a workbook are the table.
         retention: How long its rows are kept, where they are events that are never changed.
         watch: Whether `wellspring land` extracts its files soon after they arrive.
+        raw: `parquet` keeps the raw rows of text files beside the warehouse, as a view.
     """
 
     watch: bool = False
@@ -191,6 +207,7 @@ class FilesTable(TableIngest):
     xml: XmlOptions | None = None
     excel: ExcelOptions = ExcelOptions()
     retention: Retention | None = None
+    raw: Annotated[Literal["table", "parquet"], AfterValidator(_raw)] = "table"
 
 
 class RestAuth(_Strict):

@@ -63,6 +63,7 @@ from ingestion.ledger import (
 )
 from ingestion.messages import ENVELOPE, batches_of, due_messages
 from ingestion.progress import OnProgress, Reporter, counted
+from ingestion.raw_files import RawFiles, as_table
 from ingestion.settings import Settings
 from ingestion.stage import Counted, DueFile, Own, Relation, Staged, Stager, extracted_at
 from ingestion.warehouse import connect, damaged, damaged_error
@@ -661,10 +662,22 @@ class SourceLoader:
             for table in self._source.tables:
                 declared = self._declared(table)
                 relation = self._relation(table.name)
+                raw = self._raw_files(table.name)
+                if raw is not None:
+                    raw.prepare(declared)
+                    continue
+                as_table(self._connection, self._source.schema, table.name)
                 self._connection.execute(_create(relation, declared, replace=False))
                 for change in self._evolution(table.name).plan(declared):
                     if change.change == "added":
                         self._connection.execute(change.statement)
+
+    def _raw_files(self, table: str) -> RawFiles | None:
+        """The files that hold a table's raw rows; None if a table of the warehouse does."""
+        if self._source.kind != "files" or self._source.table(table).files.raw == "table":
+            return None
+        schema = self._source.schema
+        return RawFiles(self._connection, self._settings, self._source.name, schema, table)
 
     def _declared(self, table: TableDeclaration) -> dict[str, str]:
         declared = {
@@ -828,6 +841,9 @@ class SourceLoader:
                     failpoint("load.rows_inserted")
                     files += [self._loaded(name, file) for file in relation.files]
                     rejected += self._rejected(name, relation.files)
+                raw = self._raw_files(name)
+                if raw is not None and taken:
+                    raw.show(evolution.columns)
                 for due, reason in table.refused:
                     files.append(self._refused_entry(name, due, reason))
                     refused.append(self._refused(name, due, reason))
@@ -845,7 +861,13 @@ class SourceLoader:
             taken = {file: entry for (name, file), entry in again.items() if name == table.name}
             if not taken:
                 continue
-            if table.name in whole:
+            raw = self._raw_files(table.name)
+            if raw is not None:
+                is_whole = table.name in whole
+                raw.remove(None if is_whole else list(taken))
+                known = self._evolution(table.name).columns
+                raw.show(self._declared(table) if is_whole else known)
+            elif table.name in whole:
                 # Columns that only a wrong reading brought go with its rows.
                 statement = _create(self._relation(table.name), self._declared(table), replace=True)
                 self._connection.execute(statement)
@@ -856,6 +878,11 @@ class SourceLoader:
 
     def _remove_rows(self, table: str, files: list[str]) -> None:
         """Removes rows of files; by a copy, for DuckDB alters no table that it deletes from."""
+        raw = self._raw_files(table)
+        if raw is not None:
+            raw.remove(files)
+            raw.show(self._evolution(table).columns)
+            return
         relation, columns = self._relation(table), self._evolution(table).columns
         execute = self._connection.execute
         execute(
@@ -935,12 +962,12 @@ class SourceLoader:
             taken.append(relation)
             if not fresh:
                 entries += self._changes(table, relation, changes)
-        self._alter(evolution, statements)
+        self._alter(table, evolution, statements)
         return taken, entries, refused
 
-    def _alter(self, evolution: Evolution, statements: list[str]) -> None:
+    def _alter(self, table: str, evolution: Evolution, statements: list[str]) -> None:
         """Changes the table; one without rows is made anew, which is quicker than many changes."""
-        if not statements:
+        if not statements or self._raw_files(table) is not None:
             return
         (rows,) = self._connection.execute(f"select count(*) from {evolution.relation}").fetchall()
         if rows[0] == 0:
@@ -979,10 +1006,19 @@ class SourceLoader:
             "data._extracted_at" if relation.has_load else _moment(load_id),
             "coalesce(data._deleted, false)" if relation.has_deleted else "false",
         ]
-        (added,) = self._connection.execute(
-            f"insert into {evolution.relation} ({', '.join([*names, *METADATA])}) "
-            f"select {', '.join(values)} from ({relation.sql}) as data"
-        ).fetchall()[0]
+        raw = self._raw_files(table)
+        columns = [*names, *METADATA]
+        if raw is not None:
+            files = [counted.due.file for counted in relation.files]
+            told = ", ".join(f"{v} as {n}" for v, n in zip(values, columns, strict=True))
+            query = f"select {told} from ({relation.sql}) as data"
+            pieces = relation.pieces
+            added = raw.add(pieces, files) if pieces else raw.write(query, files)
+        else:
+            (added,) = self._connection.execute(
+                f"insert into {evolution.relation} ({', '.join(columns)}) "
+                f"select {', '.join(values)} from ({relation.sql}) as data"
+            ).fetchall()[0]
         expected = sum(file.loaded for file in relation.files)
         if added != expected:
             raise IngestionError(

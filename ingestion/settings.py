@@ -349,6 +349,11 @@ class Settings:
         return self.data_dir / "warehouse" / "wellspring.duckdb"
 
     @property
+    def raw_dir(self) -> Path:
+        """Raw rows of tables declared `raw: parquet`; with the warehouse, made from landing."""
+        return self.data_dir / "raw"
+
+    @property
     def published_dir(self) -> Path:
         """Published versions and the link `current`."""
         return self.data_dir / "published"

@@ -3,6 +3,7 @@
 Parquet -> read in place
 messages of a stream -> temporary table of all of them (`messages`)
 CSV, NDJSON -> temporary table by DuckDB's own reader; a faulty file alone -> salvaged to Parquet
+large NDJSON -> Parquet, in one pass (`ndjsonfile`)
 
 A relation yields the source's columns, `_file`, `_row` and, where landing has it, `_deleted`.
 `_row` is the record's 1-based position in its file. Whatever can fail because of the data fails
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ingestion.declarations import FilesTable
 from ingestion.errors import BadInput, disk_full, first_line
 from ingestion.evolution import literal, quoted
-from ingestion.formats import csvfile, jsonfile, parquetfile
+from ingestion.formats import csvfile, jsonfile, ndjsonfile, parquetfile
 from ingestion.formats.streams import Content, Encoding
 from ingestion.formats.tables import ROW, rejected_path
 from ingestion.landing import column_mapping
@@ -41,6 +42,8 @@ _SAFE_KEY = re.compile(r"^[\w .:/@$+-]+$")
 _LONGEST_OBJECT = 32 * 2**20
 # So many files a statement: enough to spread its cost, few enough to find a faulty one soon.
 _FILES_A_STATEMENT = 256
+# A file of lines is worth a statement of its own.
+_PIECE_BYTES = 2**20
 
 
 Own = Literal["dlt", "compacted", "prepared", "original", "messages", "packed_messages", "changes"]
@@ -109,6 +112,7 @@ class Relation:
         sql: A query that yields these, `_file`, `_row` and perhaps `_deleted`.
         has_deleted: Whether it yields `_deleted`.
         has_load: Whether it yields `_load_id` and `_extracted_at`, being of several loads.
+        pieces: Parquet files that hold all of it, as raw keeps them.
     """
 
     files: tuple[Counted, ...]
@@ -116,6 +120,7 @@ class Relation:
     sql: str
     has_deleted: bool = False
     has_load: bool = False
+    pieces: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -173,7 +178,7 @@ class Stager:
             if key is not None:
                 groups.setdefault(key, []).append(due)
         for key, group in groups.items():
-            size = len(group) if key[0] == "messages" else _FILES_A_STATEMENT
+            size = {"messages": len(group), "pieces": 1}.get(key[0], _FILES_A_STATEMENT)
             for start in range(0, len(group), size):
                 part = group[start : start + size]
                 self._stage_group(key[0], part, declared, staged)
@@ -201,7 +206,9 @@ class Stager:
         if due.reader == "csv":
             by_record = not options["plain"] or options["faulty"] is not None
             return ("csv", due.columns, options["compression"], by_record)
-        return ("ndjson", options["compression"], options["bom"] or options["faulty"] is not None)
+        is_odd = options["bom"] or options["faulty"] is not None
+        is_large = not is_odd and due.path.stat().st_size >= _PIECE_BYTES
+        return ("pieces" if is_large else "ndjson", options["compression"], is_odd)
 
     def _stage_group(
         self, reader: str, files: list[DueFile], declared: FilesTable | None, staged: Staged
@@ -228,6 +235,8 @@ class Stager:
             return self._parquet(files)
         if reader == "messages":
             return self._messages(files)
+        if reader == "pieces":
+            return self._piece(files[0])
         assert declared is not None
         return self._csv(files, declared) if reader == "csv" else self._ndjson(files)
 
@@ -424,6 +433,24 @@ class Stager:
         )
         columns = dict.fromkeys(mapping.values(), "VARCHAR")
         return self._of_temporary(fields, files, columns, expressions)
+
+    def _piece(self, due: DueFile) -> Relation:
+        """A large file by itself: Parquet holds its rows in their order."""
+        self._spool.mkdir(parents=True, exist_ok=True)
+        origin = ndjsonfile.Origin(due.file, due.load_id, extracted_at(due.load_id))
+        compression = due.options["compression"]
+        piece = ndjsonfile.write_piece(self._connection, due.path, compression, self._spool, origin)
+        self._files += piece.paths
+        if piece.rejected:
+            told = counted(len(piece.rejected), "record")
+            log.warning("%s: %s rejected", due.origin_name or due.file, told)
+        rejected = tuple((one.number, one.reason, one.raw) for one in piece.rejected)
+        return Relation(
+            (Counted(due, piece.rows, rejected),),
+            dict.fromkeys(piece.columns, "VARCHAR"),
+            ndjsonfile.select_rows(piece.paths, piece.columns),
+            pieces=piece.paths,
+        )
 
     def _check_exact(self, table: str) -> None:
         """Whether DuckDB's JSON keeps every digit, and every line is one object without doubles."""

@@ -133,6 +133,9 @@ def _trial_of(run: Run) -> Run:
     settings.warehouse_path.parent.mkdir()
     run.settings.landing_dir.mkdir(parents=True, exist_ok=True)
     settings.landing_dir.symlink_to(run.settings.landing_dir)
+    # The new warehouse shows its raw files where they are to stay.
+    run.settings.raw_dir.mkdir(exist_ok=True)
+    settings.raw_dir.symlink_to(run.settings.raw_dir)
     for name in _SHARED:
         shared = run.settings.state_dir / name
         shared.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,7 @@ _LATE, _TWICE, _MISSING, _MISTYPED, _OUTLYING, _SKEWED, _CRAWLERS = (
 )
 _CUT_OFF = b'{"event_id": "00", "event": "page_view", "cli\n'
 
+# ruff: noqa: E501 - long lines are SQL
 _EVENTS = f"""
 with numbered as (
     select
