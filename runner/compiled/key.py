@@ -18,13 +18,21 @@ from pathlib import Path
 from ingestion.settings import DATA_VARIABLE, Settings
 
 _FILES = ("dbt_project.yml", "profiles.yml", "packages.yml", "dependencies.yml", "selectors.yml")
-_FOLDERS = (
-    *("models", "seeds", "macros", "tests", "snapshots", "analyses", "functions", "dbt_packages"),
-    *("packages", "dbt"),
-)
+# Where dbt looks if the project does not say where.
+_FOLDERS = {
+    "model": "models",
+    "seed": "seeds",
+    "macro": "macros",
+    "test": "tests",
+    "snapshot": "snapshots",
+    "analysis": "analyses",
+    "function": "functions",
+}
 _CODE = {".sql", ".yml", ".yaml", ".md", ".csv", ".py", ".lock"}
 _PACKAGES = ("dbt-core", "dbt-adapters", "dbt-common", "dbt-duckdb", "duckdb", "wellspring")
-_NAMED_PATHS = re.compile(r"^[a-z-]+-paths\s*:(?P<rest>(?:.*\n(?:[ \t]+-?.*\n|-.*\n)*))", re.M)
+_NAMED_PATHS = re.compile(
+    r"^(?P<kind>[a-z-]+)-paths\s*:(?P<rest>(?:.*\n(?:[ \t]+-?.*\n|-.*\n)*))", re.M
+)
 _PATH = re.compile(r"[\w./-]+")
 _READS = re.compile(r"\benv_var\s*\(")
 _VARIABLE = re.compile(r"\benv_var\s*\(\s*['\"](\w+)['\"]")
@@ -64,8 +72,10 @@ def project_key(settings: Settings) -> str | None:
 
 def _code_files(root: Path, project: str) -> Iterator[Path]:
     """Files that dbt may read, each once, in a fixed order."""
-    named = [word for found in _NAMED_PATHS.finditer(project) for word in _PATH.findall(found[1])]
-    folders = {root / name for name in (*_FOLDERS, *named)}
+    said = {found["kind"]: found["rest"] for found in _NAMED_PATHS.finditer(project)}
+    named = [word for text in said.values() for word in _PATH.findall(text)]
+    usual = [name for kind, name in _FOLDERS.items() if kind not in said]
+    folders = {root / name for name in (*usual, *named, "dbt_packages")}
     tops = sorted(f for f in folders if f.is_dir() and not any(p in folders for p in f.parents))
     yield from (root / name for name in _FILES if (root / name).is_file())
     for top in tops:
