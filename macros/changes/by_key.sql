@@ -65,7 +65,7 @@
         {%- if name not in logged or (touches is mapping and touches.get("via") not in logged) -%}
             {%- do by_key_error(node, "meta.touched_by", "names " ~ name ~ ": " ~ touches,
                 "models that this one reads and that keep an account of their changes (staging of keys, or by_key), each "
-                ~ "with the key's expressions, or {via: such a model, on: {its column: the changed one's}}") -%}
+                ~ "with the key's expressions, or {via: such a model, on: a column of both, or {its column: the changed one's}}") -%}
         {%- endif -%}
     {%- endfor -%}
     {%- if modules.re.search("\\b_(file|row)\\b", model_sql) -%}
@@ -238,7 +238,7 @@ select {{ plan.key | join(", ") }}
 from {{ plan.logged[touches.via].relation }} as lasting
 semi join {{ changed }}
     on
-            {%- for own, theirs in touches.on.items() %}
+            {%- for own, theirs in (touches.on if touches.on is mapping else {touches.on: touches.on}).items() %}
         {{ "and " if not loop.first }}lasting.{{ own }} = changed.{{ theirs }}
             {%- endfor %}
         {%- else %}

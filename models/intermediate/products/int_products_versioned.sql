@@ -1,4 +1,7 @@
-{{ config(materialized="by_key", unique_key=["product_code_key", "valid_from"]) }}
+{{ config(
+    materialized="by_key",
+    unique_key=["product_code_key", "valid_from"],
+) }}
 with shop_products as (
     select * from {{ staging_history("stg_shop__products") }}
 ),

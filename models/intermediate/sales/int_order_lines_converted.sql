@@ -4,9 +4,15 @@
     meta={"touched_key": "order_key", "touched_by": {
         "int_order_lines_unioned": "order_key",
         "int_orders_conformed": "order_key",
-        "int_products_matched": {"via": "int_order_lines_unioned", "on": {"product_code_key": "product_code_key"}},
-        "int_products_versioned": {"via": "int_order_lines_unioned", "on": {"product_code_key": "product_code_key"}},
-        "int_fx_rates_filled": {"via": "int_orders_conformed", "on": {"order_date": "rate_date"}},
+        "int_products_matched": {
+            "via": "int_order_lines_unioned", "on": "product_code_key",
+        },
+        "int_products_versioned": {
+            "via": "int_order_lines_unioned", "on": "product_code_key",
+        },
+        "int_fx_rates_filled": {
+            "via": "int_orders_conformed", "on": {"order_date": "rate_date"},
+        },
     }},
 ) }}
 with order_lines as (

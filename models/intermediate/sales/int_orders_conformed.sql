@@ -3,7 +3,9 @@
     unique_key="order_key",
     meta={"touched_by": {
         "int_orders_unioned": "order_key",
-        "int_customer_records_keyed": {"via": "int_orders_unioned", "on": {"customer_record_key": "customer_record_key"}},
+        "int_customer_records_keyed": {
+            "via": "int_orders_unioned", "on": "customer_record_key",
+        },
     }},
 ) }}
 with orders as (

@@ -28,7 +28,7 @@ HEAD = (
 MODELS = {
     "orders_placed": ("'order_id'", {
         "stg_lab__orders": "order_id",
-        "stg_lab__buyers": {"via": "stg_lab__orders", "on": {"buyer_id": "buyer_id"}},
+        "stg_lab__buyers": {"via": "stg_lab__orders", "on": "buyer_id"},
     }, "with orders as (\n"
        "select * from {{ ref('stg_lab__orders') }} where {{ in_touched('order_id') }})\n"
        "select orders.order_id, orders.buyer_id, buyers.city, orders.total, tellers.teller"
