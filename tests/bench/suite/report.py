@@ -42,7 +42,7 @@ def section(result: Result) -> list[str]:
     lines = [
         f"## {result.benchmark}",
         "",
-        f"{result.title}. {result.about}".strip(),
+        f"{result.title[:1].upper()}{result.title[1:]}. {result.about}".strip(),
         "",
         f"{sizes}{'; ' if sizes else ''}{result.taken_at}, revision {result.commit}, "
         f"load {result.machine['load before']} before and {result.machine['load after']} after.",
