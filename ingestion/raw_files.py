@@ -119,7 +119,7 @@ class RawFiles:
         target = self._folder / f".{uuid.uuid4().hex}.part"
         self._connection.execute(
             f"copy (select * exclude (_deleted), cast(null as varchar) as {LINE} from ({sql})) "
-            f"to {literal(str(target))} (format parquet, compression snappy)"
+            f"to {literal(str(target))} (format parquet, compression zstd)"
         )
         return self.add([target], files)
 
@@ -210,7 +210,7 @@ class RawFiles:
             "copy (select * exclude (file_row_number) "
             "replace (coalesce(_row, file_row_number + 1) as _row) "
             f"from ({content}) where {LINE} is null) to {literal(str(target))} "
-            "(format parquet, compression snappy)"
+            "(format parquet, compression zstd)"
         )
         self.add([target], list(files))
 

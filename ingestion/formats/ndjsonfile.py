@@ -105,7 +105,7 @@ def write_piece(
     target = folder / f"{uuid.uuid4().hex}.parquet"
     connection.execute(
         f"copy ({_told(lines, names, usual, origin)}) to {literal(str(target))} "
-        "(format parquet, compression snappy)"
+        "(format parquet, compression zstd)"
     )
     written = f"read_parquet({literal(str(target))}, file_row_number = true)"
     [(count, odd)] = connection.execute(f"select count(*), count({LINE}) from {written}").fetchall()
@@ -250,7 +250,7 @@ def _write_odd(
     try:
         connection.execute(
             f"copy (select *, cast(null as varchar) as {LINE}, {own_columns(origin)} "
-            f"from wellspring_odd) to {literal(str(target))} (format parquet, compression snappy)"
+            f"from wellspring_odd) to {literal(str(target))} (format parquet, compression zstd)"
         )
     finally:
         connection.unregister("wellspring_odd")

@@ -137,7 +137,7 @@ create or replace temporary table {{ plan.judged }} as
 
 {%- if plan.events.repeats_within %}
 
-set variable {{ plan.name }}_oldest = (
+set variable {{ plan.name }}_oldest_event = (
     select min({{ plan.events.event_time }}) from {{ plan.judged }} where _raw_record is null
 );
 {%- endif %}

@@ -17,7 +17,7 @@ known_places as (
     {%- if plan.events.repeats_within %}
     where
         staged.{{ plan.events.event_time }}
-        >= getvariable('{{ plan.name }}_oldest') - {{ span(plan.events.repeats_within) }}
+        >= getvariable('{{ plan.name }}_oldest_event') - {{ span(plan.events.repeats_within) }}
     {%- endif %}
 
 ),

@@ -145,7 +145,10 @@ def random_rows(chance: random.Random) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("more", [{}, {"event_time": "happened_at", "drop_after": "10 days"}])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"event_time": "happened_at", "drop_after": "10 days", "repeats_within": "30 days"}],
+)
 def test_many_loads_equal_a_rebuild(tmp_path: Path, more: dict[str, str]) -> None:
     feed, chance = Feed(tmp_path, **more), random.Random(7)
     for _ in range(6):
