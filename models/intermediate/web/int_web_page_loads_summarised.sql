@@ -96,11 +96,15 @@ summarised as (
         connection_type,
         cast(sum(view_count) as bigint) as view_count,
         cast(coalesce(max(all_count), 0) as bigint) as measured_count,
-        {%- for name, share in [("p50", 0.5), ("p75", 0.75), ("p95", 0.95)] %}
         {{ percentile_of_counts(
-            "load_ms", "reached_count", "all_count", share
-        ) }} as {{ name }}_ms{{ "," if not loop.last }}
-        {%- endfor %}
+            "load_ms", "reached_count", "all_count", 0.5
+        ) }} as p50_ms,
+        {{ percentile_of_counts(
+            "load_ms", "reached_count", "all_count", 0.75
+        ) }} as p75_ms,
+        {{ percentile_of_counts(
+            "load_ms", "reached_count", "all_count", 0.95
+        ) }} as p95_ms
     from reached
     group by load_month, page_type, country_code, device, connection_type
 )
