@@ -127,13 +127,21 @@ class PostgresScan:
             while open_:
                 done, open_ = wait(open_, timeout=_LOOK_SECONDS)
                 if interruption.event.is_set() or any(work.exception() for work in done):
-                    reading.stop()
+                    self._cancel(reading.stop())
         interruption.check()
         # A lane that was stopped because of another one's fault is not the cause.
         faults = [fault for work in works if (fault := work.exception())]
         faults.sort(key=lambda fault: "INTERRUPT" in str(fault))
         if faults:
             raise faults[0]
+
+    def _cancel(self, backends: Sequence[int]) -> None:
+        """Ends statements at the server: an interrupted COPY would be read to its end."""
+        import psycopg
+
+        with suppress(psycopg.Error), psycopg.connect(self._address, autocommit=True) as connection:
+            for backend in backends:
+                connection.execute("select pg_catalog.pg_cancel_backend(%s)", [backend])
 
     def _lane(self, reading: _Reading, number: int) -> None:
         """Reads ranges through one connection until none is left."""
@@ -157,8 +165,8 @@ class PostgresScan:
             cursor.execute(f"attach {literal(self._address)} as {name} (type postgres, read_only)")
             try:
                 cursor.execute("begin")
-                reading.join(cursor)
                 cursor.execute(f"call postgres_execute({literal(name)}, {literal(self._begin)})")
+                reading.join(cursor, _backend(cursor, name))
                 yield cursor, name
             finally:
                 reading.leave(cursor)
@@ -176,7 +184,7 @@ class _Reading:
     query: Query
     target: Target
     _counts: dict[int, int] = field(default_factory=dict)
-    _lanes: set[duckdb.DuckDBPyConnection] = field(default_factory=set)
+    _lanes: dict[duckdb.DuckDBPyConnection, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: bool = False
 
@@ -192,22 +200,23 @@ class _Reading:
                 return self._left.get_nowait()
         return None
 
-    def join(self, lane: duckdb.DuckDBPyConnection) -> None:
-        """Makes a lane known, so that it can be stopped."""
+    def join(self, lane: duckdb.DuckDBPyConnection, backend: int) -> None:
+        """Makes a lane and the server's process for it known, so that it can be stopped."""
         with self._lock:
-            self._lanes.add(lane)
+            self._lanes[lane] = backend
 
     def leave(self, lane: duckdb.DuckDBPyConnection) -> None:
         """Forgets a lane."""
         with self._lock:
-            self._lanes.discard(lane)
+            self._lanes.pop(lane, None)
 
-    def stop(self) -> None:
-        """Ends the work of all lanes."""
+    def stop(self) -> list[int]:
+        """Ends the work of all lanes; returns the server's processes for them."""
         self._stopped = True
         with self._lock:
             for lane in self._lanes:
                 lane.interrupt()
+            return list(self._lanes.values())
 
     def check_types(self, lane: duckdb.DuckDBPyConnection, name: str) -> None:
         """Makes sure that every column arrives in the type that it is landed in."""
@@ -253,6 +262,14 @@ class _Reading:
     def _path(self, number: int) -> Path:
         out = self.target.out
         return out.with_name(f"{out.name}-{number:06d}.parquet")
+
+
+def _backend(lane: duckdb.DuckDBPyConnection, name: str) -> int:
+    """Number of the server's process for a lane."""
+    statement = literal("select pg_catalog.pg_backend_pid() as pid")
+    row = lane.execute(f"select pid from postgres_query({literal(name)}, {statement})").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _all_fit(columns: Sequence[Column]) -> str:
