@@ -285,7 +285,6 @@ class Stager:
             return self._compacted(files)
         footers = [parquetfile.read_footer(f.path, own_columns=own != "original") for f in files]
         names = footers[0].names
-        paths = self._paths(files)
         listed = ", ".join(literal(str(f.path)) for f in files)
         reader = (
             f"read_parquet([{listed}], filename = {literal(_FILENAME)}, file_row_number = true, "
@@ -296,15 +295,18 @@ class Stager:
         has_deleted = own in ("dlt", "changes") and "_deleted" in described
         row = ROW if own == "prepared" else "file_row_number + 1"
         selected = [f"data.{quoted(o)} as {quoted(n)}" for o, n in names.items()]
-        selected += ["paths.file as _file", f"{row} as _row"]
+        # One file alone needs no comparison of every row's file name.
+        is_alone = len(files) == 1 and own != "changes"
+        file = literal(files[0].file) if is_alone else "paths.file"
+        selected += [f"{file} as _file", f"{row} as _row"]
         if has_deleted:
             selected.append("data._deleted as _deleted")
         if own == "changes":
             selected += ["paths.load_id as _load_id", "paths.extracted_at as _extracted_at"]
-        sql = (
-            f"select {', '.join(selected)} from {reader} as data "
-            f"inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
-        )
+        sql = f"select {', '.join(selected)} from {reader} as data"
+        if not is_alone:
+            paths = self._paths(files)
+            sql += f" inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
         found = tuple(
             Counted(due, footer.rows, self._rejected_beside(due))
             for due, footer in zip(files, footers, strict=True)
@@ -386,7 +388,7 @@ class Stager:
             f"nullstr = [{nulls}], compression = {literal(files[0].options['compression'])}, "
             f"max_line_size = {csvfile.LONGEST_RECORD}, null_padding = false, "
             "strict_mode = true, ignore_errors = false, hive_partitioning = false, "
-            f"filename = {literal(_FILENAME)})"
+            f"filename = {_filename(files)})"
         )
         return self._of_temporary(table, files, columns)
 
@@ -398,6 +400,13 @@ class Stager:
         expressions: Iterable[str] | None = None,
     ) -> Relation:
         """A relation over a temporary table whose rows stand in the order of the files."""
+        selected = list(expressions or (f"data.{quoted(name)}" for name in columns))
+        named = [f"{e} as {quoted(n)}" for e, n in zip(selected, columns, strict=True)]
+        if len(files) == 1:
+            (rows,) = self._connection.execute(f"select count(*) from temp.{table}").fetchall()[0]
+            named += [f"{literal(files[0].file)} as _file", "data.rowid + 1 as _row"]
+            sql = f"select {', '.join(named)} from temp.{table} as data"
+            return Relation((Counted(files[0], rows),), columns, sql)
         found = self._connection.execute(
             f"select {_FILENAME}, min(rowid), max(rowid), count(*) from temp.{table} group by all"
         ).fetchall()
@@ -408,8 +417,6 @@ class Stager:
                 raise BadInput(f"rows of {path} are not in one piece")
         firsts = {str(f.path): places.get(str(f.path), (0, 0, 0))[0] for f in files}
         paths = self._paths(files, firsts)
-        selected = list(expressions or (f"data.{quoted(name)}" for name in columns))
-        named = [f"{e} as {quoted(n)}" for e, n in zip(selected, columns, strict=True)]
         named += ["paths.file as _file", "data.rowid - paths.first_row + 1 as _row"]
         sql = (
             f"select {', '.join(named)} from temp.{table} as data "
@@ -425,7 +432,7 @@ class Stager:
             raise BadInput("read record by record")
         listed = ", ".join(literal(str(f.path)) for f in files)
         options = (
-            f"filename = {literal(_FILENAME)}, maximum_object_size = {_LONGEST_OBJECT}, "
+            f"filename = {_filename(files)}, maximum_object_size = {_LONGEST_OBJECT}, "
             f"compression = {literal(files[0].options['compression'])}"
         )
         lines = f"read_ndjson_objects([{listed}], {options})"
@@ -437,7 +444,7 @@ class Stager:
         shape = ", ".join(f"{literal(key)}: 'VARCHAR'" for key in keys)
         table = self._temporary()
         self._connection.execute(
-            f"create temporary table {table} as select {_FILENAME}, "
+            f"create temporary table {table} as select {_named(files)}"
             + ", ".join(f"{quoted(key)} as {quoted(name)}" for key, name in mapping.items())
             + f" from read_json([{listed}], columns = {{{shape}}}, "
             f"format = 'newline_delimited', {options})"
@@ -475,14 +482,14 @@ class Stager:
             raise BadInput("read record by record")
         table = self._temporary()
         self._connection.execute(
-            f"create temporary table {table} as select {_FILENAME}, json from {lines}"
+            f"create temporary table {table} as select {_named(files)}json from {lines}"
         )
         self._check_exact(table)
         places = ", ".join(literal(f'$."{key}"') for key in keys)
         expressions = [f"fields[{i}]" for i in range(1, len(keys) + 1)]
         fields = self._temporary()
         self._connection.execute(
-            f"create temporary table {fields} as select {_FILENAME}, "
+            f"create temporary table {fields} as select {_named(files)}"
             + (f"json_extract_string(json, [{places}])" if keys else "null")
             + f" as fields from temp.{table}"
         )
@@ -588,6 +595,16 @@ def extracted_at(load_id: str) -> datetime:
 
 # Begins no normalised column name.
 _FILENAME = "wellspring_filename"
+
+
+def _filename(files: Sequence[DueFile]) -> str:
+    """Whether DuckDB is to say with each row which file it is of: not of one file alone."""
+    return "false" if len(files) == 1 else literal(_FILENAME)
+
+
+def _named(files: Sequence[DueFile]) -> str:
+    """The beginning of a list of columns: the file's name, if rows are of several."""
+    return "" if len(files) == 1 else f"{_FILENAME}, "
 
 
 def _nothing(due: DueFile) -> Relation:
