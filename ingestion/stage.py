@@ -431,9 +431,11 @@ class Stager:
         if files[0].options["bom"] or files[0].options["faulty"]:
             raise BadInput("read record by record")
         listed = ", ".join(literal(str(f.path)) for f in files)
+        # Its reader of JSON has another word for it than that of CSV.
+        compression = files[0].options["compression"].replace("none", "uncompressed")
         options = (
             f"filename = {_filename(files)}, maximum_object_size = {_LONGEST_OBJECT}, "
-            f"compression = {literal(files[0].options['compression'])}"
+            f"compression = {literal(compression)}"
         )
         lines = f"read_ndjson_objects([{listed}], {options})"
         keys, is_odd = self._keys(lines)

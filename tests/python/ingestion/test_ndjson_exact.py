@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +77,24 @@ def test_bulk_reading_keeps_every_digit(
         assert row[len(names) + 1] == number
         values = [value for value in row[: len(names)] if value is not None]
         assert sorted(values) == sorted(v for v in record.values() if v is not None)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_plain_lines_are_not_read_one_by_one(
+    link: duckdb.DuckDBPyConnection, tmp_path: Path, compression: str
+) -> None:
+    content = b'{"id": 1, "price": 1.5, "lines": [{"x": 2}]}\n' * 3
+    path = tmp_path / "lines"
+    path.write_bytes(gzip.compress(content) if compression == "gzip" else content)
+    options = {"compression": compression, "bom": False, "faulty": None}
+    due = DueFile(
+        *("lines", "x/lines", path, "1.0", "ndjson", "original", None, 1, ""), options=options
+    )
+    stager = Stager(link, tmp_path / "spool")
+    (relation,) = stager.stage([due], FilesTable(path="*", format="ndjson")).relations
+    rows = link.execute(f"select * from ({relation.sql}) order by _row").fetchall()
+    assert rows[0] == ("1", "1.5", '[{"x":2}]', "x/lines", 1)
+    assert len(rows) == 3
+    # Salvaged records would lie there.
+    assert not (tmp_path / "spool").exists()
+    stager.close()
