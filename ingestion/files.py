@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 _REMOTE_WORKERS = 8
 _REGISTER_BATCH = 200
 _ATTEMPTS = 3
+_COPIED_AT_ONCE = 4 * streams.CHUNK
 _LEFTOVER_SECONDS = 24 * 3600
 _LOCAL = ("file", "local")
 
@@ -540,10 +541,17 @@ def _copied(filesystem: AbstractFileSystem, path: str, folder: Path) -> tuple[Pa
     size = 0
     temporary = folder / f".{uuid.uuid4().hex}.part"
     try:
-        with filesystem.open(path, "rb") as origin, temporary.open("wb") as copy:
-            while chunk := origin.read(4 * streams.CHUNK):
-                digest.update(chunk)
+        with (
+            filesystem.open(path, "rb") as origin,
+            temporary.open("wb") as copy,
+            ThreadPoolExecutor(1) as beside,
+        ):
+            while chunk := origin.read(_COPIED_AT_ONCE):
+                # Both let other threads go on meanwhile; the thread begins with the first long one.
+                is_long = len(chunk) == _COPIED_AT_ONCE
+                hashed = beside.submit(digest.update, chunk) if is_long else None
                 copy.write(chunk)
+                hashed.result() if hashed else digest.update(chunk)
                 failpoint("files.half_copied")
                 size += len(chunk)
             copy.flush()

@@ -66,7 +66,7 @@ from ingestion.progress import OnProgress, Reporter, counted
 from ingestion.raw_files import RawFiles, as_table
 from ingestion.settings import Settings
 from ingestion.stage import Counted, DueFile, Own, Relation, Staged, Stager, extracted_at
-from ingestion.warehouse import connect, damaged, damaged_error
+from ingestion.warehouse import any_order, connect, damaged, damaged_error
 
 if TYPE_CHECKING:
     import duckdb
@@ -1015,10 +1015,11 @@ class SourceLoader:
             pieces = relation.pieces
             added = raw.add(pieces, files) if pieces else raw.write(query, files)
         else:
-            (added,) = self._connection.execute(
-                f"insert into {evolution.relation} ({', '.join(columns)}) "
-                f"select {', '.join(values)} from ({relation.sql}) as data"
-            ).fetchall()[0]
+            with any_order(self._connection):
+                (added,) = self._connection.execute(
+                    f"insert into {evolution.relation} ({', '.join(columns)}) "
+                    f"select {', '.join(values)} from ({relation.sql}) as data"
+                ).fetchall()[0]
         expected = sum(file.loaded for file in relation.files)
         if added != expected:
             raise IngestionError(

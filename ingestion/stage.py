@@ -40,6 +40,26 @@ log = logging.getLogger(__name__)
 
 _SAFE_KEY = re.compile(r"^[\w .:/@$+-]+$")
 _LONGEST_OBJECT = 32 * 2**20
+# Lines whose keys give raw the order of its columns.
+_FIRST_LINES = 2_048
+# What DuckDB's JSON would write otherwise or take for well-formed. A line without any of this keeps
+# every digit and letter; one that has it may do so, too, which is then looked at more closely.
+_NUMBER = r"[:\[,]\s*-?"
+_ODD = "|".join(
+    (
+        r"^\s*[^{\s]",  # no object
+        _NUMBER + r"[0-9.]+[eE]",
+        _NUMBER + r"[0-9]+\.[0-9]+0[\s,}\]]",  # 1.10
+        # more digits than a floating point number holds
+        _NUMBER + r"(?:[0-9]*\.[0-9]{13}|[0-9]{3,}\.[0-9]{11}|[0-9]{5,}\.[0-9]{8})",
+        _NUMBER + r"(?:[0-9]{8,}\.[0-9]{5}|[0-9]{11,}\.[0-9])",
+        _NUMBER + r"0\.000",  # would be written with an exponent
+        r"[:\[,]\s*-0[\s,}\]]",
+        r"[:\[,]\s*[-+]?[iInN][nNaA][nNfF]",  # NaN and Infinity
+        r",\s*[}\]]",  # a comma too many
+        r"\\u(?:00[01]|007[fF]|202[89])",  # letters that are always written as escapes
+    )
+)
 # So many files a statement: enough to spread its cost, few enough to find a faulty one soon.
 _FILES_A_STATEMENT = 256
 # A file of lines is worth a statement of its own.
@@ -265,7 +285,6 @@ class Stager:
             return self._compacted(files)
         footers = [parquetfile.read_footer(f.path, own_columns=own != "original") for f in files]
         names = footers[0].names
-        paths = self._paths(files)
         listed = ", ".join(literal(str(f.path)) for f in files)
         reader = (
             f"read_parquet([{listed}], filename = {literal(_FILENAME)}, file_row_number = true, "
@@ -276,15 +295,18 @@ class Stager:
         has_deleted = own in ("dlt", "changes") and "_deleted" in described
         row = ROW if own == "prepared" else "file_row_number + 1"
         selected = [f"data.{quoted(o)} as {quoted(n)}" for o, n in names.items()]
-        selected += ["paths.file as _file", f"{row} as _row"]
+        # One file alone needs no comparison of every row's file name.
+        is_alone = len(files) == 1 and own != "changes"
+        file = literal(files[0].file) if is_alone else "paths.file"
+        selected += [f"{file} as _file", f"{row} as _row"]
         if has_deleted:
             selected.append("data._deleted as _deleted")
         if own == "changes":
             selected += ["paths.load_id as _load_id", "paths.extracted_at as _extracted_at"]
-        sql = (
-            f"select {', '.join(selected)} from {reader} as data "
-            f"inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
-        )
+        sql = f"select {', '.join(selected)} from {reader} as data"
+        if not is_alone:
+            paths = self._paths(files)
+            sql += f" inner join temp.{paths} as paths on data.{_FILENAME} = paths.path"
         found = tuple(
             Counted(due, footer.rows, self._rejected_beside(due))
             for due, footer in zip(files, footers, strict=True)
@@ -366,7 +388,7 @@ class Stager:
             f"nullstr = [{nulls}], compression = {literal(files[0].options['compression'])}, "
             f"max_line_size = {csvfile.LONGEST_RECORD}, null_padding = false, "
             "strict_mode = true, ignore_errors = false, hive_partitioning = false, "
-            f"filename = {literal(_FILENAME)})"
+            f"filename = {_filename(files)})"
         )
         return self._of_temporary(table, files, columns)
 
@@ -378,6 +400,13 @@ class Stager:
         expressions: Iterable[str] | None = None,
     ) -> Relation:
         """A relation over a temporary table whose rows stand in the order of the files."""
+        selected = list(expressions or (f"data.{quoted(name)}" for name in columns))
+        named = [f"{e} as {quoted(n)}" for e, n in zip(selected, columns, strict=True)]
+        if len(files) == 1:
+            (rows,) = self._connection.execute(f"select count(*) from temp.{table}").fetchall()[0]
+            named += [f"{literal(files[0].file)} as _file", "data.rowid + 1 as _row"]
+            sql = f"select {', '.join(named)} from temp.{table} as data"
+            return Relation((Counted(files[0], rows),), columns, sql)
         found = self._connection.execute(
             f"select {_FILENAME}, min(rowid), max(rowid), count(*) from temp.{table} group by all"
         ).fetchall()
@@ -388,8 +417,6 @@ class Stager:
                 raise BadInput(f"rows of {path} are not in one piece")
         firsts = {str(f.path): places.get(str(f.path), (0, 0, 0))[0] for f in files}
         paths = self._paths(files, firsts)
-        selected = list(expressions or (f"data.{quoted(name)}" for name in columns))
-        named = [f"{e} as {quoted(n)}" for e, n in zip(selected, columns, strict=True)]
         named += ["paths.file as _file", "data.rowid - paths.first_row + 1 as _row"]
         sql = (
             f"select {', '.join(named)} from temp.{table} as data "
@@ -404,34 +431,70 @@ class Stager:
         if files[0].options["bom"] or files[0].options["faulty"]:
             raise BadInput("read record by record")
         listed = ", ".join(literal(str(f.path)) for f in files)
+        # Its reader of JSON has another word for it than that of CSV.
+        compression = files[0].options["compression"].replace("none", "uncompressed")
+        options = (
+            f"filename = {_filename(files)}, maximum_object_size = {_LONGEST_OBJECT}, "
+            f"compression = {literal(compression)}"
+        )
+        lines = f"read_ndjson_objects([{listed}], {options})"
+        keys, is_odd = self._keys(lines)
+        mapping = column_mapping(keys)
+        columns = dict.fromkeys(mapping.values(), "VARCHAR")
+        if is_odd or not keys:
+            return self._objects(lines, keys, files, columns)
+        shape = ", ".join(f"{literal(key)}: 'VARCHAR'" for key in keys)
         table = self._temporary()
         self._connection.execute(
-            f"create temporary table {table} as select filename as {_FILENAME}, json "
-            f"from read_ndjson_objects([{listed}], filename = true, "
-            f"compression = {literal(files[0].options['compression'])}, "
-            f"maximum_object_size = {_LONGEST_OBJECT})"
+            f"create temporary table {table} as select {_named(files)}"
+            + ", ".join(f"{quoted(key)} as {quoted(name)}" for key, name in mapping.items())
+            + f" from read_json([{listed}], columns = {{{shape}}}, "
+            f"format = 'newline_delimited', {options})"
         )
-        self._check_exact(table)
-        keys = [
-            key
-            for (key,) in self._connection.execute(
-                "select key from (select unnest(json_keys(json)) as key, "
-                "generate_subscripts(json_keys(json), 1) as place, rowid as line "
-                f"from temp.{table}) group by key order by min(line), min(place)"
-            ).fetchall()
-        ]
+        return self._of_temporary(table, files, columns)
+
+    def _keys(self, lines: str) -> tuple[list[str], bool]:
+        """All keys of the objects, and whether any line is odd, in one parallel reading.
+
+        Keys stand in the order of the first lines; those that come later only follow sorted.
+        """
+        first = self._connection.execute(
+            "select key from (select unnest(keys) as key, "
+            "generate_subscripts(keys, 1) as place, line from ("
+            "select json_keys(json) as keys, row_number() over () as line "
+            f"from (select json from {lines} limit {_FIRST_LINES}))) "
+            "group by key order by min(line), min(place)"
+        ).fetchall()
+        is_odd, every = self._connection.execute(
+            "select coalesce(bool_or(is_odd), false), "
+            "list_sort(list_distinct(flatten(list(keys)))) "
+            "from (select json_keys(json) as keys, "
+            f"bool_or(regexp_matches(json::varchar, {literal(_ODD)})) as is_odd "
+            f"from {lines} group by 1)"
+        ).fetchall()[0]
+        keys = [key for (key,) in first]
+        known = set(keys)
+        return [*keys, *(key for key in every or () if key not in known)], is_odd
+
+    def _objects(
+        self, lines: str, keys: list[str], files: list[DueFile], columns: dict[str, str]
+    ) -> Relation:
+        """Objects of which a number or text may be written otherwise than DuckDB would write it."""
         if not all(_SAFE_KEY.match(key) for key in keys):
             raise BadInput("read record by record")
-        mapping = column_mapping(keys)
+        table = self._temporary()
+        self._connection.execute(
+            f"create temporary table {table} as select {_named(files)}json from {lines}"
+        )
+        self._check_exact(table)
         places = ", ".join(literal(f'$."{key}"') for key in keys)
         expressions = [f"fields[{i}]" for i in range(1, len(keys) + 1)]
         fields = self._temporary()
         self._connection.execute(
-            f"create temporary table {fields} as select {_FILENAME}, "
+            f"create temporary table {fields} as select {_named(files)}"
             + (f"json_extract_string(json, [{places}])" if keys else "null")
             + f" as fields from temp.{table}"
         )
-        columns = dict.fromkeys(mapping.values(), "VARCHAR")
         return self._of_temporary(fields, files, columns, expressions)
 
     def _piece(self, due: DueFile) -> Relation:
@@ -456,7 +519,8 @@ class Stager:
         """Whether DuckDB's JSON keeps every digit, and every line is one object without doubles."""
         (faulty,) = self._connection.execute(
             f"select count(*) from temp.{table} where json_type(json) <> 'OBJECT' "
-            "or replace(json::varchar, ' ', '') <> replace(json(json)::varchar, ' ', '') "
+            "or (json::varchar <> json(json)::varchar "
+            "and replace(json::varchar, ' ', '') <> replace(json(json)::varchar, ' ', '')) "
             "or len(json_keys(json)) <> len(list_distinct(json_keys(json)))"
         ).fetchall()[0]
         if faulty:
@@ -533,6 +597,16 @@ def extracted_at(load_id: str) -> datetime:
 
 # Begins no normalised column name.
 _FILENAME = "wellspring_filename"
+
+
+def _filename(files: Sequence[DueFile]) -> str:
+    """Whether DuckDB is to say with each row which file it is of: not of one file alone."""
+    return "false" if len(files) == 1 else literal(_FILENAME)
+
+
+def _named(files: Sequence[DueFile]) -> str:
+    """The beginning of a list of columns: the file's name, if rows are of several."""
+    return "" if len(files) == 1 else f"{_FILENAME}, "
 
 
 def _nothing(due: DueFile) -> Relation:

@@ -8,8 +8,13 @@ who holds it. Left out: published versions, which readers open by themselves, re
 
 from __future__ import annotations
 
+import os
 import re
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingestion.budget import apply_budget
@@ -21,6 +26,8 @@ from ingestion.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
+# Older formats try three compressions for each text column; see docs/decisions/0030.
+_FORMAT = "v1.5.0"
 _DAMAGED = ("Corrupt database file", "not a valid DuckDB database")
 # How long a reader waits for the end of a cycle of `wellspring watch`.
 _CYCLE_SECONDS = 10.0
@@ -50,6 +57,8 @@ def connect(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyCo
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _make(path)
             connection = duckdb.connect(str(path), read_only=read_only)
             break
         except (duckdb.Error, OSError) as error:
@@ -63,6 +72,26 @@ def connect(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyCo
     return connection
 
 
+def _make(path: Path) -> None:
+    """Makes the empty file in DuckDB's newest format, which compresses texts in one pass.
+
+    Whoever opens it later keeps to that format, dbt included.
+    """
+    import duckdb
+
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    place = str(temporary).replace("'", "''")
+    try:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute(f"attach '{place}' as made (storage_version '{_FORMAT}')")
+            connection.execute("detach made")
+        # Another process may have been quicker; a link does not take the place of its file.
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _longest_wait(settings: Settings) -> float:
     """How long a reader waits: for `wellspring watch` to end its cycle, for others not."""
     owner = current_owner(lock_path(settings))
@@ -70,6 +99,20 @@ def _longest_wait(settings: Settings) -> float:
         # It has let go since, or is no process of ours.
         return _GRACE_SECONDS
     return _CYCLE_SECONDS if owner.gives_way else 0.0
+
+
+@contextmanager
+def any_order(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Lets DuckDB write rows in the order in which its threads have them.
+
+    For rows that say their position themselves, as those of raw do: to keep them in order would
+    cost a third of the time of an insertion.
+    """
+    connection.execute("set preserve_insertion_order = false")
+    try:
+        yield
+    finally:
+        connection.execute("set preserve_insertion_order = true")
 
 
 def in_memory(settings: Settings) -> duckdb.DuckDBPyConnection:
