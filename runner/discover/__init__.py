@@ -1,0 +1,1 @@
+"""What raw tables hold and how they belong together, found in the data."""
