@@ -98,7 +98,7 @@ def profile_columns(
     }
     few_rows = _few_rows(connection, area, figures, sampled)
     behinds, units = _meanings(area, sampled)
-    proofs = _prove(connection, origin, behinds, units, figures)
+    proofs = _prove(connection, origin, behinds, units, figures, sampled)
     columns = []
     for name, kind in area.columns.items():
         found = sampled.get(name, Sampled())
@@ -253,34 +253,49 @@ def _prove(
     behinds: Mapping[str, Behind],
     units: Mapping[str, str],
     figures: Mapping[str, dict[str, Any]],
+    sampled: Mapping[str, Sampled],
 ) -> dict[str, Behind]:
     """Asks all rows whether texts mean what the sample says."""
-    if not behinds:
-        return {}
-    words = ", ".join(f"'{word}'" for word in sorted(patterns.placeholders()))
-    asked = []
-    for name, behind in behinds.items():
-        column, unit = quoted(name), units[name]
-        written = f"lower(trim({column}))"
-        real = f"{column} is not null and {written} not in ({words}, '')"
-        good = patterns.fits(behind, column, unit)
-        asked.append(f"count(*) filter (where {real} and {good})")
-        asked.append(f"count(*) filter (where {real} and not coalesce({good}, false))")
-        wrong = f"(where {real} and not coalesce({good}, false))"
-        asked.append(f"list_slice(list_sort(min({column}, 5) filter {wrong}), 1, 5)")
-        mark = "." if behind.decimal_mark != "," else ","
-        asked.append(f"max(length(split_part({column}, '{mark}', 2)))")
-    row = connection.execute(f"select {', '.join(asked)} from {origin}").fetchone()
-    assert row is not None
     proved = {}
-    for place, (name, behind) in enumerate(behinds.items()):
-        good, wrong_count, wrong_values, scale = row[place * 4 : place * 4 + 4]
-        if behind.kind == "decimal" and scale is not None:
-            behind = patterns.with_type(behind, _scale(scale, behind))
-        missed = tuple(_short(str(value)) for value in dict.fromkeys(wrong_values or ()))
-        proved[name] = replace(behind, fits=good, misses=wrong_count, missed=missed)
-        figures[name]["real"] = good + wrong_count
-    return {name: b for name, b in proved.items() if b.fits > b.misses}
+    for name, behind in behinds.items():
+        column = quoted(name)
+        good = patterns.fits(behind, column, units[name])
+        # One look at each row; what does not fit is looked at again, and is little.
+        of, count = f"{origin} where {column} is not null", "count(*)"
+        if sampled[name].is_complete:
+            of, count = (
+                f"(select {column}, count(*) as n from {of} group by 1) where true",
+                "sum(n)",
+            )
+        rows = connection.execute(
+            f"select {column}, {count}, sum({count}) over () from {of} and not "
+            f"coalesce({good}, false) group by 1 order by 2 desc, 1 limit {FEW}"
+        ).fetchall()
+        vain = sum(
+            int(n) for value, n, _ in rows if not value.strip() or patterns.is_placeholder(value)
+        )
+        bad = int(rows[0][2]) if rows else 0
+        missed = [value for value, _, _ in rows if value.strip()]
+        shown = [_short(value) for value in missed if not patterns.is_placeholder(value)][:5]
+        if behind.kind == "decimal":
+            behind = _with_scale(connection, origin, name, behind)
+        fits = figures[name]["filled"] - bad
+        found = replace(behind, fits=fits, misses=bad - vain, missed=tuple(shown))
+        if found.fits > found.misses:
+            proved[name] = found
+    return proved
+
+
+def _with_scale(
+    connection: duckdb.DuckDBPyConnection, origin: str, name: str, behind: Behind
+) -> Behind:
+    """A decimal with as many digits behind its mark as the longest fraction of all rows."""
+    mark = behind.decimal_mark or "."
+    row = connection.execute(
+        f"select max(length(split_part({quoted(name)}, '{mark}', 2))) from {origin}"
+    ).fetchone()
+    longest = row[0] if row is not None and row[0] is not None else 0
+    return patterns.with_type(behind, _scale(longest, behind))
 
 
 def _scale(longest: int, behind: Behind) -> int:

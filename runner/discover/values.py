@@ -120,7 +120,7 @@ def _whole(value: str) -> bool:
 
 
 def normal_sql(place: Place) -> str:
-    """The normal form of a column's values as SQL; null for what stands for no value."""
+    """The normal form of a column's values as SQL; null for the empty text."""
     column = quoted(place.column.name)
     if place.kind == "phone":
         digits = f"regexp_replace({column}, '[^0-9]', '', 'g')"
@@ -131,9 +131,16 @@ def normal_sql(place: Place) -> str:
         return f"{exact}::varchar"
     text = f"trim({column})" if is_text(kind) else f"{column}::varchar"
     drop = f"translate(lower({text}), '{_DROPPED}', '')"
+    return f"coalesce(nullif(ltrim({drop}, '0'), ''), case when {drop} <> '' then '0' end)"
+
+
+def referring_sql(place: Place) -> str:
+    """The normal form of what a column refers to; null where a placeholder stands for nothing."""
+    if not is_text(place.column.data_type) or place.kind == "phone":
+        return normal_sql(place)
     words = ", ".join(f"'{word}'" for word in sorted(placeholders()))
-    bare = f"coalesce(nullif(ltrim({drop}, '0'), ''), case when {drop} <> '' then '0' end)"
-    return f"case when lower({text}) not in ({words}) then {bare} end"
+    written = f"lower(trim({quoted(place.column.name)}))"
+    return f"case when {written} not in ({words}) then {normal_sql(place)} end"
 
 
 def normal(value: str) -> str:
@@ -180,8 +187,15 @@ def pairs(
         Pairs with at least one common value, of two different columns.
     """
     asked = _put_probes(connection, children)
+    forms = [_forms(child) for child in children]
     found = []
     for target in targets:
+        own = _forms(target)
+        if not any(
+            own & form and child.kind == target.kind and not _is_same(child, target)
+            for child, form in zip(children, forms, strict=True)
+        ):
+            continue
         rows = connection.execute(
             "select place, count(*) from discover_probes where value in "
             f"(select {normal_sql(target)} from {target.look.area.sql}) and is_phone = ? "
@@ -190,10 +204,26 @@ def pairs(
         ).fetchall()
         for number, hits in sorted(rows):
             child = children[number]
-            same = child.look is target.look and child.column.name == target.column.name
-            if not same and hits:
+            if not _is_same(child, target):
                 found.append(Pair(child, target, hits, asked[number]))
     return found
+
+
+def _is_same(child: Place, target: Place) -> bool:
+    return child.look is target.look and child.column.name == target.column.name
+
+
+def _forms(place: Place) -> frozenset[str]:
+    """What the values look like in normal form: numbers, or texts of some length.
+
+    Columns without a common form have no common value, and need not be compared.
+    """
+    if place.kind != "identifier":
+        return frozenset({place.kind})
+    if is_number(place.column.data_type):
+        return frozenset({"number"})
+    found = {normal(value) for value in place.values}
+    return frozenset("number" if v.isdigit() else f"{len(v)}" for v in found)
 
 
 def _put_probes(connection: duckdb.DuckDBPyConnection, children: Sequence[Place]) -> dict[int, int]:
@@ -281,7 +311,7 @@ def count_orphans(
     """
 
     def listed(places: Sequence[Place]) -> tuple[str, str]:
-        forms = [_as_text(p) if as_text else normal_sql(p) for p in places]
+        forms = [_as_text(p) if as_text else referring_sql(p) for p in places]
         names = [f"v{i}" for i in range(len(places))]
         columns = ", ".join(f"{form} as {name}" for form, name in zip(forms, names, strict=True))
         filled = " and ".join(f"{name} is not null" for name in names)

@@ -32,8 +32,8 @@ _WIDE = """
     select
         i as order_id, 'NA-' || lpad(i::varchar, 9, '0') as order_number,
         (hash(i) % 800000)::int as customer_id, (hash(i + 1) % 5000)::int as product_id,
-        ['new', 'paid', 'sent', 'back'][1 + hash(i + 2) % 4] as status,
-        ['US', 'DE', 'FR', 'JP', 'BR'][1 + hash(i + 3) % 5] as country_code,
+        ['new', 'paid', 'sent', 'back'][1 + (hash(i + 2) % 4)::int] as status,
+        ['US', 'DE', 'FR', 'JP', 'BR'][1 + (hash(i + 3) % 5)::int] as country_code,
         'person' || (hash(i) % 800000) || '@mail.example' as email,
         ((hash(i + 4) % 100000) / 100)::decimal(12, 2) as amount,
         replace(((hash(i + 5) % 100000) / 100)::decimal(12, 2)::varchar, '.', ',') as freight,
