@@ -182,7 +182,7 @@ def nested_areas(
     if area.depth >= _DEEPEST:
         return found
     for name, kind in area.columns.items():
-        if name in json_columns:
+        if name in json_columns or kind == "JSON":
             kind = _structure(connection, area, name)
             value = (
                 f"from_json(case when json_valid({quoted(name)}) then {quoted(name)} end, '{kind}')"

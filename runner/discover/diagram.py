@@ -79,7 +79,7 @@ def _lines(table: TableProfile, references: Sequence[Reference]) -> list[tuple[s
     ]
     kinds = dict.fromkeys(key, "key")
     for name in refers:
-        kinds[name] = "both" if name in kinds else "refers"
+        kinds[name] = "both" if name in key else "refers"
     return list(kinds.items())[:_MOST_LINES]
 
 

@@ -125,7 +125,11 @@ def _single(
 ) -> Key | None:
     floating = column.data_type in ("DOUBLE", "FLOAT", "BOOLEAN")
     too_long = (column.longest or 0) > 4 * _LONGEST
-    if floating or too_long or is_nested(column.data_type) or column.null_share > _TOLERATED:
+    # A time may be unique, but identifies nothing unless the table begins with it.
+    late = is_time(column.data_type) and place > 0
+    if floating or too_long or late or is_nested(column.data_type):
+        return None
+    if column.null_share > _TOLERATED:
         return None
     if column.distinct < _ESTIMATE * area.rows and not within:
         return None

@@ -114,9 +114,10 @@ def _table(table: TableProfile) -> str:
     heads = ("column", "type", "means", ">missing", ">different", "values", "spread", "to know")
     rows = [_column(column) for column in table.columns]
     return (
-        f'<details id="{anchor(table.full_name)}"><summary><b>{escape(table.full_name)}</b> '
+        f"<details><summary><b>{escape(table.full_name)}</b> "
         f'<span class="soft">{len(table.columns)} columns, {table.rows:,} rows</span></summary>'
-        f'<p class="soft">{". ".join(facts)}.</p>{html_table(heads, rows)}</details>'
+        f'<p class="soft" id="{anchor(table.full_name)}">{". ".join(facts)}.</p>'
+        f"{html_table(heads, rows)}</details>"
     )
 
 

@@ -56,7 +56,7 @@ class Sampled:
 
 def is_text(kind: str) -> bool:
     """Whether a type of DuckDB holds texts."""
-    return kind.startswith("VARCHAR")
+    return kind == "VARCHAR"
 
 
 def is_nested(kind: str) -> bool:
