@@ -10,6 +10,7 @@ to rows that are identified by nothing but personal data; such tables are told a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _CERTAIN = 16.0
 _MOSTLY = 0.9
 _PARTLY_VALUES = 10
+_FEW_FORMS = 8
 _LEAST_OVERLAP = 0.1
 _LEAST_SHARED = 3
 _KNOWN_TWICE = 0.5
@@ -177,9 +179,21 @@ def _part_is_enough(pair: Pair) -> bool:
     """
     if not is_text(pair.child.column.data_type) or pair.found < _PARTLY_VALUES:
         return False
-    forms = {shape(normal(value)) for value in pair.target.values}
-    alike = sum(shape(normal(value)) in forms for value in pair.child.values)
+    forms = {_with_letters(value) for value in pair.target.values}
+    form = _with_letters
+    if len(forms) > _FEW_FORMS:
+        forms, form = {shape(normal(value)) for value in pair.target.values}, _without_letters
+    alike = sum(form(value) in forms for value in pair.child.values)
     return 0 < alike < len(pair.child.values) and pair.found >= 0.8 * alike
+
+
+def _with_letters(value: str) -> str:
+    """The form of an identifier in which letters in front, such as `NA-`, tell what it is of."""
+    return re.sub(r"[0-9]", "9", normal(value))
+
+
+def _without_letters(value: str) -> str:
+    return shape(normal(value))
 
 
 def _meets_as_key(found: Weighed) -> bool:
@@ -193,7 +207,7 @@ def _meets_as_key(found: Weighed) -> bool:
 def _is_twin(found: Weighed) -> bool:
     """Whether the pair tells that two tables know the same things, not that one refers."""
     child, target = found.pair.child, found.pair.target
-    if child.look is target.look:
+    if child.look is target.look or found.is_partial:
         return False
     if child.kind != "identifier":
         return True

@@ -63,6 +63,9 @@ WORLD = {
         " case when i % 3 = 0 then 'true' else 'false' end as is_open,"
         " (1700000000 + i * 60)::varchar as created_at, '[{\"sku\":\"AC-' || lpad((1 + i % 80)"
         "::varchar, 4, '0') || '\",\"n\":' || i || '}]' as parts from range(1, 501) t(i)",
+        # numbers of the store's orders and of the depot's shipments in one column
+        "notes": "select i as note_no, case when i % 2 = 0 then 'NA-' || lpad((i * 2)::varchar, 6,"
+        " '0') else 'S' || (5000 + i) end as about from range(1, 401) t(i)",
         "customer_flags": "select 1 + (i * 3) % 300 as customer_id, i % 2 = 0 as is_vip"
         " from range(0, 100) t(i)",
     },
@@ -79,6 +82,7 @@ KEYS = {
     "depot.stock": ("article_no", "site"),
     "desk.users": ("id",),
     "desk.tickets": ("id",),
+    "desk.notes": ("note_no",),
     "desk.customer_flags": ("customer_id",),
 }
 REFERENCES = {
@@ -94,6 +98,8 @@ REFERENCES = {
     ("desk.tickets", "requester_id", "desk.users", "id"),
     ("desk.tickets", "order_number", "store.orders", "order_number"),
     ("desk.tickets.parts", "sku", "store.products", "sku"),
+    ("desk.notes", "about", "store.orders", "order_number"),
+    ("desk.notes", "about", "depot.shipments", "shipment_no"),
     ("desk.customer_flags", "customer_id", "store.customers", "customer_id"),
 }
 
@@ -162,6 +168,14 @@ def test_orphans_are_counted_on_all_rows(found: Discovery) -> None:
 def test_other_spellings_meet_in_their_normal_form(found: Discovery) -> None:
     (shipped,) = [r for r in found.references if r.from_columns == ("order_ref",)]
     assert (shipped.match, shipped.is_across, shipped.orphan_values) == ("normal_form", True, 0)
+
+
+def test_a_column_may_refer_to_several_tables(found: Discovery) -> None:
+    about = [r for r in found.references if r.from_columns == ("about",)]
+    assert {(r.to_table, r.is_partial, r.values - r.orphan_values) for r in about} == {
+        ("store.orders", True, 200),
+        ("depot.shipments", True, 200),
+    }
 
 
 def test_the_same_things_are_recognised(found: Discovery) -> None:
