@@ -38,16 +38,18 @@ def discover(
     """
     from runner.discover.find import discover_sources, page_path
     from runner.discover.model import discovery_fields
-    from runner.discover.report import print_discovery
+    from runner.discover.report import print_discovery, progress
 
     settings = load_settings()
-    found = discover_sources(
-        settings,
-        sources or (),
-        command_line(),
-        sample=sample,
-        use_declared=not ignore_declared,
-    )
+    with progress() as on_table:
+        found = discover_sources(
+            settings,
+            sources or (),
+            command_line(),
+            sample=sample,
+            use_declared=not ignore_declared,
+            on_table=on_table,
+        )
     if as_json:
         print_json(discovery_fields(found))
     else:

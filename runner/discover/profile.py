@@ -29,7 +29,8 @@ _SHOWN = 10
 _SAMPLE = 20_000
 _BINS = 10
 _LONGEST_SHOWN = 80
-_NUMERIC = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|DOUBLE|FLOAT|REAL)")
+_PROSE = 50
+_NUMERIC = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$|DECIMAL|DOUBLE$|FLOAT$)")
 _TEMPORAL = ("DATE", "TIMESTAMP", "TIME")
 # What UTF-8 looks like that was read as Latin-1 or cp1252.
 _MOJIBAKE = (
@@ -316,8 +317,6 @@ def _column(
 ) -> ColumnProfile:
     rows, filled = figures["rows"], figures["filled"]
     personal = _personal(area, name, kind, behind, sampled)
-    if personal is not None and behind is not None:
-        behind = replace(behind, missed=())
     beside = few_rows.get(name, {})
     counted = sampled.is_complete
     frequent = (
@@ -326,6 +325,10 @@ def _column(
     shown = [Frequent(_short(str(value)), n) for value, n in frequent][:_SHOWN]
     texts = is_text(kind)
     mean = figures.get("mean")
+    # Prose and documents may hold anything about anyone, and no single one tells much.
+    hidden = personal is not None or (mean or 0) > _PROSE or (behind and behind.kind == "json")
+    if hidden and behind is not None:
+        behind = replace(behind, missed=())
     return ColumnProfile(
         name=name,
         data_type=kind,
@@ -333,19 +336,19 @@ def _column(
         null_share=round((rows - filled) / rows, 6) if rows else 0.0,
         distinct=len(sampled.values) if counted else min(figures.get("distinct", 0), filled),
         is_distinct_exact=counted,
-        minimum=None if personal else _end(figures.get("min")),
-        maximum=None if personal else _end(figures.get("max")),
+        minimum=None if hidden else _end(figures.get("min")),
+        maximum=None if hidden else _end(figures.get("max")),
         shortest=figures.get("shortest"),
         longest=figures.get("longest"),
         mean_length=round(mean, 1) if mean is not None else None,
-        frequent=() if personal else tuple(shown),
+        frequent=() if hidden else tuple(shown),
         is_frequent_exact=counted,
-        histogram=() if personal else beside.get("bins", ()),
+        histogram=() if hidden else beside.get("bins", ()),
         shapes=patterns.shapes(sampled.values) if texts and sampled.values else (),
         behind=behind,
         unit=units.get(name, ""),
         personal=personal,
-        problems=tuple(_problems(kind, figures, sampled, behind, bool(personal))),
+        problems=tuple(_problems(kind, figures, sampled, behind, bool(hidden))),
         is_deleted_flag=is_deleted_name(name),
     )
 

@@ -7,7 +7,8 @@ The page and the JSON have all of it; here is what one wants to see first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from runner.discover.model import ColumnProfile, Discovery, Key, Overlap, Reference, TableProfile
@@ -15,6 +16,19 @@ from runner.discover.model import ColumnProfile, Discovery, Key, Overlap, Refere
 _MOST_REFERENCES = 200
 _TABLE_HEADS = ("table", ">rows", "key", "new rows by", "to deal with")
 _REFERENCE_HEADS = ("from", "to", ">score", ">orphans", "why")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Tells on stderr which table is on; on a terminal it leaves nothing behind."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda name: None
+        return
+    with console.status("reading the project") as status:
+        yield lambda name: status.update(f"looking at {name}")
 
 
 def print_discovery(found: Discovery, console: Any, page: str) -> None:

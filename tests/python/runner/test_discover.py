@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import duckdb
 import pytest
+from toyshop import Call, ToyShop
 
 from ingestion.declarations import SourceDeclaration, TableDeclaration, TableIngest
 from ingestion.errors import BadInput
+from ingestion.lock import RunLock, lock_path
+from ingestion.settings import load_settings
 from runner.discover.find import discover
 from runner.discover.model import Discovery, discovery_fields, read_discovery
 from runner.discover.page import discovery_page
+
+BAD_INPUT = 6
+LOCKED = 5
 
 # Sources, their tables, and the query that makes each.
 WORLD = {
@@ -248,3 +255,97 @@ def test_a_source_without_loaded_tables_is_told() -> None:
         pytest.raises(BadInput, match="no table of these sources is loaded"),
     ):
         discover(connection, declared({"till": {"sales": ""}}))
+
+
+def test_odd_tables_and_columns_do_no_harm() -> None:
+    world = {"odd": {"empty": "", "strange": ""}}
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("create schema raw_odd; create table raw_odd.empty (id int, name text)")
+        connection.execute(
+            """
+            create table raw_odd.strange as select
+                i as "select", 'it''s' || i as "a ""quoted"" name", null::varchar as "Nothing",
+                null::int as none, 'x'::blob as bytes, interval 1 day as "span",
+                time '10:00' as hour, uuid() as "UUID",
+                'a'::enum('a', 'b') as choice, map {'k': i} as pairs,
+                170141183460469231731687303715884105727::hugeint as huge, 'nan'::double as nothing,
+                case when i > 2 then 'infinity'::timestamp end as "always",
+                repeat('x', 5000) as long, '{"broken": ' as broken, '[]' as empty_list,
+                1.5::float as half,
+                'äö' as "üml",
+                [1, 2] as numbers, {'a': {'b': [{'c': i}]}} as deep, date '9999-12-31' as until
+            from range(0, 50) t(i)
+            """
+        )
+        found = discover(connection, declared(world))
+    assert {table.name: table.rows for table in found.tables if not table.nested_in} == {
+        "empty": 0,
+        "strange": 50,
+    }
+    strange = found.table("odd.strange")
+    assert strange.primary_key is not None
+    assert strange.primary_key.columns == ("UUID",)
+    assert strange.column("Nothing").null_share == 1
+    assert [p.kind for p in strange.column("until").problems] == ["placeholder"]
+    assert "odd.strange.deep" in {table.full_name for table in found.tables}
+    assert discovery_page(found).endswith("</html>\n")
+
+
+class _Page(HTMLParser):
+    """Notes what is left open, what is linked and what the links point to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: set[str] = set()
+        self.places: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links |= {value or "" for name, value in attrs if name in ("src", "href")}
+        self.places |= {f"#{value}" for name, value in attrs if name == "id"}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_else(found: Discovery) -> None:
+    page = _Page(discovery_page(found))
+    assert page.open == []
+    assert page.links <= page.places
+    assert len(page.links) == len(found.tables)
+
+
+def test_the_command_keeps_what_it_finds(shop: ToyShop, call: Call) -> None:
+    told = call(shop, "discover", "--json")
+    assert told.code == 0, told.err
+    found = read_discovery(shop.data / "state" / "discovery" / "discovery.json")
+    assert json.loads(told.out) == json.loads(json.dumps(discovery_fields(found)))
+    keys = {t.full_name: t.primary_key.columns for t in found.tables if t.primary_key}
+    assert keys == {"stock.toys": ("toy_id",), "till.sales": ("sale_id",)}
+    (sold,) = found.references
+    assert (sold.from_table, sold.to_table, sold.match) == ("till.sales", "stock.toys", "as_text")
+    assert "stock.toys" in (shop.data / "state" / "discovery" / "discovery.html").read_text()
+    shown = call(shop, "discover", "till")
+    assert shown.code == 0, shown.err
+    assert "till.sales" in shown.out
+    assert "stock.toys" not in shown.out
+
+
+def test_wrong_questions_are_answered_in_words(shop: ToyShop, call: Call) -> None:
+    unknown = call(shop, "discover", "til")
+    assert unknown.code == BAD_INPUT
+    assert "no source til is declared" in unknown.err
+    assert "till" in unknown.err
+    with RunLock(lock_path(load_settings(shop.root)), lambda: "another", "wellspring run"):
+        held = call(shop, "discover")
+    assert held.code == LOCKED
+    (shop.data / "warehouse" / "wellspring.duckdb").unlink()
+    missing = call(shop, "discover")
+    assert missing.code == BAD_INPUT
+    assert "there is no warehouse yet" in missing.err
