@@ -40,6 +40,7 @@ _MOST_COLUMNS = 8
 _MOST_COUNTED = 8
 _WIDEST = 3
 _CONVINCING = 0.6
+_LEAST = 0.2
 _PLACES = word_set("line position sequence seq step part item index ordinal rank year month day ")
 
 
@@ -74,7 +75,7 @@ def primary_key(keys: Sequence[Key], declared: Key | None) -> Key | None:
     """The key to use: the declared one if it holds or nearly does, else the best candidate."""
     if declared is not None:
         return declared
-    return keys[0] if keys and keys[0].score >= 0.3 else None
+    return keys[0] if keys and keys[0].score >= _LEAST else None
 
 
 def declared_key(
@@ -180,6 +181,8 @@ def _form_points(column: ColumnProfile, reasons: list[str]) -> float:
     if column.behind is not None and column.behind.kind in ("integer", "uuid"):
         return 0.1
     forms = [form for form, _ in column.shapes]
+    if column.behind is not None and column.behind.kind in ("date", "timestamp"):
+        return 0.0
     if (column.longest or 0) > _LONGEST or any(" " in form for form in forms):
         return -0.25
     even = bool(column.shapes) and column.shapes[0][1] >= 0.9

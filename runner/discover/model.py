@@ -56,7 +56,7 @@ class Personal:
     """Why a column is taken for personal data.
 
     Attributes:
-        kind: email, phone, name, birth_date, address, ip, card, iban or text.
+        kind: email, phone, name, birth_date, address, national_id, ip, card, iban or text.
         by: `content`, `name`, or both.
         share: Share of the looked-at values that have the form; None where only the name tells.
     """
@@ -181,7 +181,7 @@ class Dependency:
         determinant: The column that decides.
         dependent: The column that follows.
         values: Different values of the determinant.
-        exceptions: Values of the determinant with more than one dependent value.
+        exceptions: Rows with another value than most rows of the same determinant.
     """
 
     determinant: str

@@ -29,11 +29,13 @@ from runner.discover.values import (
     pairs,
 )
 from runner.discover.words import (
+    GENERIC,
     entity_name,
     has_key_word,
     is_measure,
     is_own_key,
     likeness,
+    stem,
 )
 
 if TYPE_CHECKING:
@@ -98,12 +100,13 @@ def find_references(
     found += _composite(connection, looks, found)
     twins = [w for w in weighed if w is not None and _is_twin(w)]
     order = sorted(found, key=lambda r: (r.is_across, r.from_table, r.from_columns, -r.score))
-    return order, _entities(connection, twins)
+    return order, _entities(connection, twins, order)
 
 
 def _could_be_told(place: Place) -> bool:
     """Personal data refers to nothing, except what can tell that two tables know one person."""
-    return place.column.personal is None or place.kind != "identifier"
+    personal = place.column.personal
+    return personal is None or place.kind != "identifier" or personal.kind == "national_id"
 
 
 def _may_be_referred_to(place: Place) -> bool:
@@ -201,7 +204,7 @@ def _meets_as_key(found: Weighed) -> bool:
     pair = found.pair
     enough = pair.found >= _LEAST_SHARED and pair.share >= _LEAST_OVERLAP
     both = pair.child.is_unique and pair.target.is_unique
-    return both and found.chance >= 0.7 and enough and _tells_apart(pair.child)
+    return both and found.chance >= 0.7 and enough and _tells_apart(pair.child, pair.target)
 
 
 def _is_twin(found: Weighed) -> bool:
@@ -217,12 +220,15 @@ def _is_twin(found: Weighed) -> bool:
     return different and found.names < 0.9 and (own or not target.is_primary)
 
 
-def _tells_apart(place: Place) -> bool:
-    """Whether identifiers of a column are of no other kind of thing: letters, or check digits.
+def _tells_apart(child: Place, target: Place) -> bool:
+    """Whether identifiers are of no other kind of thing: letters, check digits, or one name.
 
     Plain numbers of two kinds of things meet everywhere.
     """
-    values = place.values[:300]
+    words = stem(child.column.name)
+    if words and words == stem(target.column.name) and not GENERIC.issuperset(words):
+        return True
+    values = child.values[:300]
     articles = sum(is_article_number(value) for value in values)
     lettered = sum(any(map(str.isalpha, v)) and len(v) >= 5 for v in values)
     return max(articles, lettered) >= _MOSTLY * len(values)
@@ -392,17 +398,25 @@ def _verified_together(
     )
 
 
-def _entities(connection: duckdb.DuckDBPyConnection, twins: Sequence[Weighed]) -> list[Entity]:
-    """Tables that know the same things, put together as far as their overlaps reach."""
+def _entities(
+    connection: duckdb.DuckDBPyConnection,
+    twins: Sequence[Weighed],
+    references: Sequence[Reference],
+) -> list[Entity]:
+    """Tables that know the same things, put together as far as their overlaps reach.
+
+    Columns that refer to the same third table meet too, and tell nothing more.
+    """
+    referring = {(r.from_table, r.from_columns[0]) for r in references}
     overlaps: dict[frozenset[tuple[str, str]], Overlap] = {}
     for found in sorted(twins, key=lambda w: (w.pair.child.table, w.pair.target.table)):
         child, target = found.pair.child, found.pair.target
         ends = frozenset([(child.table, child.column.name), (target.table, target.column.name)])
-        if ends in overlaps or found.pair.found < _LEAST_SHARED:
+        if ends in overlaps or found.pair.found < _LEAST_SHARED or ends & referring:
             continue
         if child.column.distinct < _KNOWN_TWICE * (child.look.profile.rows - child.column.nulls):
             continue
-        if child.kind == "identifier" and not _tells_apart(child):
+        if child.kind == "identifier" and not _tells_apart(child, target):
             continue
         counted = count_orphans(connection, [child], [target])
         shared = counted["values"] - counted["orphan_values"]

@@ -73,11 +73,14 @@ _PERSONAL = (
     ("email", {"email", "mail", "emails"}),
     ("phone", {"phone", "tel", "telephone", "mobile", "fax", "cell"}),
     ("birth_date", {"birth", "birthday", "dob", "born", "birthdate"}),
-    ("address", {"street", "address", "postal", "postcode", "zip", "addr", "address1", "address2"}),
     ("ip", {"ip", "ipaddress"}),
+    ("address", {"street", "address", "postal", "postcode", "zip", "addr", "address1", "address2"}),
     ("iban", {"iban"}),
     ("card", {"pan", "cardnumber"}),
 )
+_NATIONAL = word_set("ssn passport nino nric cpf curp sin")
+_POSTAL = word_set("postal zip")
+_COUNTED = word_set("no nr num number")
 _NAME_WORDS = word_set("first last given family sur middle full display nick maiden fore user ")
 _WHOLE_NAMES = word_set("firstname lastname surname fullname username forename given family ")
 _DELETED = re.compile(
@@ -221,7 +224,9 @@ def unit_of(name: str) -> str:
 def personal_by_name(column: str, table: str) -> str:
     """The kind of personal data that a name speaks of; empty if none."""
     words = tokens(column)
-    if has_key_word(column) and "card" not in words:
+    if _NATIONAL & set(words) or {"soc", "sec"} <= set(words):
+        return "national_id"
+    if words[-1:] and words[-1] in KEY_WORDS - _COUNTED and not _POSTAL & set(words):
         return ""
     for kind, known in _PERSONAL:
         if known & set(words):

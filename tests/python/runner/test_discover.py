@@ -257,6 +257,23 @@ def test_a_source_without_loaded_tables_is_told() -> None:
         discover(connection, declared({"till": {"sales": ""}}))
 
 
+def test_columns_that_follow_are_told_with_their_exceptions() -> None:
+    query = """
+        select
+            i as line, 'C' || (i % 40) as club, 'Town ' || ((i % 40) % 10) as town,
+            case when i = 17 then 'Tonw 7' else 'Town ' || ((i % 40) % 10) end as typed_town,
+            case when i = 3 then 'b' else 'a' end as mostly_one, hash(i) % 5 as random
+        from range(0, 400) t(i)
+    """
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"create schema raw_league; create table raw_league.lines as {query}")
+        lines = discover(connection, declared({"league": {"lines": ""}})).table("league.lines")
+    told = {(d.determinant, d.dependent): d.exceptions for d in lines.dependencies}
+    assert told[("club", "town")] == 0
+    assert told[("club", "typed_town")] == 1
+    assert not {dependent for _, dependent in told} & {"mostly_one", "random", "club"}
+
+
 def test_odd_tables_and_columns_do_no_harm() -> None:
     world = {"odd": {"empty": "", "strange": ""}}
     with duckdb.connect(":memory:") as connection:
