@@ -17,7 +17,8 @@ from runner.discover.model import Reference, TableProfile
 _WIDTH, _LINE, _HEAD, _GAP, _BETWEEN = 214, 17, 24, 22, 96
 _PLACED_BETTER = 8
 _MOST_LINES = 9
-_LONGEST = 30
+_MOST_ALONE = 6
+_LONGEST = 28
 
 
 @dataclass
@@ -106,7 +107,8 @@ def _columns(boxes: dict[str, _Box], references: Sequence[Reference]) -> list[li
         for d in range(last + 1)
     ]
     found = [column for column in linked if column]
-    return [*found, [boxes[name] for name in sorted(alone)]] if alone else found
+    rest = [boxes[name] for name in sorted(alone)]
+    return [*found, *(rest[i : i + _MOST_ALONE] for i in range(0, len(rest), _MOST_ALONE))]
 
 
 def _place(

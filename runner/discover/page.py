@@ -18,6 +18,8 @@ from runner.pages import html_page, html_table
 
 FILE = "discovery.html"
 _BAR_WIDTH, _BAR_HEIGHT = 96, 22
+# A table to which more tables of other sources refer hides the rest of a drawing.
+_HUB = 8
 _STYLE = (
     "<style>.entities text{font:12px system-ui,sans-serif;fill:var(--text)}"
     ".entities .name{font-weight:600}.entities .key{fill:var(--good)}"
@@ -59,10 +61,7 @@ def _diagrams(found: Discovery) -> str:
     ]
     across = [r for r in found.references if r.is_across]
     if across:
-        ends = {name for r in across for name in (r.from_table, r.to_table)}
-        tables = [table for table in found.tables if table.full_name in ends]
-        said = f"{len(across)} references across sources, listed below"
-        drawn.append(f"<h2>Across sources</h2>{diagram(tables, across, said, full=True)}")
+        drawn.append(f"<h2>Across sources</h2>{_across(found, across)}")
     for source in found.sources:
         tables = [table for table in found.tables if table.source == source]
         inside = [r for r in found.references if not r.is_across]
@@ -70,6 +69,21 @@ def _diagrams(found: Discovery) -> str:
         picture = diagram(tables, inside, said, full=False)
         drawn.append(f"<h2>{escape(source)}</h2>{picture}")
     return "".join(drawn)
+
+
+def _across(found: Discovery, references: Sequence[Reference]) -> str:
+    """The drawing of what crosses sources, without what nearly all tables refer to."""
+    referring: dict[str, set[str]] = {}
+    for reference in references:
+        referring.setdefault(reference.to_table, set()).add(reference.from_table)
+    hubs = {name: len(tables) for name, tables in referring.items() if len(tables) > _HUB}
+    shown = [r for r in references if r.to_table not in hubs]
+    ends = {name for r in shown for name in (r.from_table, r.to_table)}
+    tables = [table for table in found.tables if table.full_name in ends]
+    said = f"{len(shown)} references across sources, listed below"
+    told = "; ".join(f"{name}, to which {count} tables refer" for name, count in hubs.items())
+    note = f'<p class="soft">Not drawn, but listed below: {escape(told)}.</p>' if told else ""
+    return diagram(tables, shown, said, full=True) + note
 
 
 def _reference_table(references: Sequence[Reference]) -> str:
