@@ -154,8 +154,8 @@ def only_current(
     newest = ", ".join(f"{name} desc" for name in order)
     gone = "where _deleted is not true" if "_deleted" in types else ""
     connection.execute(
-        f"create temp table discover_{number} as select * from (select * from {relation} qualify "
-        f"{missing} or row_number() over (partition by {listed} order by {newest}) = 1) {gone}"
+        f"create or replace temp table discover_{number} as select * from "
+        f"(select * from {relation} qualify {missing} or row_number() over (partition by {listed} order by {newest}) = 1) {gone}"
     )
     area.sql = f"temp.discover_{number}"
     counted = connection.execute(f"select count(*) from {area.sql}").fetchone()
@@ -227,7 +227,9 @@ def _open(
     if probe is None:
         return None
     columns = "item.*" if str(probe[0]).startswith("STRUCT") else 'item as "value"'
-    connection.execute(f"create temp table discover_{number} as select {columns} from {inner}")
+    connection.execute(
+        f"create or replace temp table discover_{number} as select {columns} from {inner}"
+    )
     rows = connection.execute(f"select count(*) from {target}").fetchone()
     described = connection.execute(f"describe {target}").fetchall()
     assert rows is not None
@@ -269,7 +271,7 @@ def _split_pairs(connection: duckdb.DuckDBPyConnection, nested: Area, number: in
         for row in rows
     )
     connection.execute(
-        f"create temp table discover_pairs_{number} as select {cases} from {nested.sql}"
+        f"create or replace temp table discover_pairs_{number} as select {cases} from {nested.sql}"
     )
     nested.sql = f"temp.discover_pairs_{number}"
     kind = nested.columns[values[0]]

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from runner.discover.model import Reference, TableProfile
+from runner.discover.model import Overlap, Reference, TableProfile
 
 _WIDTH, _LINE, _HEAD, _GAP, _BETWEEN = 214, 17, 24, 22, 96
+# Room for what bows out beside the first and the last column.
+_MARGIN = 56
 _PLACED_BETTER = 8
 _MOST_LINES = 9
 _MOST_ALONE = 6
@@ -39,7 +41,11 @@ class _Box:
 
 
 def diagram(
-    tables: Sequence[TableProfile], references: Sequence[Reference], said: str, full: bool
+    tables: Sequence[TableProfile],
+    references: Sequence[Reference],
+    said: str,
+    full: bool,
+    same: Sequence[Overlap] = (),
 ) -> str:
     """Draws tables and the references among them.
 
@@ -48,6 +54,7 @@ def diagram(
         references: The references; those to other tables are left out.
         said: What the drawing shows, for who cannot see it.
         full: Whether to write the source before the tables' names.
+        same: What tables have in common, drawn without a direction.
 
     Returns:
         An SVG element; empty if there is nothing to draw.
@@ -57,10 +64,14 @@ def diagram(
     if not tables:
         return ""
     boxes = {table.full_name: _Box(table, _lines(table, drawn)) for table in tables}
-    columns = _columns(boxes, drawn)
-    height = _place(columns, drawn, boxes)
-    width = len(columns) * (_WIDTH + _BETWEEN) - _BETWEEN + 40
-    curves = "".join(_curve(reference, boxes) for reference in drawn)
+    known = {
+        (o.left_table, o.right_table): o for o in same if {o.left_table, o.right_table} <= names
+    }
+    columns = _columns(boxes, drawn, {name for pair in known for name in pair})
+    height = _place(columns, [(r.from_table, r.to_table) for r in drawn] + list(known), boxes)
+    width = len(columns) * (_WIDTH + _BETWEEN) - _BETWEEN + 2 * _MARGIN
+    curves = "".join(_same_curve(overlap, boxes) for overlap in known.values())
+    curves += "".join(_curve(reference, boxes) for reference in drawn)
     shown = "".join(_drawn_box(box, full) for box in boxes.values())
     return (
         f'<div class="scroll"><svg class="entities" viewBox="0 0 {width} {height:.0f}" '
@@ -84,7 +95,9 @@ def _lines(table: TableProfile, references: Sequence[Reference]) -> list[tuple[s
     return list(kinds.items())[:_MOST_LINES]
 
 
-def _columns(boxes: dict[str, _Box], references: Sequence[Reference]) -> list[list[_Box]]:
+def _columns(
+    boxes: dict[str, _Box], references: Sequence[Reference], linked_too: set[str]
+) -> list[list[_Box]]:
     """Boxes by how far they are from what refers to nothing; circles are cut where they close."""
     above: dict[str, set[str]] = {name: set() for name in boxes}
     for reference in references:
@@ -101,6 +114,7 @@ def _columns(boxes: dict[str, _Box], references: Sequence[Reference]) -> list[li
     for name in sorted(boxes):
         deep(name, frozenset([name]))
     alone = {n for n in boxes if not above[n] and not any(n in o for o in above.values())}
+    alone -= linked_too
     last = max(depth.values(), default=0)
     linked = [
         [boxes[n] for n in sorted(boxes) if depth[n] == d and n not in alone]
@@ -112,20 +126,20 @@ def _columns(boxes: dict[str, _Box], references: Sequence[Reference]) -> list[li
 
 
 def _place(
-    columns: list[list[_Box]], references: Sequence[Reference], boxes: dict[str, _Box]
+    columns: list[list[_Box]], links: Sequence[tuple[str, str]], boxes: dict[str, _Box]
 ) -> float:
     """Sets the boxes' places, each near what it is linked with; returns the height of all."""
     near: dict[str, list[str]] = {name: [] for name in boxes}
-    for reference in references:
-        near[reference.from_table].append(reference.to_table)
-        near[reference.to_table].append(reference.from_table)
+    for one, other in links:
+        near[one].append(other)
+        near[other].append(one)
     for turn in range(_PLACED_BETTER):
         for number, column in enumerate(columns):
             if turn:
                 column.sort(key=lambda box: _middle(box, near, boxes))
             y = 10.0
             for box in column:
-                box.x, box.y = 20 + number * (_WIDTH + _BETWEEN), y
+                box.x, box.y = _MARGIN + number * (_WIDTH + _BETWEEN), y
                 y += box.height + _GAP
     return max(box.y + box.height for box in boxes.values()) + 12
 
@@ -163,6 +177,29 @@ def _curve(reference: Reference, boxes: dict[str, _Box]) -> str:
         f'<g class="link {kind}"><title>{escape(told)}</title><path d="{way}"/>'
         f'<path class="tip" d="M{x2:.0f},{y2:.0f} l{tip * 2},-4 v8 z"/></g>'
     )
+
+
+def _same_curve(overlap: Overlap, boxes: dict[str, _Box]) -> str:
+    left, right = boxes[overlap.left_table], boxes[overlap.right_table]
+    if left.x > right.x:
+        left, right = right, left
+    y1, y2 = left.y + _HEAD / 2, right.y + _HEAD / 2
+    if left.x == right.x:
+        # A bow to the left of both, wider the further they are apart.
+        bow = left.x - 8 - min(60, abs(y2 - y1) / 8)
+        way = f"M{left.x:.0f},{y1:.0f} C{bow:.0f},{y1:.0f} {bow:.0f},{y2:.0f} {left.x:.0f},{y2:.0f}"
+    else:
+        x1, x2 = left.x + _WIDTH, right.x
+        half = (x2 - x1) / 2
+        way = (
+            f"M{x1:.0f},{y1:.0f} C{x1 + half:.0f},{y1:.0f} {x2 - half:.0f},{y2:.0f} "
+            f"{x2:.0f},{y2:.0f}"
+        )
+    told = (
+        f"{overlap.left_table} and {overlap.right_table} know the same things: {overlap.shared:,} "
+        f"values of {overlap.left_column} and {overlap.right_column}"
+    )
+    return f'<g class="same"><title>{escape(told)}</title><path d="{way}"/></g>'
 
 
 def _drawn_box(box: _Box, full: bool) -> str:

@@ -221,8 +221,8 @@ class TableProfile:
         raw_rows: Rows of raw, all versions.
         rows: Current rows, which all else is about.
         versions_by: Columns by which versions were told apart; empty if there is one of each row.
-        sampled_rows: Rows that statistics were made of; None for all. Keys and references are
-            always verified on all.
+        sampled_rows: Rows that figures were made of at most; None for all. Missing and different
+            values are counted on all, keys and references verified on all.
         columns: Its columns, without those of the loader.
         keys: Candidate keys, best first.
         primary_key: The chosen one, None if there is none.

@@ -28,6 +28,8 @@ _STYLE = (
     ".link path{fill:none;stroke:var(--soft);stroke-width:1.2}"
     ".link .tip{fill:var(--soft);stroke:none}.link.maybe path:first-of-type{stroke-dasharray:5 4}"
     ".link.part path:first-of-type{stroke-dasharray:2 3}"
+    ".same path{fill:none;stroke:var(--good);stroke-width:1.4;opacity:.55}"
+    ".same:hover path{opacity:1;stroke-width:2}"
     ".link:hover path{stroke:var(--good);stroke-width:2}"
     "details{margin:.6rem 0}.values{min-width:12rem;max-width:26rem;overflow-wrap:anywhere}</style>"
 )
@@ -57,10 +59,10 @@ def _diagrams(found: Discovery) -> str:
     drawn = [
         '<p class="soft">Green: what identifies a row. A curve runs from the column that refers to '
         "the table that it refers to; dashed where the evidence is weaker, dotted where only some "
-        "values belong there.</p>"
+        "values belong there. Green curves join tables that know the same things.</p>"
     ]
     across = [r for r in found.references if r.is_across]
-    if across:
+    if across or found.entities:
         drawn.append(f"<h2>Across sources</h2>{_across(found, across)}")
     for source in found.sources:
         tables = [table for table in found.tables if table.source == source]
@@ -78,12 +80,14 @@ def _across(found: Discovery, references: Sequence[Reference]) -> str:
         referring.setdefault(reference.to_table, set()).add(reference.from_table)
     hubs = {name: len(tables) for name, tables in referring.items() if len(tables) > _HUB}
     shown = [r for r in references if r.to_table not in hubs]
+    same = [overlap for entity in found.entities for overlap in entity.overlaps]
     ends = {name for r in shown for name in (r.from_table, r.to_table)}
+    ends |= {name for entity in found.entities for name in entity.tables}
     tables = [table for table in found.tables if table.full_name in ends]
-    said = f"{len(shown)} references across sources, listed below"
+    said = f"{len(shown)} references and {len(same)} overlaps across sources, listed below"
     told = "; ".join(f"{name}, to which {count} tables refer" for name, count in hubs.items())
     note = f'<p class="soft">Not drawn, but listed below: {escape(told)}.</p>' if told else ""
-    return diagram(tables, shown, said, full=True) + note
+    return diagram(tables, shown, said, full=True, same=same) + note
 
 
 def _reference_table(references: Sequence[Reference]) -> str:

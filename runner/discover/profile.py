@@ -89,11 +89,14 @@ def profile_columns(
         The profiles, and the different values that were looked at, by column.
     """
     origin = area.sql
-    if sample is not None and area.rows > sample:
+    is_part = sample is not None and area.rows > sample
+    if sample is not None and is_part:
         origin = f"(select * from {area.sql} where {area.place} % {area.rows // sample + 1} = 0)"
     figures = _figures(connection, origin, area)
+    if is_part:
+        _count_all(connection, area, figures)
     sampled = {
-        name: _values(connection, origin, name, kind, figures[name])
+        name: _values(connection, origin, name, figures[name], is_part)
         for name, kind in area.columns.items()
         if not is_nested(kind)
     }
@@ -137,15 +140,32 @@ def _figures(
     figures: dict[str, dict[str, Any]] = {name: {"rows": row[0]} for name in area.columns}
     for (name, what, _), value in zip(asked, row[1:], strict=True):
         figures[name][what] = value
+    for known in figures.values():
+        known["seen"] = known["filled"]
     return figures
+
+
+def _count_all(
+    connection: duckdb.DuckDBPyConnection, area: Area, figures: Mapping[str, dict[str, Any]]
+) -> None:
+    """What is counted on all rows even where the rest is asked of a part: keys depend on it."""
+    names = [name for name, kind in area.columns.items() if not is_nested(kind)]
+    asked = ", ".join(
+        f"count({quoted(name)}), approx_count_distinct({quoted(name)})" for name in names
+    )
+    row = connection.execute(f"select {asked or 1} from {area.sql}").fetchone()
+    assert row is not None
+    for place, name in enumerate(names):
+        filled, distinct = row[2 * place : 2 * place + 2]
+        figures[name].update(rows=area.rows, filled=filled, distinct=distinct)
 
 
 def _values(
     connection: duckdb.DuckDBPyConnection,
     origin: str,
     name: str,
-    kind: str,
     figures: Mapping[str, Any],
+    is_part: bool,
 ) -> Sampled:
     """All different values of a column, most frequent first, or a sample of them drawn by hash."""
     column, distinct = quoted(name), figures["distinct"]
@@ -160,7 +180,7 @@ def _values(
         f"group by {column} order by {order} limit {2 * FEW if complete else FEW}"
     ).fetchall()
     values, counts = [str(row[0]) for row in rows], [int(row[1]) for row in rows]
-    return Sampled(values, counts, complete and len(rows) < 2 * FEW)
+    return Sampled(values, counts, complete and not is_part and len(rows) < 2 * FEW)
 
 
 def _few_rows(
@@ -280,7 +300,7 @@ def _prove(
         shown = [_short(value) for value in missed if not patterns.is_placeholder(value)][:5]
         if behind.kind == "decimal":
             behind = _with_scale(connection, origin, name, behind)
-        fits = figures[name]["filled"] - bad
+        fits = figures[name]["seen"] - bad
         found = replace(behind, fits=fits, misses=bad - vain, missed=tuple(shown))
         if found.fits > found.misses:
             proved[name] = found

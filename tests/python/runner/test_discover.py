@@ -249,6 +249,22 @@ def test_versions_of_a_row_count_once_whether_its_key_is_declared_or_not() -> No
     assert sales.primary_key.holds
 
 
+def test_a_sample_makes_figures_while_keys_and_references_are_of_all_rows(
+    warehouse: duckdb.DuckDBPyConnection, found: Discovery
+) -> None:
+    part = discover(warehouse, declared(WORLD), sample=500)
+    lines = part.table("store.order_lines")
+    assert lines.sampled_rows == 500
+    assert lines.column("quantity").nulls == 0
+    assert sum(f.rows for f in lines.column("quantity").frequent) <= 3600
+    assert {t.full_name: t.primary_key and set(t.primary_key.columns) for t in part.tables} == {
+        t.full_name: t.primary_key and set(t.primary_key.columns) for t in found.tables
+    }
+    assert {(r.from_table, r.from_columns, r.rows, r.orphan_rows) for r in part.references} == {
+        (r.from_table, r.from_columns, r.rows, r.orphan_rows) for r in found.references
+    }
+
+
 def test_a_source_without_loaded_tables_is_told() -> None:
     with (
         duckdb.connect(":memory:") as connection,
