@@ -155,7 +155,8 @@ def only_current(
     gone = "where _deleted is not true" if "_deleted" in types else ""
     connection.execute(
         f"create or replace temp table discover_{number} as select * from "
-        f"(select * from {relation} qualify {missing} or row_number() over (partition by {listed} order by {newest}) = 1) {gone}"
+        f"(select * from {relation} qualify {missing} or row_number() over "
+        f"(partition by {listed} order by {newest}) = 1) {gone}"
     )
     area.sql = f"temp.discover_{number}"
     counted = connection.execute(f"select count(*) from {area.sql}").fetchone()
