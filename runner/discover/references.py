@@ -19,10 +19,11 @@ from runner.discover.model import Entity, Overlap, Reference
 from runner.discover.patterns import is_article_number, shape
 from runner.discover.profile import is_number, is_text
 from runner.discover.values import (
+    Chance,
     Look,
     Pair,
     Place,
-    chance_bits,
+    chance_of,
     count_orphans,
     may_refer,
     normal,
@@ -93,7 +94,7 @@ def find_references(
     children = [place for place in places if may_refer(place) and _could_be_told(place)]
     targets = [place for place in children if _may_be_referred_to(place)]
     met = pairs(connection, children, targets)
-    known = {id(target): chance_bits(target) for target in targets}
+    known = {id(target): chance_of(target) for target in targets}
     weighed = [_weigh(pair, known[id(pair.target)]) for pair in met]
     chosen = _best([w for w in weighed if w is not None and not _is_twin(w)])
     found = [r for w in chosen if (r := _verified(connection, w)) is not None]
@@ -131,14 +132,14 @@ def _looks_like_identifier(place: Place) -> bool:
     return len(plain) >= 0.95 * len(values)
 
 
-def _weigh(pair: Pair, bits: tuple[float, float]) -> Weighed | None:
+def _weigh(pair: Pair, surprise: Chance) -> Weighed | None:
     """The pair with its evidence; None if that is not enough."""
     child, target = pair.child, pair.target
     if child.kind != target.kind:
         return None
     is_self = child.look is target.look
     names, why = likeness(child.column.name, target.column.name, target.look.profile.name, is_self)
-    chance = min(1.0, (bits[0] * pair.found + bits[1]) / _CERTAIN)
+    chance = min(1.0, surprise.bits(pair) / _CERTAIN)
     found = Weighed(pair, names, why, chance)
     if child.kind != "identifier":
         return found
@@ -170,8 +171,8 @@ def _is_enough(found: Weighed) -> bool:
         return share >= 0.5
     if names > 0:
         return share >= 0.8
-    digits = any(any(map(str.isdigit, value)) for value in child.values)
-    telling = has_key_word(child.column.name) or digits or child.column.distinct >= 20
+    mixed = any(any(map(str.isdigit, v)) and any(map(str.isalpha, v)) for v in child.values)
+    telling = has_key_word(child.column.name) or mixed or child.column.distinct >= 20
     return telling and share >= _MOSTLY and found.pair.found >= _LEAST_SHARED
 
 
@@ -215,7 +216,7 @@ def _is_twin(found: Weighed) -> bool:
     if child.kind != "identifier":
         return True
     filled = child.look.profile.rows - child.column.nulls
-    different = child.is_unique or child.column.distinct >= _MOSTLY * filled
+    different = child.is_unique or child.column.distinct >= 0.8 * filled
     own = child.is_primary or is_own_key(child.column.name, child.look.profile.name)
     return different and found.names < 0.9 and (own or not target.is_primary)
 

@@ -263,32 +263,66 @@ def _normal_values(child: Place, is_phone: bool) -> list[str]:
     return [normal(v) for v in child.values if v.strip() and not is_placeholder(v)]
 
 
-def chance_bits(target: Place) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Chance:
     """How surprising it is that a value stands in a column.
+
+    Attributes:
+        form: Bits for each value, because letters and lengths agree.
+        gaps: Bits for each value, because numbers lie far apart.
+        place: Bits for all values together, because the numbers begin far from 1.
+    """
+
+    form: float = 0.0
+    gaps: float = 0.0
+    place: float = 0.0
+
+    def bits(self, pair: Pair) -> float:
+        """Bits that speak against chance in a pair with this target.
+
+        Where the values that meet fill a range, that range is full in the target too, and nothing
+        about it surprises.
+        """
+        gaps = min(self.gaps, _gaps(pair)) if self.gaps else 0.0
+        return (self.form + gaps) * pair.found + self.place
+
+
+def chance_of(target: Place) -> Chance:
+    """How surprising values of a column are elsewhere.
 
     Numbers from 1 to n stand in every longer column of that kind, so a dense column surprises
     nobody; numbers far apart, letters in front and codes of a fixed length do.
-
-    Returns:
-        Bits for each value that meets, and bits for the place of all of them.
     """
     texts = target.values
     if not texts:
-        return 0.0, 0.0
+        return Chance()
     distinct = max(1, target.column.distinct)
     forms = Counter(shape(text) for text in texts[:300])
     form = forms.most_common(1)[0][0]
-    numbers = [int(digits) for text in texts if (digits := re.sub(r"[^0-9]", "", text))]
+    numbers = _numbers(texts)
     letters = sum(c in "Aa" for c in form)
     if len(numbers) < 0.9 * len(texts):
         if letters == len(form) <= 3 and len(forms) == 1:
-            return max(0.0, math.log2(26 ** len(form) / distinct)), 0.0
-        return 6.0, 0.0
+            return Chance(form=max(0.0, math.log2(26 ** len(form) / distinct)))
+        return Chance(form=6.0)
     low, high = min(numbers), max(numbers)
     width = high - low + 1
-    each = max(0.0, math.log2(width / distinct)) if width > 1.5 * distinct else 0.0
+    gaps = math.log2(width / distinct) if width > 1.5 * distinct else 0.0
     place = math.log2(high / width) if low > width > 0 else 0.0
-    return min(10.0, each) + (3 * min(letters, 4)), place
+    return Chance(3.0 * min(letters, 4), min(10.0, gaps), place)
+
+
+def _numbers(texts: Sequence[str]) -> list[int]:
+    """The digits of each text that has any."""
+    return [int(digits) for text in texts if (digits := re.sub(r"[^0-9]", "", text))]
+
+
+def _gaps(pair: Pair) -> float:
+    numbers = _numbers(pair.child.values)
+    if not numbers:
+        return 0.0
+    met = max(pair.found, pair.child.column.distinct * pair.share)
+    return max(0.0, math.log2((max(numbers) - min(numbers) + 1) / max(1.0, met)))
 
 
 def count_orphans(

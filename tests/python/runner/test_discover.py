@@ -63,6 +63,11 @@ WORLD = {
         " as site, (i * 3)::varchar as pieces from range(0, 320) t(i)",
     },
     "desk": {
+        # numbers with gaps, but none among the first ones; and columns that lie in there
+        "teams": "select case when i < 200 then i else i * 50 end as team_no, 'Team ' || i as"
+        " title from range(1, 600) t(i)",
+        "shifts": "select i as shift_no, 1 + i % 60 as desk, 1 + i % 150 as slot"
+        " from range(1, 800) t(i)",
         "users": "select 900000000 + i * 37 as id, 'Pat ' || i as name,"
         " upper('pat' || i || '@mail.example') as email from range(1, 201) t(i)",
         "tickets": "select i as id, 900000000 + (1 + i % 200) * 37 as requester_id,"
@@ -88,6 +93,8 @@ KEYS = {
     "depot.shipments": ("shipment_no",),
     "depot.stock": ("article_no", "site"),
     "desk.users": ("id",),
+    "desk.teams": ("team_no",),
+    "desk.shifts": ("shift_no",),
     "desk.tickets": ("id",),
     "desk.notes": ("note_no",),
     "desk.customer_flags": ("customer_id",),
