@@ -280,11 +280,18 @@ class Chance:
     def bits(self, pair: Pair) -> float:
         """Bits that speak against chance in a pair with this target.
 
-        Where the values that meet fill a range, that range is full in the target too, and nothing
-        about it surprises.
+        Where the values that meet fill a range, that range is full in the target too; then it only
+        surprises that both have a full range there, if it lies far from 1.
         """
-        gaps = min(self.gaps, _gaps(pair)) if self.gaps else 0.0
-        return (self.form + gaps) * pair.found + self.place
+        numbers = _numbers(pair.child.values) if self.gaps else []
+        if not numbers:
+            return self.form * pair.found + self.place
+        low, high = min(numbers), max(numbers)
+        width = high - low + 1
+        met = max(pair.found, pair.child.column.distinct * pair.share)
+        gaps = max(0.0, math.log2(width / max(1.0, met)))
+        place = math.log2(high / width) if low > width else 0.0
+        return (self.form + min(self.gaps, gaps)) * pair.found + max(self.place, place)
 
 
 def chance_of(target: Place) -> Chance:
@@ -315,14 +322,6 @@ def chance_of(target: Place) -> Chance:
 def _numbers(texts: Sequence[str]) -> list[int]:
     """The digits of each text that has any."""
     return [int(digits) for text in texts if (digits := re.sub(r"[^0-9]", "", text))]
-
-
-def _gaps(pair: Pair) -> float:
-    numbers = _numbers(pair.child.values)
-    if not numbers:
-        return 0.0
-    met = max(pair.found, pair.child.column.distinct * pair.share)
-    return max(0.0, math.log2((max(numbers) - min(numbers) + 1) / max(1.0, met)))
 
 
 def count_orphans(

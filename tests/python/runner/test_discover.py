@@ -68,9 +68,12 @@ WORLD = {
         " title from range(1, 600) t(i)",
         "shifts": "select i as shift_no, 1 + i % 60 as desk, 1 + i % 150 as slot"
         " from range(1, 800) t(i)",
-        "users": "select 900000000 + i * 37 as id, 'Pat ' || i as name,"
-        " upper('pat' || i || '@mail.example') as email from range(1, 201) t(i)",
+        # agents have numbers without gaps, far from those of the customers
+        "users": "select case when i <= 200 then 900000000 + i * 37 else 800000000 + i end as id,"
+        " 'Pat ' || i as name, upper('pat' || i || '@mail.example') as email"
+        " from range(1, 221) t(i)",
         "tickets": "select i as id, 900000000 + (1 + i % 200) * 37 as requester_id,"
+        " 800000201 + i % 20 as assignee_id,"
         " case when i % 2 = 0 then 'NA-' || lpad(i::varchar, 6, '0') end as order_number,"
         " case when i % 3 = 0 then 'true' else 'false' end as is_open,"
         " (1700000000 + i * 60)::varchar as created_at, '[{\"sku\":\"AC-' || lpad((1 + i % 80)"
@@ -110,6 +113,7 @@ REFERENCES = {
     ("depot.shipments", "order_ref", "store.orders", "order_number"),
     ("depot.stock", "article_no", "depot.articles", "article_no"),
     ("desk.tickets", "requester_id", "desk.users", "id"),
+    ("desk.tickets", "assignee_id", "desk.users", "id"),
     ("desk.tickets", "order_number", "store.orders", "order_number"),
     ("desk.tickets.parts", "sku", "store.products", "sku"),
     ("desk.notes", "about", "store.orders", "order_number"),
