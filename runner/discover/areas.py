@@ -44,6 +44,7 @@ class Area:
         raw_rows: Rows of raw.
         rows: Rows of `sql`.
         loads: In how many loads they came.
+        files: In how many files they came, about.
         versions_by: Columns by which versions were told apart.
         nested_in: The table that it is nested in.
         depth: How deep it is nested.
@@ -60,6 +61,7 @@ class Area:
     raw_rows: int = 0
     rows: int = 0
     loads: int = 1
+    files: int = 1
     versions_by: tuple[str, ...] = ()
     nested_in: str = ""
     depth: int = 0
@@ -115,7 +117,10 @@ def _area(
     loads = "count(distinct _load_id)" if "_load_id" in types else "1"
     kept = "where _deleted is not true" if "_deleted" in types else ""
     deleted = "count(*) filter (where _deleted)" if "_deleted" in types else "0"
-    counted = connection.execute(f"select count(*), {loads}, {deleted} from {relation}").fetchone()
+    files = "approx_count_distinct(_file)" if "_file" in types else "1"
+    counted = connection.execute(
+        f"select count(*), {loads}, {deleted}, {files} from {relation}"
+    ).fetchone()
     assert counted is not None
     own = {name: kind for name, kind in types.items() if not LOADER_COLUMNS.match(name)}
     area = Area(
@@ -129,6 +134,7 @@ def _area(
         raw_rows=counted[0],
         rows=counted[0] - counted[2],
         loads=counted[1],
+        files=counted[3],
     )
     if counted[2]:
         area.notes.append(f"{counted[2]:,} rows say that one was deleted at the source")

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     from ingestion.declarations import SourceDeclaration
 
+# With fewer rows in a load or file on average, most columns are unique within each.
+_ROWS_TOGETHER = 10
+_TELLS_VERSIONS = 0.5
 Told = Callable[[str], None]
 
 
@@ -205,18 +208,29 @@ def _look(
 
 
 def _take_current(connection: duckdb.DuckDBPyConnection, area: Area, number: int) -> None:
-    """Leaves the newest version of each row, by the declared key or by one that loads tell."""
-    if area.loads < 2 or area.nested_in:
+    """Leaves the newest version of each row, by the declared key or by one that arrivals tell."""
+    if area.nested_in or not area.rows:
         return
-    key = area.declared_key
+    key = area.declared_key or _key_of_arrivals(connection, area)
     if not key:
-        columns, _ = profile_columns(connection, area, None)
-        found = keys_of.find_keys(connection, area, columns, "_load_id")
-        if not found or found[0].score < 0.5:
-            area.notes.append(f"{area.loads} loads, and no key tells versions of one row apart")
-            return
-        key = found[0].columns
-        area.notes.append(
-            f"versions of one row are told apart by ({', '.join(key)}), as loads tell"
-        )
-    only_current(connection, area, key, number)
+        return
+    duplicates, _ = keys_of.count(connection, area, key)
+    if duplicates or area.raw_rows > area.rows:
+        only_current(connection, area, key, number)
+        if not area.declared_key:
+            told = ", ".join(key)
+            area.notes.append(f"versions of one row are told apart by ({told}), as arrivals tell")
+
+
+def _key_of_arrivals(connection: duckdb.DuckDBPyConnection, area: Area) -> tuple[str, ...]:
+    """Columns that are a key within each load, or within each file: what comes again is newer."""
+    ways = [("_load_id", area.loads), ("_file", area.files)]
+    ways = [(name, count) for name, count in ways if 1 < count <= area.rows / _ROWS_TOGETHER]
+    if not ways:
+        return ()
+    columns, _ = profile_columns(connection, area, None)
+    for within, _ in ways:
+        found = keys_of.find_keys(connection, area, columns, within)
+        if found and found[0].score >= _TELLS_VERSIONS:
+            return found[0].columns
+    return ()

@@ -85,7 +85,7 @@ def declared_key(
     """The declared key with what the data say of it."""
     if not area.declared_key:
         return None
-    duplicates, nulls = _count(connection, area, area.declared_key, "")
+    duplicates, nulls = count(connection, area, area.declared_key, "")
     if duplicates + nulls > _TOLERATED * area.rows:
         area.notes.append(
             f"the declared key ({', '.join(area.declared_key)}) does not hold: {duplicates:,} "
@@ -95,10 +95,17 @@ def declared_key(
     return Key(area.declared_key, duplicates, nulls, 1.0, ("declared", *_held(duplicates, nulls)))
 
 
-def _count(
-    connection: duckdb.DuckDBPyConnection, area: Area, names: Sequence[str], within: str
+def count(
+    connection: duckdb.DuckDBPyConnection, area: Area, names: Sequence[str], within: str = ""
 ) -> tuple[int, int]:
-    """Rows too many for a key, and rows that lack a part of it."""
+    """Rows too many for a key, and rows that lack a part of it.
+
+    Args:
+        connection: The warehouse.
+        area: The area.
+        names: Columns of the key.
+        within: A column within whose values the key has to hold.
+    """
     listed = ", ".join(quoted(name) for name in (*names, *([within] if within else [])))
     filled = " and ".join(f"{quoted(name)} is not null" for name in names)
     row = connection.execute(
@@ -135,7 +142,7 @@ def _single(
         return None
     if column.distinct < _ESTIMATE * area.rows and not within:
         return None
-    duplicates, nulls = _count(connection, area, (column.name,), within)
+    duplicates, nulls = count(connection, area, (column.name,), within)
     if duplicates + nulls > _TOLERATED * area.rows or column.distinct < 2 < area.rows:
         return None
     points, reasons = _points(area, column, place)
@@ -223,7 +230,7 @@ def _combined(
             if counted >= _MOST_COUNTED:
                 break
             counted += 1
-            duplicates, nulls = _count(connection, area, names, within)
+            duplicates, nulls = count(connection, area, names, within)
             if duplicates + nulls <= _TOLERATED * area.rows:
                 points = sum(_part_points(c, i) for c, i in combination) / width
                 score = _bounded(0.3 + points - 0.05 * (width - 2) - (0.1 if duplicates else 0))

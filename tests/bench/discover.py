@@ -3,12 +3,14 @@
     .venv/bin/python tests/bench/discover.py speed --rows 1000000
     .venv/bin/python tests/bench/discover.py sqlite path/to/Chinook_Sqlite.sqlite
     .venv/bin/python tests/bench/discover.py shop data/warehouse/wellspring.duckdb
+    .venv/bin/python tests/bench/discover.py across data/warehouse/wellspring.duckdb
 
 `speed` makes a table of 20 columns and looks at it with two threads and 1 GB, in turns with
 `summarize` of DuckDB itself; the ratio is what counts. `sqlite` hides what a SQLite file declares
 (`pragma foreign_key_list`, primary keys) and compares; `shop` does the same with the
 example's shop, whose primary keys PostgreSQL declares and whose references nothing does: they are
-written below.
+written below. `across` looks, without any declared key, for what links customers, products and
+orders of the example's systems.
 """
 
 from __future__ import annotations
@@ -66,6 +68,36 @@ _SHOP_KEYS = {
     "products": {"product_id"},
     "refunds": {"refund_id"},
 }
+
+_ACROSS = {
+    # customers
+    ("card_payments.transactions", "customer_id", "shop.customers", "customer_id"),
+    ("device_registry.devices", "customer_id", "shop.customers", "customer_id"),
+    ("game.session_events", "customer_id", "shop.customers", "customer_id"),
+    ("web.events", "customer", "shop.customers", "customer_id"),
+    ("documents.records", "customer", "helpdesk.users", "id"),
+    # products
+    ("web.events", "product", "shop.products", "sku"),
+    # orders
+    ("card_payments.transactions", "order_number", "shop.orders", "order_number"),
+    ("device_registry.devices", "order_number", "shop.orders", "order_number"),
+    ("pixelco.cases", "order_ref", "shop.orders", "order_number"),
+    ("web.events", "order", "shop.orders", "order_number"),
+    ("helpdesk.tickets.custom_fields", "value_360001", "shop.orders", "order_number"),
+    ("helpdesk.tickets.custom_fields", "value_360001", "erp.orders", "order_no"),
+    ("helpdesk.tickets.custom_fields", "value_360001", "marketplace.orders", "order_id"),
+    ("helpdesk.tickets.custom_fields", "value_360001", "distributor.orders", "id"),
+    # inside a system, but in lists
+    ("marketplace.orders.items", "listing_id", "marketplace.listings", "listing_id"),
+    ("distributor.orders.lines", "code", "distributor.catalog", "code"),
+}
+_ENTITIES = (
+    {
+        *("shop.customers", "erp.customers", "marketplace.buyers"),
+        *("pixelco.accounts", "helpdesk.users"),
+    },
+    {"shop.products", "erp.materials", "marketplace.listings", "distributor.catalog"},
+)
 
 
 def _source(name: str, tables: list[str]) -> SourceDeclaration:
@@ -168,9 +200,34 @@ def shop(path: Path) -> None:
     _compare(found, _SHOP, _SHOP_KEYS)
 
 
+def across(path: Path) -> None:
+    """Compares with what is known to link the example's systems."""
+    with duckdb.connect(str(path), read_only=True) as connection:
+        connection.execute("set threads = 2")
+        tables: dict[str, list[str]] = {}
+        for schema, table in connection.execute(
+            "select schema_name, table_name from duckdb_tables() where schema_name like 'raw_%'"
+        ).fetchall():
+            tables.setdefault(str(schema).removeprefix("raw_"), []).append(str(table))
+        sources = [_source(name, sorted(names)) for name, names in sorted(tables.items())]
+        found = discover(connection, sources, use_declared=False)
+    told = {
+        (r.from_table, *r.from_columns, r.to_table, *r.to_columns)
+        for r in found.references
+        if len(r.from_columns) == 1
+    }
+    print(f"{len(found.tables)} tables in {found.seconds:.0f} s, {len(told)} references")
+    print(f"links: {len(told & _ACROSS)} of {len(_ACROSS)}")
+    for link in sorted(_ACROSS - told):
+        print("  missed:", *link)
+    for wanted in _ENTITIES:
+        best = max((set(e.tables) & wanted for e in found.entities), key=len, default=set())
+        print(f"the same things: {len(best)} of {len(wanted)} tables:", ", ".join(sorted(best)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("speed", "sqlite", "shop"))
+    parser.add_argument("what", choices=("speed", "sqlite", "shop", "across"))
     parser.add_argument("path", nargs="?", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -182,8 +239,10 @@ def main() -> None:
         parser.error("a path is needed")
     elif given.what == "sqlite":
         sqlite(given.path)
-    else:
+    elif given.what == "shop":
         shop(given.path)
+    else:
+        across(given.path)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -245,16 +246,22 @@ def test_json_is_read_back_as_it_was(found: Discovery, tmp_path: Path) -> None:
         read_discovery(path)
 
 
-def test_versions_of_a_row_count_once_whether_its_key_is_declared_or_not() -> None:
-    world = {"till": {"sales": ""}}
+@pytest.mark.parametrize("way", ["a load a day", "a file a day", "declared"])
+def test_versions_of_a_row_count_once(way: str) -> None:
+    days = "i // 200"
+    load, file = (days, "0") if way == "a load a day" else ("0", days)
+    (source,) = declared({"till": {"sales": ""}})
+    if way == "declared":
+        ingest = TableIngest(primary_key=["sale_id"])
+        source = replace(source, tables=(TableDeclaration("sales", "sales", ingest),))
     with duckdb.connect(":memory:") as connection:
         connection.execute("create schema raw_till")
         connection.execute(
             "create table raw_till.sales as select 1 + i % 200 as sale_id, i % 7 as stand, "
-            "'f' as _file, i as _row, 'load' || i // 200 as _load_id, i > 595 as _deleted "
-            "from range(0, 600) t(i)"
+            f"'f' || {file} as _file, i as _row, 'load' || {load} as _load_id, "
+            "i > 595 as _deleted from range(0, 600) t(i)"
         )
-        sales = discover(connection, declared(world)).table("till.sales")
+        sales = discover(connection, [source]).table("till.sales")
     assert (sales.raw_rows, sales.rows, sales.versions_by) == (600, 196, ("sale_id",))
     assert sales.primary_key is not None
     assert sales.primary_key.holds
