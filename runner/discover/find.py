@@ -29,6 +29,7 @@ from runner.discover.model import Discovery, TableProfile, discovery_fields
 from runner.discover.profile import profile_columns
 from runner.discover.references import find_references
 from runner.discover.values import Look
+from runner.discover.words import cursor_kind, is_own_key
 from runner.history import new_run_id
 from runner.query import nearest
 
@@ -223,14 +224,23 @@ def _take_current(connection: duckdb.DuckDBPyConnection, area: Area, number: int
 
 
 def _key_of_arrivals(connection: duckdb.DuckDBPyConnection, area: Area) -> tuple[str, ...]:
-    """Columns that are a key within each load, or within each file: what comes again is newer."""
+    """Columns that are a key within each load or file, or together with the time of a change.
+
+    What comes again, or was changed later, is a newer version.
+    """
     ways = [("_load_id", area.loads), ("_file", area.files)]
     ways = [(name, count) for name, count in ways if 1 < count <= area.rows / _ROWS_TOGETHER]
     if not ways:
         return ()
     columns, _ = profile_columns(connection, area, None)
-    for within, _ in ways:
+    for within in ("", *(name for name, _ in ways)):
         found = keys_of.find_keys(connection, area, columns, within)
-        if found and found[0].score >= _TELLS_VERSIONS:
+        if found and len(found[0].columns) == 1 and found[0].score >= _TELLS_VERSIONS:
+            return found[0].columns
+        for key in found:
+            rest = [name for name in key.columns if cursor_kind(name) != "changed"]
+            if len(rest) == 1 < len(key.columns) and is_own_key(rest[0], area.name):
+                return (rest[0],)
+        if within and found and found[0].score >= _TELLS_VERSIONS:
             return found[0].columns
     return ()

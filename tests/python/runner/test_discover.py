@@ -246,10 +246,13 @@ def test_json_is_read_back_as_it_was(found: Discovery, tmp_path: Path) -> None:
         read_discovery(path)
 
 
-@pytest.mark.parametrize("way", ["a load a day", "a file a day", "declared"])
+@pytest.mark.parametrize("way", ["a load a day", "a file a day", "times of change", "declared"])
 def test_versions_of_a_row_count_once(way: str) -> None:
     days = "i // 200"
     load, file = (days, "0") if way == "a load a day" else ("0", days)
+    if way == "times of change":
+        # The first file has two versions of each row.
+        file = "i // 400"
     (source,) = declared({"till": {"sales": ""}})
     if way == "declared":
         ingest = TableIngest(primary_key=["sale_id"])
@@ -258,7 +261,7 @@ def test_versions_of_a_row_count_once(way: str) -> None:
         connection.execute("create schema raw_till")
         connection.execute(
             "create table raw_till.sales as select 1 + i % 200 as sale_id, i % 7 as stand, "
-            f"'f' || {file} as _file, i as _row, 'load' || {load} as _load_id, "
+            f"timestamp '2026-01-01' + {days} * interval 1 day as updated_at, 'f' || {file} as _file, i as _row, 'load' || {load} as _load_id, "
             "i > 595 as _deleted from range(0, 600) t(i)"
         )
         sales = discover(connection, [source]).table("till.sales")
