@@ -261,7 +261,8 @@ def test_versions_of_a_row_count_once(way: str) -> None:
         connection.execute("create schema raw_till")
         connection.execute(
             "create table raw_till.sales as select 1 + i % 200 as sale_id, i % 7 as stand, "
-            f"timestamp '2026-01-01' + {days} * interval 1 day as updated_at, 'f' || {file} as _file, i as _row, 'load' || {load} as _load_id, "
+            f"timestamp '2026-01-01' + {days} * interval 1 day as updated_at, "
+            f"'f' || {file} as _file, i as _row, 'load' || {load} as _load_id, "
             "i > 595 as _deleted from range(0, 600) t(i)"
         )
         sales = discover(connection, [source]).table("till.sales")
