@@ -18,7 +18,7 @@ from ingestion.evolution import quoted
 from runner.discover import patterns
 from runner.discover.areas import Area
 from runner.discover.model import Behind, Bin, ColumnProfile, Frequent, Personal, Problem
-from runner.discover.words import is_deleted_name, personal_by_name, unit_of
+from runner.discover.words import is_deleted_name, is_prose_name, personal_by_name, unit_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -346,7 +346,8 @@ def _column(
     texts = is_text(kind)
     mean = figures.get("mean")
     # Prose and documents may hold anything about anyone, and no single one tells much.
-    hidden = personal is not None or (mean or 0) > _PROSE or (behind and behind.kind == "json")
+    prose = (mean or 0) > _PROSE or (texts and is_prose_name(name))
+    hidden = personal is not None or prose or (behind and behind.kind == "json")
     if hidden and behind is not None:
         behind = replace(behind, missed=())
     return ColumnProfile(

@@ -78,6 +78,7 @@ _PERSONAL = (
     ("iban", {"iban"}),
     ("card", {"pan", "cardnumber"}),
 )
+_PROSE = word_set("comment comments note notes remark remarks message body text memo feedback")
 _NATIONAL = word_set("ssn passport nino nric cpf curp sin")
 _POSTAL = word_set("postal zip")
 _COUNTED = word_set("no nr num number")
@@ -237,6 +238,11 @@ def personal_by_name(column: str, table: str) -> str:
     if ends and (_NAME_WORDS & set(words) or is_person_table(table)):
         return "name"
     return "card" if {"card", "number"} <= set(words) else ""
+
+
+def is_prose_name(name: str) -> bool:
+    """Whether a column's name says that people write into it what they like."""
+    return bool(_PROSE & set(tokens(name)))
 
 
 def is_deleted_name(name: str) -> bool:
