@@ -331,7 +331,7 @@ class Dbt:
         self._done, self._total = 0, len(wanted)
 
         def on_done(key: str) -> None:
-            failpoint("build.node_finished")
+            failpoint("build.node_played")
             self._done += 1
             if self.on_built is not None:
                 self.on_built(key)

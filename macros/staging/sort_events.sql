@@ -181,7 +181,7 @@ where _raw_record is not null
         select
             _load_id as _load,
             greatest(
-                {{ "(select newest_at from " ~ plan.events.marks ~ ")" if staged else "null" }},
+                {{ "(select newest_at from " ~ plan.marks ~ ")" if staged else "null" }},
                 max(max(cast({{ plan.events.event_time }} as timestamp))) over (
                     order by _load_id asc
                     rows between unbounded preceding and 1 preceding

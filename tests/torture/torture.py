@@ -115,6 +115,7 @@ AREAS = {
     "dlt": ("extract",),
     "load": ("load", "replay"),
     "build": ("build",),
+    "compiled": ("build",),
     "audit": ("audit",),
     "publish": ("publish", "held", "approve"),
     "docs": ("docs",),
