@@ -347,12 +347,13 @@ class Dbt:
             versions = DataVersions(kept, connection)
             expected = versions.expected(wanted)
             same = sorted(versions.unchanged(wanted, expected)) if lazy else []
+            if self.on_built is not None:
+                # Before anything is built: a run that is killed had these, too.
+                for key in same:
+                    self.on_built(key)
             player = Player(kept, self.settings, connection, on_done, expected)
             built = player.play(set(wanted) - set(same), full_refresh)
         results = [replace(_built(nodes[key], 0.0), unchanged=True) for key in same]
-        if self.on_built is not None:
-            for key in same:
-                self.on_built(key)
         results += [_built(nodes[key], seconds) for key, seconds in built.done.items()]
         return results, set(built.unknown), set(built.left)
 

@@ -202,7 +202,7 @@ def test_after_a_failed_audit_resume_builds_what_was_mended_and_nothing_else(
 
 def test_a_killed_run_is_resumed_where_it_died(shop: ToyShop, call: Call) -> None:
     shop.add_sales("sales_2.csv", NEW_SALE)
-    killed = command(shop, "run", WELLSPRING_FAILPOINT="build.node_finished:4")
+    killed = command(shop, "run", WELLSPRING_FAILPOINT="build.node_played:4")
     assert killed.code == -9
     done = {
         row[0]
