@@ -11,9 +11,10 @@ raw only files of events go, where the declaration of their table says so.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.backup.report import told_size
 from runner.clean import size
+from runner.compiled.trust import in_our_hands
 from runner.history import History
 from runner.publications import remove_surplus, turns
 from runner.report import count
@@ -30,6 +32,8 @@ from runner.versions import leftovers, remove, surplus
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+log = logging.getLogger(__name__)
 
 _RUN_LOGS = "????????T??????Z-*.log"
 _DAY = 24 * 3600
@@ -86,7 +90,9 @@ def _tables(settings: Settings, dry_run: bool) -> Iterator[Pruned]:
     if not told or not settings.warehouse_path.is_file():
         return
     manifest, _ = Dbt(settings).sources(Selection())
-    for gone in expire(load_declarations(manifest, None), settings, dry_run=dry_run):
+    with nullcontext() if dry_run else in_our_hands(settings, log.warning):
+        found = list(expire(load_declarations(manifest, None), settings, dry_run=dry_run))
+    for gone in found:
         rule = f"files that landed more than {gone.days} days ago: {count(gone.rows, 'row')} of raw"
         yield Pruned(f"{gone.source}.{gone.table}", gone.files, gone.bytes, rule)
 

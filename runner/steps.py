@@ -9,16 +9,17 @@ time), which `pipeline` knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import IngestionError, first_line
 from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.beside import Companion
+from runner.compiled.trust import in_our_hands
 from runner.errors import AuditFailed, BuildFailed, SourceStale
 from runner.fingerprint import fingerprint
 from runner.history import History, Item
@@ -209,6 +210,17 @@ class Run:
         self.history.add_build(unique_id, self.node_codes.get(unique_id, ""), self.run_id)
 
 
+def writing(work: Callable[[Run], StepResult]) -> Callable[[Run], StepResult]:
+    """A step's work that writes to the warehouse, noting how it leaves it."""
+
+    @wraps(work)
+    def done(run: Run) -> StepResult:
+        with in_our_hands(run.settings, run.reporter.warn):
+            return work(run)
+
+    return done
+
+
 def prepare(run: Run) -> StepResult:
     """Reads the project and checks every declaration before anything is done."""
     from runner.gates import gates
@@ -327,6 +339,7 @@ def _landed(rows: int, files: int, refused: int) -> str:
     return ", ".join(parts) or "nothing new"
 
 
+@writing
 def load_step(run: Run) -> StepResult:
     """Loads completed extractions into raw tables, in one transaction with the ledger."""
     from ingestion.load import load
@@ -376,6 +389,7 @@ def _totals(run: Run) -> list[Item]:
 # -- build and audit ---------------------------------------------------------------------------
 
 
+@writing
 def build_step(run: Run) -> StepResult:
     """Builds seeds and models, but for what is withheld; of a resumed run what it lacks."""
     missing = run.resumption.missing(run) if run.resumption else None
@@ -460,6 +474,7 @@ def _outcomes(run: Run) -> list[Item]:
     return []
 
 
+@writing
 def audit_step(run: Run) -> StepResult:
     """Runs the data tests and the freshness checks, and vouches for the warehouse if they pass."""
     path = run.settings.warehouse_path

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ingestion.settings import Settings
@@ -27,11 +28,16 @@ class Verdicts:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._path = settings.state_dir / "compiled" / "verdicts.json"
+        self._path = _path(settings)
         try:
             self._passed: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             self._passed = {}
+
+    @staticmethod
+    def forget(settings: Settings) -> None:
+        """Forgets all of them."""
+        _path(settings).unlink(missing_ok=True)
 
     def holds(self, test: Any, versions: Mapping[str, str | None]) -> bool:
         """Whether a test passed on the data that is there."""
@@ -59,6 +65,10 @@ class Verdicts:
             os.fsync(handle.fileno())
         fresh.replace(self._path)
         sync_folder(self._path.parent)
+
+
+def _path(settings: Settings) -> Path:
+    return settings.state_dir / "compiled" / "verdicts.json"
 
 
 def _version(test: Any, versions: Mapping[str, str | None]) -> str | None:

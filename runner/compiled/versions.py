@@ -45,7 +45,8 @@ class DataVersions:
         self._kept = kept
         self._connection = connection
         self._columns = _columns(connection)
-        self._comments = _comments(connection)
+        commented = _commented(connection).items()
+        self._comments = {place: comment for place, (comment, _) in commented}
         self._rows = _counts(connection, self._counted())
         self._noted = _contents(connection, [p for p in self._columns if p[0] == _MARKS])
         self._sources = self._source_versions()
@@ -175,6 +176,20 @@ def put_mark(connection: duckdb.DuckDBPyConnection, node: Any, version: str) -> 
     connection.execute(f"comment on {kind} {node.relation_name} is '{mark}'")
 
 
+def drop_marks(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Takes the marks away from all relations; returns whether there were any."""
+    marked = [
+        (schema, name, kind)
+        for (schema, name), (comment, kind) in _commented(connection).items()
+        if comment.startswith(_MARK)
+    ]
+    connection.execute("begin")
+    for schema, name, kind in marked:
+        connection.execute(f'comment on {kind} "{schema}"."{name}" is null')
+    connection.execute("commit")
+    return bool(marked)
+
+
 def _mark(version: str, rows: int | None, noted: str | None) -> str:
     return f"{_MARK}{short_hash([version, rows, noted])} {version}"
 
@@ -201,14 +216,17 @@ def _columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], lis
     return found
 
 
-def _comments(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], str]:
+def _commented(
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Comments by schema and name, with the word for what bears them."""
     rows = connection.execute(
-        "select schema_name, table_name, comment from duckdb_tables() "
+        "select schema_name, table_name, comment, 'table' from duckdb_tables() "
         "where database_name = current_database() and comment is not null "
-        "union all select schema_name, view_name, comment from duckdb_views() "
+        "union all select schema_name, view_name, comment, 'view' from duckdb_views() "
         "where database_name = current_database() and comment is not null"
     ).fetchall()
-    return {(schema, table): comment for schema, table, comment in rows}
+    return {(schema, name): (comment, kind) for schema, name, comment, kind in rows}
 
 
 def _counts(

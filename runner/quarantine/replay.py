@@ -19,7 +19,7 @@ from runner.history import Item
 from runner.machine import StepResult, Task
 from runner.quarantine.counts import KINDS, chosen_tables, open_books, quarantine_counts, told_total
 from runner.report import count
-from runner.steps import Run
+from runner.steps import Run, writing
 from runner.transform import Selection
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Replay:
 
     def step(self) -> Task:
         """The step of a run that reads files again."""
-        return Task("replay", "Read files again that are refused or read otherwise.", self._work)
+        return Task(
+            "replay", "Read files again that are refused or read otherwise.", writing(self._work)
+        )
 
     def _work(self, run: Run) -> StepResult:
         from ingestion.replay import replay

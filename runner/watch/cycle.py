@@ -21,6 +21,7 @@ from ingestion.failpoints import failpoint
 from ingestion.lock import OnWait, RunLock, lock_path
 from ingestion.settings import Settings
 from runner.batch import ask
+from runner.compiled.trust import in_our_hands
 from runner.errors import AuditFailed
 from runner.project import published_relations
 from runner.transform import Dbt, Selection
@@ -130,7 +131,7 @@ class Cycles:
             IngestionError: Loading broke off, or the disk is full.
         """
         outcome = Outcome()
-        with RunLock(*self._lock):
+        with RunLock(*self._lock), in_our_hands(self._settings, log.warning):
             began = time.monotonic()
             failpoint("watch.locked")
             try:

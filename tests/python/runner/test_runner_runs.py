@@ -504,11 +504,24 @@ def test_model_that_asks_for_the_time_is_built_each_time(shop: ToyShop, call: Ca
 def test_warehouse_changed_by_another_hand_is_built_again(shop: ToyShop, call: Call) -> None:
     with closing(duckdb.connect(str(shop.data / "warehouse" / "wellspring.duckdb"))) as connection:
         connection.execute("delete from core.dim_toys")
+        # As many rows as before, which nothing but the file tells.
+        connection.execute("update sales.fct_sales set amount = 1 where sale_id = 2")
 
     answer = call(shop, "run", "--log-format", "json")
 
     assert built(answer)
+    assert "another program wrote to it" in answer.out + answer.err
+    assert "not asked again" not in answer.out
     assert rows(call, shop, "select count(*) as n from core.dim_toys") == [{"n": 2}]
+    assert rows(call, shop, "select sum(amount)::varchar as n from sales.fct_sales") == [
+        {"n": "24.80"}
+    ]
+    # What that run has left is believed again.
+    shop.add_sales("sales_2.csv", "sale_id,toy_id,amount\n4,1,1.00\n")
+    later = call(shop, "run", "--log-format", "json")
+    assert "another program" not in later.out + later.err
+    assert "4 models built, 3 nodes unchanged" in later.out
+    assert "2 of them not asked again" in later.out
 
 
 def test_stale_source_is_told_and_ends_non_zero_but_is_published(shop: ToyShop, call: Call) -> None:
