@@ -48,7 +48,8 @@ delete from {{ changes }} where _version <= getvariable('{{ name }}_oldest');
 {%- endmacro %}
 
 
-{% macro count_places(places, marks) -%}
+{#- asked of the catalog: dbt's cache shows a schema that another thread is listing without its last tables -#}
+{% macro count_places(places, marks=[]) -%}
 select
     (
         select count(*)
@@ -61,6 +62,7 @@ select
                 {%- endfor %}
             )
     ) = {{ places | length }}
+    {%- if marks %}
     and (
         select count(*)
         from duckdb_columns()
@@ -73,7 +75,8 @@ select
                 {{ sql_literal(name) }}{{ "," if not loop.last }}
                 {%- endfor %}
             )
-    ) = {{ marks | length }} as is_there
+    ) = {{ marks | length }}
+    {%- endif %} as is_there
 {%- endmacro %}
 
 

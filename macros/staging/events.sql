@@ -73,16 +73,11 @@
 
 {#- whether all that is staged is what a rebuild would make of the same loads -#}
 {% macro is_continued(plan) %}
-    {%- set database, schema = plan.marks.database, plan.marks.schema -%}
-    {%- if not adapter.get_relation(database, schema, plan.name) or not adapter.get_relation(database, "ledger", "files") -%}
-        {{ return(false) }}
-    {%- endif -%}
-    {%- for place in ["quarantine", "rejected", "absent_keys", "outcomes", "findings"] -%}
-        {%- if not adapter.get_relation(database, plan[place].schema, plan.name) -%}
-            {{ return(false) }}
-        {%- endif -%}
+    {%- set places = [plan.marks, ledger_of_files()] -%}
+    {%- for name in ["quarantine", "rejected", "absent_keys", "outcomes", "findings"] -%}
+        {%- do places.append(plan[name]) -%}
     {%- endfor -%}
-    {{ return(asked(select_is_continued(plan))) }}
+    {{ return(asked(count_places(places)) and asked(select_is_continued(plan))) }}
 {% endmacro %}
 
 
@@ -103,6 +98,11 @@ where
     ] -%}
     {{- sql_literal(local_md5(parts | join ~ (select_history(plan) if plan.history else ""))) -}}
 {%- endmacro %}
+
+
+{% macro ledger_of_files() %}
+    {{ return(this.incorporate(path={"schema": "ledger", "identifier": "files"})) }}
+{% endmacro %}
 
 
 {% macro raw_shape(plan) -%}
@@ -176,7 +176,8 @@ drop table {{ plan.set_aside }};
 
 {#- a load may have brought no row; the ledger knows of it -#}
 {% macro note_staged_loads(plan, is_rebuilt) -%}
-    {%- set has_ledger = adapter.get_relation(this.database, "ledger", "files") is not none -%}
+    {#- without it nothing is added to -#}
+    {%- set has_ledger = not is_rebuilt or asked(count_places([ledger_of_files()])) -%}
     {%- set marks = plan.marks -%}
     {%- if is_rebuilt %}
 create table if not exists {{ marks }} (

@@ -49,7 +49,7 @@
     {%- for input in plan.growth.logged.values() -%}
         {%- do places.append(input.changes) -%}
     {%- endfor -%}
-    {%- do places.append(plan.marks.incorporate(path={"schema": "ledger", "identifier": "files"})) -%}
+    {%- do places.append(ledger_of_files()) -%}
     {{- count_places(places, [plan.name] + (plan.growth.logged | list)) -}}
 {%- endmacro %}
 
@@ -387,7 +387,8 @@ inner join {{ plan.judged }} as judged
 {#- who takes changes since a version finds all of them, as long as that is not before the oldest one -#}
 {% macro note_changes(plan, target_relation, how, is_alone=none) -%}
     {%- set growth = plan.growth -%}
-    {%- set has_ledger = adapter.get_relation(this.database, "ledger", "files") is not none -%}
+    {#- without it all is staged anew -#}
+    {%- set has_ledger = how != "anew" or asked(count_places([ledger_of_files()])) -%}
 {% if how == "anew" -%}
 {{ begin_changes(plan.name, plan.marks, growth.changes, target_relation, plan.clean_columns) }}
 {%- else -%}

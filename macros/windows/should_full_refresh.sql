@@ -16,7 +16,7 @@
     {%- if not plan.inputs or load_cached_relation(this) is none -%}
         {{ return(false) }}
     {%- endif -%}
-    {%- if load_relation(plan.marks) is none -%}
+    {%- if not asked(count_places([plan.marks])) -%}
         {{ return(true) }}
     {%- endif -%}
     {{ return(asked("select count(*) = 0 as is_other from " ~ plan.marks ~ " where code = '" ~ plan.code ~ "'")) }}

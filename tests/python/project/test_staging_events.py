@@ -197,6 +197,32 @@ def test_it_is_rebuilt_where_what_was_staged_may_be_otherwise(feed: Feed) -> Non
     feed.check()
 
 
+def test_what_is_there_is_asked_of_the_warehouse(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that lists a schema shows the others one that dbt knows, with no table yet."""
+    feed.lab.write(
+        "models/intermediate/seen.sql",
+        "{{ config(materialized='incremental', unique_key='event_id') }}\n"
+        "select event_id, _load_id from {{ ref('stg_lab__readings') }}"
+        " where {{ is_new('stg_lab__readings') }}",
+    )
+    feed.bring(event("a"))
+    feed.run()
+
+    def known(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr("dbt.adapters.base.impl.BaseAdapter._schema_is_cached", known)
+    feed.bring(event("b"))
+    feed.run()
+    assert feed.generation == 1
+    assert feed.lab.query("select generation from marks.seen") == [(1,)]
+    feed.run("--full-refresh")
+    (files,) = feed.lab.query(f"select files from marks.{MODEL}")
+    assert files[0] is not None, "the ledger was not looked at"
+
+
 MISTAKES = {
     "text": ({"events": "yes"}, {}, "meta.staging.events is yes; expected true or false"),
     "history": ({"history": True}, {}, "meta.staging.history is declared, and the model is of"),
