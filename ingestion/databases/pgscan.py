@@ -139,6 +139,7 @@ class PostgresScan:
         """Ends statements at the server: an interrupted COPY would be read to its end."""
         import psycopg
 
+        # A server that is gone has nothing left to end; what failed before is what is told.
         with suppress(psycopg.Error), psycopg.connect(self._address, autocommit=True) as connection:
             for backend in backends:
                 connection.execute("select pg_catalog.pg_cancel_backend(%s)", [backend])
@@ -170,6 +171,7 @@ class PostgresScan:
                 yield cursor, name
             finally:
                 reading.leave(cursor)
+                # A transaction that has failed may be over by itself.
                 with suppress(duckdb.Error):
                     cursor.execute("rollback")
                 cursor.execute(f"detach {name}")
@@ -195,6 +197,7 @@ class _Reading:
 
     def next_range(self) -> tuple[int, str] | None:
         """The next range to read; None if there is none left."""
+        # Empty is the end of the work.
         with suppress(queue.Empty):
             if not self._stopped:
                 return self._left.get_nowait()

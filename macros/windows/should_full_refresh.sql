@@ -1,10 +1,10 @@
 {#- in place of dbt's own: a live model made by other code has other columns, or other rows, than adding to it expects -#}
 {% macro should_full_refresh() %}
-    {%- set asked = config.get("full_refresh") -%}
-    {%- if asked is none -%}
-        {%- set asked = flags.FULL_REFRESH or (execute and is_made_by_other_code(model)) -%}
+    {%- set wanted = config.get("full_refresh") -%}
+    {%- if wanted is none -%}
+        {%- set wanted = flags.FULL_REFRESH or (execute and is_made_by_other_code(model)) -%}
     {%- endif -%}
-    {{ return(asked) }}
+    {{ return(wanted) }}
 {% endmacro %}
 
 

@@ -27,12 +27,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from ingestion.settings import Settings, load_settings  # noqa: E402  # below the root
-from ingestion.warehouse import connect  # noqa: E402
-from runner.batch import can_batch  # noqa: E402
-from runner.compiled.player import _fitting, places, set_up  # noqa: E402
-from runner.compiled.recording import GIVE_WAY  # noqa: E402
-from runner.project import in_order  # noqa: E402
-from runner.transform import Dbt, Selection  # noqa: E402
+from ingestion.warehouse import connect  # noqa: E402  # the same
+from runner.batch import can_batch  # noqa: E402  # the same
+from runner.compiled.player import _fitting, places, set_up  # noqa: E402  # the same
+from runner.compiled.recording import GIVE_WAY  # noqa: E402  # the same
+from runner.project import in_order  # noqa: E402  # the same
+from runner.transform import Dbt, Selection  # noqa: E402  # the same
 
 
 def bare(settings: Settings, dbt: Dbt) -> None:

@@ -75,6 +75,7 @@ def serve(place: str) -> dict[str, Any]:
                 children[pid] = line
                 _tell(line, pid)
             elif key.fileobj == woken:
+                # Another signal's byte may have been read with the last one.
                 with contextlib.suppress(BlockingIOError):
                     os.read(woken, 4096)
                 _reap(children)
@@ -98,6 +99,7 @@ def _tell(line: socket.socket, number: int) -> None:
 
 
 def _reap(children: dict[int, socket.socket]) -> None:
+    # There is no child left.
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             line = children.pop(ended[0], None)
@@ -169,6 +171,7 @@ def end(outcome: BaseException | None) -> None:
         traceback.print_exception(outcome)
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does
     atexit._run_exitfuncs()
+    # The reader may be gone, or the program may have closed it.
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     if isinstance(outcome, KeyboardInterrupt):
