@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -19,9 +20,12 @@ from ingestion.errors import ConnectionMissing
 from ingestion.redaction import redact, register_secret
 from ingestion.settings import Settings
 
-__all__ = ["Connection", "is_configured", "redact", "resolve", "variable"]
+__all__ = ["Connection", "is_configured", "offered", "redact", "resolve", "variable"]
 
 _SECRET_KEY = re.compile(r"pass(word|wd)?|pwd|token|secret|key|credential|sas|signature", re.I)
+_VARIABLE = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
+# Connections that are tried before anything is written down.
+_offered: dict[str, dict[str, Any]] = {}
 _OPEN_KEY = re.compile(r"^(key_?file|.*_path|.*_name|api_key_name)$", re.I)
 
 
@@ -82,7 +86,18 @@ def is_configured(name: str, settings: Settings) -> bool:
     if os.environ.get(variable(name, "url")):
         return True
     folder = settings.project_dir / ".dlt"
-    return any(name in _toml_connections(folder / file) for file in ("secrets.toml", "config.toml"))
+    found = (_toml_connections(folder / file) for file in ("secrets.toml", "config.toml"))
+    return any(_expanded(keys[name]["url"]) for keys in found if name in keys)
+
+
+@contextmanager
+def offered(connection: Connection) -> Iterator[None]:
+    """Lets `resolve` find a connection that is not written down anywhere yet."""
+    _offered[connection.name] = {"url": connection.url, **connection.options}
+    try:
+        yield
+    finally:
+        del _offered[connection.name]
 
 
 def remember_environment() -> None:
@@ -110,6 +125,8 @@ def _toml_connections(path: os.PathLike[str]) -> Mapping[str, Any]:
 
 def _configured(name: str) -> dict[str, Any]:
     """All keys of a connection; the environment wins, as it does everywhere in dlt."""
+    if name in _offered:
+        return dict(_offered[name])
     import dlt
 
     keys: dict[str, Any] = {}
@@ -127,7 +144,13 @@ def _configured(name: str) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
-    return value
+    return _expanded(value)
+
+
+def _expanded(value: Any) -> Any:
+    """`${NAME}` as what the environment variable of that name holds, nothing if it is not set."""
+    found = _VARIABLE.match(value) if isinstance(value, str) else None
+    return os.environ.get(found.group(1), "") if found else value
 
 
 def _register(url: str, options: Mapping[str, Any]) -> None:

@@ -183,6 +183,13 @@ class MySQLSession(Session):
     def __init__(self, connection: pymysql.Connection[Any]) -> None:
         self._connection = connection
 
+    def ask(self, statement: str, arguments: Any = ()) -> list[tuple[Any, ...]]:
+        """Rows that a statement gives inside the view."""
+        with self._connection.cursor() as cursor:
+            # Without arguments a per cent sign in the statement is none of PyMySQL's.
+            cursor.execute(statement, arguments or None)
+            return list(cursor.fetchall())
+
     def describe(self, schema: str | None, name: str) -> Relation:
         """See `Session.describe`."""
         with self._connection.cursor() as cursor:

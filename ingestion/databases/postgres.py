@@ -292,6 +292,11 @@ class PostgresSession(Session):
         self._connection = connection
         self._scan = scan
 
+    def ask(self, statement: str, arguments: Any = None) -> list[tuple[Any, ...]]:
+        """Rows that a statement gives inside the view; none if it gives none."""
+        cursor = self._connection.execute(statement, arguments)
+        return cursor.fetchall() if cursor.description else []
+
     def describe(self, schema: str | None, name: str) -> Relation:
         """See `Session.describe`."""
         found = self._connection.execute(_RELATION, {"name": name, "schema": schema}).fetchone()

@@ -117,6 +117,10 @@ class SQLiteSession(Session):
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
+    def ask(self, statement: str, arguments: Any = ()) -> list[tuple[Any, ...]]:
+        """Rows that a statement gives inside the view."""
+        return self._connection.execute(statement, arguments).fetchall()
+
     def describe(self, schema: str | None, name: str) -> Relation:
         """See `Session.describe`; the schema is an attached database's name, `main` by default."""
         place = _quoted(schema or "main")

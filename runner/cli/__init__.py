@@ -16,6 +16,7 @@ import typer.exceptions
 
 from ingestion.errors import IngestionError, not_allowed, not_allowed_error
 from runner.cli import (
+    add,
     backfill,
     care,
     discover,
@@ -35,7 +36,20 @@ USAGE = 64
 INTERRUPTED = 130
 # `--help` lists the commands in this order.
 groups = (
-    *(steps, land, watch, backfill, discover, questions, runs, versions, care, upkeep, schedule),
+    *(
+        steps,
+        add,
+        land,
+        watch,
+        backfill,
+        discover,
+        questions,
+        runs,
+        versions,
+        care,
+        upkeep,
+        schedule,
+    ),
     quarantine,
 )
 for group in groups:

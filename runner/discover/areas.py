@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ingestion.evolution import quoted
+from ingestion.landing import normalise
 
 if TYPE_CHECKING:
     import duckdb
@@ -90,7 +91,8 @@ def open_areas(
         for table in source.tables:
             types = _columns(connection, source.schema, table.name)
             if types:
-                declared = tuple(table.ingest.primary_key)
+                # A declaration names columns as the source does.
+                declared = tuple(normalise(name) for name in table.ingest.primary_key)
                 area = _area(connection, source.name, source.schema, table.name, types, declared)
                 found.append(area)
     return found
