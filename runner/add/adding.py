@@ -185,6 +185,13 @@ def _looked(settings: Settings, target: _Target, request: Request, ask: Asker) -
         with look(target.place, request.schema) as found:
             yield found
         return
+    if target.place.kind == "files":
+        from runner.add.files import look as look_at_files
+
+        patterns = [target.pattern] if target.pattern else list(request.path)
+        with look_at_files(settings, target.place, target.name, patterns) as found:
+            yield found
+        return
     raise BadInput(f"sources of the kind {target.place.kind} cannot be added yet")
 
 

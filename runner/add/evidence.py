@@ -17,6 +17,8 @@ from runner.add.offers import Proposal
 
 _CONVINCING = 0.6
 _FEW = 20
+_FIRST_COLUMNS = 6
+_MOST_COLUMNS = 16
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,13 @@ class Evidence:
         rows: How many were looked at.
         key: Columns that identify each of them; None if none is convincing.
         cursor: A column that tells of changes; None if there is none.
-        nulls: Rows without a value, by column.
         types: Columns whose values fit their type, and the type; the others are text.
-        examples: A value of each column that has one and is not personal.
     """
 
     rows: int = 0
     key: Proposal | None = None
     cursor: Proposal | None = None
-    nulls: Mapping[str, int] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
-    examples: Mapping[str, str] = field(default_factory=dict)
 
 
 def weigh(
@@ -68,14 +66,16 @@ def weigh(
         return Evidence()
     with closing(duckdb.connect(":memory:")) as connection:
         connection.execute("set TimeZone = 'UTC'")
+        connection.execute("set enable_progress_bar = false")
         fitting = _store(connection, types, rows)
         described = connection.execute("describe first_rows").fetchall()
+        telling = _telling(types)
         area = Area(
             source="",
             name=table,
             relation="main.first_rows",
             sql="first_rows",
-            columns={str(row[0]): str(row[1]) for row in described},
+            columns={str(row[0]): str(row[1]) for row in described if row[0] in telling},
             place="hash(rowid)",
             raw_rows=len(rows),
             rows=len(rows),
@@ -95,10 +95,17 @@ def weigh(
         cursor=Proposal((changed.column,), f"{'; '.join(changed.reasons)} ({looked})")
         if changed
         else None,
-        nulls={column.name: column.nulls for column in columns},
         types=fitting,
-        examples=_examples(columns),
     )
+
+
+def _telling(types: Mapping[str, str]) -> set[str]:
+    """Columns that may be part of a key or tell of changes: the first ones, and those named so."""
+    from runner.discover.words import cursor_kind, has_key_word
+
+    first = list(types)[:_FIRST_COLUMNS]
+    named = [name for name in types if has_key_word(name) or cursor_kind(name)]
+    return set(list(dict.fromkeys([*first, *named]))[:_MOST_COLUMNS])
 
 
 def _store(
@@ -134,16 +141,3 @@ def _store(
     )
     connection.execute(f"create table first_rows as select {cast} from texts")
     return fitting
-
-
-def _examples(columns: Sequence[object]) -> dict[str, str]:
-    from runner.discover.model import ColumnProfile
-
-    found = {}
-    for column in columns:
-        assert isinstance(column, ColumnProfile)
-        if column.personal is None and column.frequent:
-            value = column.frequent[0].value
-            if 0 < len(value) <= 30 and value.isprintable() and "`" not in value:
-                found[column.name] = value
-    return found
