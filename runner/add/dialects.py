@@ -124,17 +124,20 @@ def _widest(lines: Sequence[str]) -> tuple[float, int, str, int]:
     """Share of lines that agree, their number of fields, delimiter, and the first such line."""
     best = (0.0, 0, ",", 0)
     for delimiter in _DELIMITERS:
-        widths = [
-            len(row)
-            for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter)
-            if row
-        ]
+        widths, places, begins = [], [], 0
+        reader = csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter)
+        for row in reader:
+            if row:
+                widths.append(len(row))
+                places.append(begins)
+            begins = reader.line_num
         if not widths:
             continue
         width, times = Counter(widths).most_common(1)[0]
         if width > 1:
             fitting = times / len(widths)
-            best = max(best, (round(fitting, 1), width, delimiter, widths.index(width)))
+            first = places[widths.index(width)]
+            best = max(best, (round(fitting, 1), width, delimiter, first))
     return best
 
 

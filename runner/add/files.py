@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _HEAD = 4_000_000
 _LARGEST = 256_000_000
 _FIRST_ROWS = 10_000
+_WIDE = 500
 _TEXTS = ("csv", "ndjson", "text")
 # Suffixes that say nothing to a declaration, and the format that is declared for them.
 _DECLARED = {".tsv": "csv", ".tab": "csv", ".txt": "", ".dat": "", ".log": "text"}
@@ -164,7 +165,9 @@ def _offer(
     notes += [f"refused: {reason}" for reason in sample.refused]
     if sample.rejected:
         notes.append(f"{sample.rejected:,} records cannot be read and would be rejected")
-    key = _key(group, sample)
+    if len(sample.types) > _WIDE:
+        notes.append(f"{len(sample.types):,} columns: is this one table?")
+    key = _key(group, sample) if len(sample.types) <= _WIDE else None
     if key is None and sample.rows:
         notes.append("no key: equal rows are one; declare primary_key if you know it")
     what = "file" if "text" in (ingest.get("format"), suffix_of(group.path)) else "record"

@@ -55,9 +55,18 @@ def grouped(names: Sequence[str], source: str) -> list[Group]:
             del found[pattern]
             found[_escaped(files[0])] = files
     return [
-        Group(path, _name(path, source), tuple(files))
+        Group(_apart(path, files, names), _name(path, source), tuple(files))
         for path, files in sorted(_by_folder(found).items())
     ]
+
+
+def _apart(path: str, files: Sequence[str], names: Sequence[str]) -> str:
+    """The glob, narrowed to numbers if it would find files of another table as well."""
+    if len(fitting(names, path)) == len(files):
+        return path
+    folder, _, file = path.rpartition("/")
+    narrow = f"{folder}/{file.replace('*', '[0-9]*')}".lstrip("/")
+    return narrow if set(files) <= set(fitting(names, narrow)) else path
 
 
 def given(names: Sequence[str], path: str, source: str) -> Group:

@@ -9,6 +9,7 @@ left alone. Left out: connections, which `secrets` writes.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def find_declared(project: Path, name: str) -> tuple[Path, str, dict[str, Any]] 
 
     for path in sorted((project / "models").rglob("*.y*ml")):
         text = path.read_text(encoding="utf-8")
-        if "sources:" not in text:
+        if not re.search(rf"name:\s*[\"']?{name}\b", text) or "sources:" not in text:
             continue
         try:
             content = yaml.safe_load(text)

@@ -285,8 +285,8 @@ def _prove(
         of, count = f"{origin} where {column} is not null", "count(*)"
         if sampled[name].is_complete:
             of, count = (
-                f"(select {column}, count(*) as n from {of} group by 1) where true",
-                "sum(n)",
+                f'(select {column}, count(*) as "#rows" from {of} group by 1) where true',
+                'sum("#rows")',
             )
         rows = connection.execute(
             f"select {column}, {count}, sum({count}) over () from {of} and not "
