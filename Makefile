@@ -50,8 +50,10 @@ docs: .venv/.synced ## write the documentation and serve it on this machine
 clean: .venv/.synced ## remove working folders and logs; landing and published versions stay
 	@$(BIN)/wellspring clean
 
+# example: begin
 bench: .venv/.synced ## measure against DuckDB alone and other tools (ARGS="--quick --only load")
 	@PYTHONPATH=tests/bench $(BIN)/python -m suite $(ARGS)
+# example: end
 
 torture: .venv/.synced ## kill every command at random and at every failpoint (ARGS="--seed 8")
 	@$(BIN)/python tests/torture/torture.py $(ARGS)
@@ -72,7 +74,7 @@ in_scratch = scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 
 .venv/.synced: uv.lock pyproject.toml
 	@$(UV) sync --locked
-	@$(BIN)/python -m compileall -q ingestion runner anycompany
+	@$(BIN)/python -m compileall -q $(wildcard ingestion runner anycompany)
 	@touch $@
 
 ifeq ($(UV),.uv/bin/uv)

@@ -14,6 +14,11 @@ select
     cast({{ sql_literal(limits.rows) }} as bigint) as most_rows,
     cast({{ limits.refused }} as bigint) as most_refused
         {%- endif -%}
+    {%- else -%}
+        {{ no_rows({
+            "source": "string", "table_name": "string", "most_share": "decimal(9, 6)", "most_rows": "bigint",
+            "most_refused": "bigint",
+        }) }}
     {%- endfor -%}
 {% endmacro %}
 

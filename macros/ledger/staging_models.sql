@@ -68,6 +68,13 @@ select * from {{ this.incorporate(path={"schema": schema, "identifier": name}) }
         {%- if not loop.last %}
 union all
         {%- endif -%}
+    {%- else -%}
+        {{ no_rows({
+            "source": "string", "table_name": "string", "model": "string", "record_key": "string", "reasons": "string",
+            "raw_record": "string", "outcome": "string", "name": "string", "row_count": "bigint", "defect": "string",
+            "column_name": "string", "rule": "string", "treatment": "string", "_file": "string", "_row": "bigint",
+            "_load_id": "string",
+        }) }}
     {%- endfor -%}
 {% endmacro %}
 
@@ -89,6 +96,8 @@ group by _file
             {%- if not loop.last %}
 union all
             {%- endif -%}
+        {%- else -%}
+            {{ no_rows({"source": "string", "table_name": "string", "_file": "string", "raw_rows": "bigint"}) }}
         {%- endfor -%}
     {%- endif -%}
 {% endmacro %}
@@ -120,5 +129,7 @@ from {{ this.incorporate(path={"schema": "absent_keys", "identifier": name}) }}
         {%- if not loop.last %}
 union all
         {%- endif -%}
+    {%- else -%}
+        {{ no_rows({"model": "string", "kept_as": "string", "_file": "string", "kept_rows": "bigint"}) }}
     {%- endfor -%}
 {% endmacro %}

@@ -54,12 +54,8 @@ select '{{ mart }}' as mart, '{{ source }}' as source, '{{ table }}' as table_na
 union all
             {%- endif -%}
         {%- endfor -%}
-    {%- else %}
-select
-    cast(null as string) as mart,
-    cast(null as string) as source,
-    cast(null as string) as table_name
-where false
+    {%- else -%}
+        {{ no_rows({"mart": "string", "source": "string", "table_name": "string"}) }}
     {%- endif -%}
 {% endmacro %}
 

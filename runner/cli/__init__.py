@@ -21,6 +21,7 @@ from runner.cli import (
     care,
     discover,
     land,
+    project,
     quarantine,
     questions,
     runs,
@@ -38,6 +39,7 @@ INTERRUPTED = 130
 groups = (
     *(
         steps,
+        project,
         add,
         land,
         watch,

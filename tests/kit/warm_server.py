@@ -26,8 +26,10 @@ from types import ModuleType
 from typing import Any
 
 _WARM = (
+    # example: begin
     "anycompany.serving",
     "anycompany.world",
+    # example: end
     "dbt.cli.main",
     "dbt.adapters.duckdb",
     "dlt.destinations.impl.filesystem.filesystem",

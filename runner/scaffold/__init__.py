@@ -1,0 +1,1 @@
+"""`wellspring init` and `wellspring example remove`: a project without the worked example."""
