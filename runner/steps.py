@@ -230,6 +230,8 @@ def prepare(run: Run) -> StepResult:
     watches(run.dbt.project)
     gates(run.dbt.project)
     tables = sum(len(declaration.tables) for declaration in declarations)
+    if not declarations and run.selection.everything:
+        run.reporter.warn("no source is declared yet: `wellspring add ADDRESS` declares the first")
     return StepResult(
         "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
     )
@@ -345,6 +347,8 @@ def load_step(run: Run) -> StepResult:
     from ingestion.load import load
 
     if not run.declarations:
+        # The account of rows is read by models, also while it is empty.
+        load((), run.settings)
         return StepResult("skipped", "the selection is made from no declared source")
     result = load(run.declarations, run.settings, on_progress=run.on_event)
     rows = sum(table.rows for table in result.tables)
