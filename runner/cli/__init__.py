@@ -19,6 +19,7 @@ from runner.cli import (
     backfill,
     care,
     discover,
+    draft,
     land,
     quarantine,
     questions,
@@ -35,7 +36,20 @@ USAGE = 64
 INTERRUPTED = 130
 # `--help` lists the commands in this order.
 groups = (
-    *(steps, land, watch, backfill, discover, questions, runs, versions, care, upkeep, schedule),
+    *(
+        steps,
+        land,
+        watch,
+        backfill,
+        discover,
+        draft,
+        questions,
+        runs,
+        versions,
+        care,
+        upkeep,
+        schedule,
+    ),
     quarantine,
 )
 for group in groups:

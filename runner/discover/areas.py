@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ingestion.evolution import quoted
+from ingestion.landing import normalise
 
 if TYPE_CHECKING:
     import duckdb
@@ -90,7 +91,9 @@ def open_areas(
         for table in source.tables:
             types = _columns(connection, source.schema, table.name)
             if types:
-                declared = tuple(table.ingest.primary_key)
+                # Keys may be declared by the names that the source has for them.
+                given = table.ingest.primary_key
+                declared = tuple(name if name in types else normalise(name) for name in given)
                 area = _area(connection, source.name, source.schema, table.name, types, declared)
                 found.append(area)
     return found
