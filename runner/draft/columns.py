@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from runner.discover.model import Behind, ColumnProfile, TableProfile
 from runner.discover.profile import is_nested, is_number, is_text, is_time
 from runner.discover.words import has_key_word, is_measure, is_prose_name
-from runner.draft.names import column_name
+from runner.draft.names import column_name, keywords
 
 GROUPS = ("ids", "strings", "numerics", "booleans", "dates", "timestamps", "nested")
 # What few rows show is chance.
@@ -120,10 +120,11 @@ def draft_column(
     """
     key = table.primary_key.columns if table.primary_key else table.declared_key
     is_id = profile.name in key or profile.name in refers
-    reading = _reading(profile, is_id, is_midnight)
+    reading = _reading(profile, source_column(profile.name, table), is_id, is_midnight)
     if is_id:
         reading = replace(reading, group="ids", holds=_held(reading, profile.name in key, key))
-    name = column_name(profile.name, entity, reading.holds, reading.unit, taken)
+    others = {column.name for column in table.columns} - {profile.name}
+    name = column_name(profile.name, entity, reading.holds, reading.unit, taken, others)
     reading = replace(
         reading, checks=tuple((c.format(name=name), t.format(name=name)) for c, t in reading.checks)
     )
@@ -154,22 +155,28 @@ def _vain(profile: ColumnProfile) -> int:
 
 
 def _count(profile: ColumnProfile) -> str:
-    return f"{profile.distinct:,}" if profile.is_distinct_exact else f"about {profile.distinct:,}"
+    """Different values, without those that stand for none."""
+    vain = sum(len(p.values) or 1 for p in profile.problems if p.kind in ("placeholder", "empty"))
+    count = max(0, profile.distinct - vain)
+    return f"{count:,}" if profile.is_distinct_exact else f"about {count:,}"
 
 
-def source_column(raw: str) -> str:
+def import_of(table: TableProfile) -> str:
+    """The CTE of a table's raw rows: `source`, unless that would be taken for a column of them."""
+    return "loaded" if any(column.name == "source" for column in table.columns) else "source"
+
+
+def source_column(raw: str, table: TableProfile) -> str:
     """A raw column in SQL: with its CTE where its name alone would be taken for SQL."""
-    from runner.draft.names import keywords
-
-    return f"source.{raw}" if raw in keywords() else raw
+    return f"{import_of(table)}.{raw}" if raw in keywords() else raw
 
 
-def _reading(profile: ColumnProfile, is_id: bool, is_midnight: bool) -> Reading:
-    kind, column = profile.data_type, source_column(profile.name)
+def _reading(profile: ColumnProfile, column: str, is_id: bool, is_midnight: bool) -> Reading:
+    kind = profile.data_type
     if is_nested(kind):
         return Reading(column, "", "nested", told="Lists or objects, as the source has them.")
     if is_text(kind):
-        return _text_reading(profile, is_id)
+        return _text_reading(profile, column, is_id)
     if kind == "BOOLEAN":
         return Reading(column, "boolean", "booleans", "boolean")
     if kind == "TIMESTAMP WITH TIME ZONE":
@@ -184,8 +191,9 @@ def _reading(profile: ColumnProfile, is_id: bool, is_midnight: bool) -> Reading:
     if kind in _UNSHARED or kind.startswith("ENUM"):
         shared = _UNSHARED.get(kind, "string")
         group = "strings" if shared == "string" else "numerics"
-        typed = f"try_cast({column} as {shared})"
-        return Reading(typed, shared, group, "" if shared == "string" else "number", True)
+        if shared == "string":
+            return Reading(f"cast({column} as string)", shared, group)
+        return Reading(f"try_cast({column} as {shared})", shared, group, "number", True)
     if is_number(kind) or is_time(kind):
         shared = re.sub(r",(?=\d)", ", ", kind.lower())
         return Reading(column, shared, "numerics", "number", unit=profile.unit)
@@ -207,8 +215,8 @@ def _time_reading(profile: ColumnProfile, column: str, is_midnight: bool) -> Rea
     )  # fmt: skip
 
 
-def _text_reading(profile: ColumnProfile, is_id: bool) -> Reading:
-    behind, column = profile.behind, source_column(profile.name)
+def _text_reading(profile: ColumnProfile, column: str, is_id: bool) -> Reading:
+    behind = profile.behind
     as_text = Reading(f"{{{{ non_blank('{column}') }}}}", "string", "strings")
     if behind is None or behind.kind in ("uuid", "email", "url", "ip", "phone", "iban", "card"):
         return as_text

@@ -218,12 +218,12 @@ class _Drafter:
         self, found: Discovery, chosen: Sequence[str], midnights: Mapping[str, Collection[str]]
     ) -> None:
         """Decides what is drafted."""
-        loaded = {t.full_name for t in found.tables}
+        loaded = {t.full_name for t in found.tables if t.columns}
         for source in self.known:
             for table in source.tables if source.name in chosen else ():
                 if f"{source.name}.{table.name}" not in loaded:
                     name = f"{source.name}.{table.name}"
-                    self.left_out[name] = "not loaded yet: `wellspring extract load`"
+                    self.left_out[name] = "nothing of it has arrived yet: `wellspring extract load`"
         planned = plan_tables(
             found,
             self.with_former(chosen),
@@ -237,6 +237,8 @@ class _Drafter:
     def _is_left_out(self, profile: TableProfile, model: str) -> bool:
         """Whether a table's staging is a person's own, or was deleted by one."""
         path = f"models/staging/{profile.source}/{model}.sql"
+        if not profile.columns:
+            return True
         by_hand = self.staged.get(profile.full_name)
         if by_hand is not None and not self._is_ours(by_hand):
             self.left_out[profile.full_name] = f"staged by hand in {by_hand}"

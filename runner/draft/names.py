@@ -48,6 +48,10 @@ _BARE = frozenset(
 _KEY_BARE = frozenset(["id", "key", "no", "nr", "number", "code", "num"])
 _FLAG_ENDS = ("_flag", "_yn", "_ind", "_indicator", "_bool")
 _FLAG_STARTS = ("is_", "has_", "was_", "can_", "should_", "are_")
+_MOMENT_ENDS = (
+    *("_date_time", "_datetime", "_timestamp", "_epoch_ms", "_epoch", "_ms", "_date", "_time"),
+    *("_ts", "_on", "_dt", "_utc"),
+)
 _UNIT_ENDS = {"%": "pct", "°C": "celsius", "°F": "fahrenheit", "B": "bytes"}
 
 
@@ -92,7 +96,14 @@ def unused(name: str, taken: Collection[str]) -> str:
     return candidate
 
 
-def column_name(raw: str, entity: str, holds: str, unit: str, taken: Collection[str]) -> str:
+def column_name(
+    raw: str,
+    entity: str,
+    holds: str,
+    unit: str,
+    taken: Collection[str],
+    others: Collection[str] = (),
+) -> str:
     """The name of a column in staging.
 
     Args:
@@ -101,6 +112,7 @@ def column_name(raw: str, entity: str, holds: str, unit: str, taken: Collection[
         holds: key, boolean, date, timestamp, number or anything else.
         unit: The unit of a number; empty if none is known.
         taken: Names of the columns before it.
+        others: Names in raw of the table's other columns, which most of them keep.
     """
     name = re.sub(r"[^a-z0-9]+", "_", raw.lower()).strip("_") or "column"
     if name[0].isdigit():
@@ -110,13 +122,15 @@ def column_name(raw: str, entity: str, holds: str, unit: str, taken: Collection[
     if holds == "boolean":
         name = _flag(name)
     elif holds == "timestamp":
-        name = _moment(name)
+        name = _moment(name, entity)
     elif holds == "date":
-        name = _day(name)
+        name = _day(name, entity)
     elif holds == "number":
         name = _measured(name, unit)
     if name in keywords():
         name = f"{entity}_{name}"
+    if name != raw and name in others:
+        name = f"{entity}_row_{raw}"
     return unused(name, taken)
 
 
@@ -132,22 +146,26 @@ def _without(name: str, starts: tuple[str, ...]) -> str:
     return name
 
 
-def _moment(name: str) -> str:
+def _moment(name: str, entity: str) -> str:
     if name.endswith("_at"):
         return name
-    for end in ("_date_time", "_datetime", "_timestamp", "_date", "_time", "_ts", "_on", "_dt"):
+    if name in ("at", "when", "time", "datetime", "timestamp", "ts", "dt"):
+        return f"{entity}_at"
+    for end in _MOMENT_ENDS:
         if name.endswith(end) and len(name) > len(end):
             return name[: -len(end)] + "_at"
     return f"{name}_at"
 
 
-def _day(name: str) -> str:
+def _day(name: str, entity: str) -> str:
     if name.endswith("_date"):
         return name
+    if name in ("day", "date", "on", "dt"):
+        return f"{entity}_date"
     for end in ("_on", "_day", "_dt", "_datum", "_at"):
         if name.endswith(end) and len(name) > len(end):
             return name[: -len(end)] + "_date"
-    return f"{name}_date" if name != "date" else name
+    return f"{name}_date"
 
 
 def _measured(name: str, unit: str) -> str:

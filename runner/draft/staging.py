@@ -12,7 +12,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
-from runner.draft.columns import Column, scalar, source_column
+from runner.draft.columns import Column, import_of, scalar, source_column
 from runner.draft.tables import Link, Table
 
 _WIDTH = 80
@@ -25,7 +25,8 @@ def staging_sql(table: Table, tables: Mapping[str, Table]) -> str:
         tables[link.target].staging for link in table.links if link.is_screened
     )
     heads = [f"{{{{ refers_to('{name}') }}}}" for name in referred]
-    lines = [*heads, "with", "", "source as (", ""]
+    rows = import_of(table.profile)
+    lines = [*heads, "with", "", f"{rows} as (", ""]
     lines += [f"    select * from {{{{ source('{table.source}', '{table.profile.name}') }}}}", ""]
     lines += ["),", "", "cleaned as (", "", "    select"]
     for group in _groups(table):
@@ -33,7 +34,7 @@ def staging_sql(table: Table, tables: Mapping[str, Table]) -> str:
             lines += line
         lines.append("")
     lines += [f"        {name}," for name in _PASSED_ON]
-    lines += ["        {{ raw_record('source') }} as _record", "    from source", "", ")", ""]
+    lines += [f"        {{{{ raw_record('{rows}') }}}} as _record", f"    from {rows}", "", ")", ""]
     lines += ["select * from cleaned"]
     return "\n".join(lines) + "\n"
 
@@ -42,7 +43,7 @@ def _groups(table: Table) -> list[list[list[str]]]:
     """The columns in groups, each as its lines."""
     groups: dict[str, list[list[str]]] = {}
     if not table.is_keyed:
-        raw = [source_column(column.raw) for column in table.columns]
+        raw = [source_column(column.raw, table.profile) for column in table.columns]
         groups["ids"] = [selected(f"{{{{ surrogate_key({raw}) }}}}", "row_key")]
     for column in table.columns:
         groups.setdefault(column.reading.group, []).append(
@@ -195,6 +196,8 @@ def _tests(
             "              config: {severity: warn}",
         ]
     for link in screened:
+        if link.found.orphan_rows:
+            continue
         lines += [
             f"          # seen: {_link_text(link)}",
             "          - relationships:",
