@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from runner.discover.model import Behind, ColumnProfile, TableProfile
 from runner.discover.profile import is_nested, is_number, is_text, is_time
-from runner.discover.words import has_key_word, is_measure, is_prose_name
+from runner.discover.words import has_key_word, is_measure, is_prose_name, word_set
 from runner.draft.names import column_name, keywords
 
 GROUPS = ("ids", "strings", "numerics", "booleans", "dates", "timestamps", "nested")
@@ -426,7 +426,7 @@ def _kind_text(profile: ColumnProfile, reading: Reading, words: tuple[str, ...])
 
 
 _PLAIN = re.compile(r"[A-Za-zÀ-ÿ_][\w ()/&+.-]*[\w)]|[A-Za-zÀ-ÿ]")
-_YAML_WORDS = frozenset(["y", "n", "yes", "no", "true", "false", "on", "off", "null", "nan", "inf"])
+_YAML_WORDS = word_set("y n yes no true false on off null nan inf")
 
 
 def scalar(text: str) -> str:

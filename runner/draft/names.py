@@ -13,39 +13,15 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-from runner.discover.words import KEY_WORDS, singular, tokens, unit_of
+from runner.discover.words import KEY_WORDS, singular, tokens, unit_of, word_set
 
 _LAYER_WORDS = ("tbl", "t", "stg", "raw", "dim", "fact", "fct", "vw")
 # Alone, these say nothing of whose they are.
-_BARE = frozenset(
-    [
-        "id",
-        "name",
-        "type",
-        "kind",
-        "status",
-        "title",
-        "description",
-        "code",
-        "number",
-        "no",
-        "nr",
-        "date",
-        "value",
-        "key",
-        "label",
-        "comment",
-        "comments",
-        "note",
-        "notes",
-        "reason",
-        "category",
-        "class",
-        "amount",
-        "total",
-    ]
+_BARE = word_set(
+    "id name type kind status title description code number no nr date value key label "
+    "comment comments note notes reason category class amount total"
 )
-_KEY_BARE = frozenset(["id", "key", "no", "nr", "number", "code", "num"])
+_KEY_BARE = word_set("id key no nr number code num")
 _FLAG_ENDS = ("_flag", "_yn", "_ind", "_indicator", "_bool")
 _FLAG_STARTS = ("is_", "has_", "was_", "can_", "should_", "are_")
 _MOMENT_ENDS = (

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runner.discover.model import Discovery, Reference, TableProfile
-from runner.discover.words import is_measure, tokens
+from runner.discover.words import is_measure, tokens, word_set
 from runner.draft.columns import GROUPS, Column, draft_column
 from runner.draft.names import entity_of, foreign_key, keywords, plural, unused
 
@@ -22,29 +22,10 @@ from runner.draft.names import entity_of, foreign_key, keywords, plural, unused
 _MOST_ORPHANS = 0.1
 _TEXT_ALIKE = ("string", "bigint", "integer", "smallint", "tinyint")
 # Times that tell of the record, or of a person, rather than of what happened.
-_KEPT_TIMES = frozenset(
-    [
-        "created",
-        "updated",
-        "modified",
-        "changed",
-        "inserted",
-        "edited",
-        "revised",
-        "registered",
-        "birth",
-        "born",
-        "hire",
-        "hired",
-        "dob",
-        "since",
-        "last",
-        "valid",
-        "create",
-        "update",
-        "change",
-        "modify",
-    ]
+_KEPT_TIMES = word_set(
+    "created updated modified changed inserted edited revised registered birth born hire "
+    "hired dob since last valid create update change modify release released publish "
+    "published founded expires expiry"
 )
 
 
@@ -221,8 +202,8 @@ def _table(
 ) -> Table:
     raw_key = _key_of(profile)
     columns: list[Column] = []
-    # Those of the loader, and the key that we make where there is none.
-    taken = {"row_key", "source", "cleaned"}
+    # The key that we make where there is none.
+    taken = {"row_key"}
     # The key takes its name first: `id` beside `customer_id` in a table of customers.
     for column in sorted(profile.columns, key=lambda c: c.name not in raw_key):
         drafted = draft_column(column, profile, entity, refers, column.name in midnights, taken)
@@ -320,9 +301,9 @@ def _kind(table: Table, is_referenced: bool) -> str:
     if len(others) > 1 and not rest and not events:
         return "bridge"
     is_person = any(c.pii in ("name", "birth_date", "email") for c in table.columns)
-    if others and (events if is_referenced and not is_person else False):
-        return "fct"
-    return "fct" if others and not is_referenced and (events or amounts) else "dim"
+    if is_referenced:
+        return "fct" if others and events and not is_person else "dim"
+    return "fct" if others and (events or amounts) else "dim"
 
 
 def import_name(name: str, taken: Collection[str]) -> str:

@@ -288,7 +288,7 @@ def test_a_death_while_drafting_leaves_nothing_half_done(
     assert (tmp_path / PLACE).read_text() == wanted
     assert merge.base_of(tmp_path, PLACE).read_text() == text
     assert drafted(tmp_path, text) == ("kept" if edit else "same")
-    assert [p for p in tmp_path.rglob("*~")] == []
+    assert list(tmp_path.rglob("*~")) == []
 
 
 # -- files that list what there is -------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_lists_gain_what_is_missing_and_keep_the_rest() -> None:
 # -- columns and names -------------------------------------------------------------------------
 
 
-def column_of(data_type: str, name: str = "amount", **more: Any) -> Column:
+def column_of(data_type: str, name: str = "pieces", **more: Any) -> Column:
     profile = ColumnProfile(name, data_type, 0, 0.0, 40, True, **more)
     key = ColumnProfile("thing_no", "VARCHAR", 0, 0.0, 100, True)
     table = TableProfile(
@@ -328,26 +328,42 @@ def column_of(data_type: str, name: str = "amount", **more: Any) -> Column:
     return draft_column(profile, table, "thing", (), False, set())
 
 
-READINGS = [
-    ("VARCHAR", {"behind": Behind("integer", "bigint")}, "{{ whole_number('amount', 'bigint') }}", "bigint", "amount"),
-    ("VARCHAR", {"behind": Behind("decimal", "decimal(38, 3)", decimal_mark=",", thousands_mark="."), "longest": 9}, "{{ exact_decimal('amount', 18, 3, decimal_mark=',', thousands_mark='.') }}", "decimal(18, 3)", "amount"),
-    ("VARCHAR", {"behind": Behind("decimal", "decimal(38, 2)", is_ambiguous=True)}, "{{ non_blank('amount') }}", "string", "amount"),
-    ("VARCHAR", {"behind": Behind("date", "date", format="%d.%m.%Y")}, "{{ parse_date('amount', 'dd.MM.yyyy') }}", "date", "amount_date"),
-    ("VARCHAR", {"behind": Behind("date", "date", format="%m/%d/%Y", is_ambiguous=True)}, "{{ non_blank('amount') }}", "string", "amount"),
-    ("VARCHAR", {"behind": Behind("date", "date", format="%d %b %Y")}, "{{ non_blank('amount') }}", "string", "amount"),
-    ("VARCHAR", {"behind": Behind("timestamp", "timestamp with time zone", format="iso")}, "{{ utc_timestamp('amount') }}", "timestamp", "amount_at"),
-    ("VARCHAR", {"behind": Behind("epoch", "timestamp", format="ms")}, "{{ timestamp_from_epoch_ms(whole_number('amount', 'bigint')) }}", "timestamp", "amount_at"),
-    ("VARCHAR", {"behind": Behind("boolean", "boolean", trues=("yes",)), "frequent": (Frequent("Yes", 5), Frequent("no", 5), Frequent("n/a", 1)), "problems": (Problem("placeholder", 1, "", ("n/a",)),)}, "{{ boolean_of('amount', ['yes'], ['no']) }}", "boolean", "is_amount"),
-    ("VARCHAR", {"behind": Behind("json", "json")}, "{{ non_blank('amount') }}", "string", "amount"),
-    ("VARCHAR", {}, "{{ non_blank('amount') }}", "string", "amount"),
-    ("DECIMAL(10,2)", {}, "amount", "decimal(10, 2)", "amount"),
-    ("HUGEINT", {}, "try_cast(amount as decimal(38, 0))", "decimal(38, 0)", "amount"),
-    ("UUID", {}, "cast(amount as string)", "string", "amount"),
-    ("BOOLEAN", {}, "amount", "boolean", "is_amount"),
-    ("TIMESTAMP", {}, "amount", "timestamp", "amount_at"),
-    ("TIMESTAMP WITH TIME ZONE", {}, "{{ utc_timestamp('amount') }}", "timestamp", "amount_at"),
-    ("STRUCT(a INTEGER)[]", {}, "amount", "", "amount"),
-]  # fmt: skip
+DAY = {"behind": Behind("date", "date", format="%d.%m.%Y")}
+SWAPPED_DAY = {"behind": Behind("date", "date", format="%m/%d/%Y", is_ambiguous=True)}
+WORDED_DAY = {"behind": Behind("date", "date", format="%d %b %Y")}
+MOMENT = {"behind": Behind("timestamp", "timestamp with time zone", format="iso")}
+EPOCH = {"behind": Behind("epoch", "timestamp", format="ms")}
+WHOLE = {"behind": Behind("integer", "bigint")}
+COMMA = {"behind": Behind("decimal", "decimal(38, 3)", decimal_mark=",", thousands_mark=".")}
+SWAPPED_COMMA = {"behind": Behind("decimal", "decimal(38, 2)", is_ambiguous=True)}
+YES_OR_NO = {
+    "behind": Behind("boolean", "boolean", trues=("yes",)),
+    "frequent": (Frequent("Yes", 5), Frequent("no", 5), Frequent("n/a", 1)),
+    "problems": (Problem("placeholder", 1, "", ("n/a",)),),
+}
+TEXT = "{{ non_blank('pieces') }}"
+COMMA_CALL = "exact_decimal('pieces', 18, 3, decimal_mark=',', thousands_mark='.')"
+EPOCH_CALL = "timestamp_from_epoch_ms(whole_number('pieces', 'bigint'))"
+READINGS: list[tuple[str, dict[str, Any], str, str, str]] = [
+    ("VARCHAR", WHOLE, "{{ whole_number('pieces', 'bigint') }}", "bigint", "pieces"),
+    ("VARCHAR", COMMA | {"longest": 9}, f"{{{{ {COMMA_CALL} }}}}", "decimal(18, 3)", "pieces"),
+    ("VARCHAR", SWAPPED_COMMA, TEXT, "string", "pieces"),
+    ("VARCHAR", DAY, "{{ parse_date('pieces', 'dd.MM.yyyy') }}", "date", "pieces_date"),
+    ("VARCHAR", SWAPPED_DAY, TEXT, "string", "pieces"),
+    ("VARCHAR", WORDED_DAY, TEXT, "string", "pieces"),
+    ("VARCHAR", MOMENT, "{{ utc_timestamp('pieces') }}", "timestamp", "pieces_at"),
+    ("VARCHAR", EPOCH, f"{{{{ {EPOCH_CALL} }}}}", "timestamp", "pieces_at"),
+    ("VARCHAR", YES_OR_NO, "{{ boolean_of('pieces', ['yes'], ['no']) }}", "boolean", "is_pieces"),
+    ("VARCHAR", {"behind": Behind("json", "json")}, TEXT, "string", "pieces"),
+    ("VARCHAR", {}, TEXT, "string", "pieces"),
+    ("DECIMAL(10,2)", {}, "pieces", "decimal(10, 2)", "pieces"),
+    ("HUGEINT", {}, "try_cast(pieces as decimal(38, 0))", "decimal(38, 0)", "pieces"),
+    ("UUID", {}, "cast(pieces as string)", "string", "pieces"),
+    ("BOOLEAN", {}, "pieces", "boolean", "is_pieces"),
+    ("TIMESTAMP", {}, "pieces", "timestamp", "pieces_at"),
+    ("TIMESTAMP WITH TIME ZONE", {}, "{{ utc_timestamp('pieces') }}", "timestamp", "pieces_at"),
+    ("STRUCT(a INTEGER)[]", {}, "pieces", "", "pieces"),
+]
 
 
 @pytest.mark.parametrize(("data_type", "more", "expression", "typed", "name"), READINGS)
@@ -373,7 +389,7 @@ def test_identifiers_and_leading_zeros_stay_text() -> None:
 def test_texts_that_stand_for_nothing_do_not_reject_a_row() -> None:
     missing = Problem("placeholder", 3, "stands for no value", ("-", "n/a"))
     column = column_of("VARCHAR", behind=Behind("integer", "bigint"), problems=(missing,))
-    assert column.rules[0] == '{typed_from: {column: amount, missing: ["-", n/a]}}'
+    assert column.rules[0] == '{typed_from: {column: pieces, missing: ["-", n/a]}}'
 
 
 @pytest.mark.parametrize(
