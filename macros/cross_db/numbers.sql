@@ -19,6 +19,53 @@
 {%- endmacro %}
 
 
+{% macro exact_decimal(column, precision, scale, decimal_mark=".", thousands_mark="", unit="") -%}
+    {%- set value = "trim(" ~ column ~ ")" -%}
+    {%- if unit -%}
+        {%- set value = "trim(replace(" ~ value ~ ", " ~ sql_literal(unit) ~ ", ''))" -%}
+    {%- endif -%}
+    {%- set whole = "\\d+" -%}
+    {%- if thousands_mark -%}
+        {%- set whole = "(\\d+|\\d{1,3}([" ~ thousands_mark ~ "]\\d{3})+)" -%}
+    {%- endif -%}
+    {%- set fraction = "([" ~ decimal_mark ~ "]\\d{1," ~ scale ~ "})" if scale else "" -%}
+    {%- set pattern = "^[-+]?(" ~ whole ~ fraction ~ ("?|" ~ fraction if scale else "") ~ ")$" -%}
+    {%- set bare = value -%}
+    {%- if thousands_mark -%}
+        {%- set bare = "replace(" ~ bare ~ ", " ~ sql_literal(thousands_mark) ~ ", '')" -%}
+    {%- endif -%}
+    {%- if decimal_mark != "." -%}
+        {%- set bare = "replace(" ~ bare ~ ", " ~ sql_literal(decimal_mark) ~ ", '.')" -%}
+    {%- endif -%}
+    {#- checked first: a cast would round away digits beyond the scale in silence -#}
+    case
+        when {{ matches(value, pattern) }}
+            then try_cast({{ bare }} as decimal({{ precision }}, {{ scale }}))
+    end
+{%- endmacro %}
+
+
+{% macro boolean_of(column, trues, falses) -%}
+    {%- for words in [trues, falses] if words is string or words is mapping or words is not iterable -%}
+        {{ exceptions.raise_compiler_error(
+            "boolean_of: trues and falses are lists of words in lower case; found " ~ words
+        ) }}
+    {%- endfor -%}
+    {%- if not trues and not falses -%}
+        {{ exceptions.raise_compiler_error("boolean_of: no word is given for either") }}
+    {%- endif -%}
+    case
+    {%- for words, answer in [(trues, "true"), (falses, "false")] if words %}
+        {%- set listed = [] -%}
+        {%- for word in words -%}
+            {%- do listed.append(sql_literal(word | string)) -%}
+        {%- endfor %}
+        when lower(trim({{ column }})) in ({{ listed | join(", ") }}) then {{ answer }}
+    {%- endfor %}
+    end
+{%- endmacro %}
+
+
 {% macro exact_percentile(column, share) -%}
     {%- if share is not number or not 0 <= share <= 1 -%}
         {{ exceptions.raise_compiler_error(

@@ -11,13 +11,22 @@
 
 
 {% macro rule_typed_from(column, argument) %}
-    {%- set names = [argument] if argument is string else argument -%}
-    {%- if names is not sequence or names is mapping or not names -%}
-        {{ return({"error": "the raw column, or a list of them, that the value is read from"}) }}
+    {%- set given = argument if argument is mapping else {"column": argument} -%}
+    {%- set names = [given.column] if given.column is string else given.column -%}
+    {%- set missing = given.get("missing", []) -%}
+    {%- if names is not sequence or names is mapping or not names
+        or missing is string or missing is mapping or missing is not iterable
+        or given.keys() | reject("in", ["column", "missing"]) | list -%}
+        {{ return({"error": "the raw column, or a list of them, that the value is read from; or {column: ..., missing: "
+            ~ "[texts that stand for no value]}"}) }}
     {%- endif -%}
+    {%- set untold = ["''"] -%}
+    {%- for text in missing -%}
+        {%- do untold.append(sql_literal(text | string | trim)) -%}
+    {%- endfor -%}
     {%- set told = [] -%}
     {%- for name in names -%}
-        {%- do told.append("trim(cast(_record." ~ name ~ " as string)) <> ''") -%}
+        {%- do told.append("trim(cast(_record." ~ name ~ " as string)) not in (" ~ untold | join(", ") ~ ")") -%}
     {%- endfor -%}
     {%- set is_told = "coalesce(" ~ told | join(" or ") ~ ", false)" -%}
     {{ return({

@@ -91,8 +91,9 @@ def open_areas(
         for table in source.tables:
             types = _columns(connection, source.schema, table.name)
             if types:
-                # A declaration names columns as the source does.
-                declared = tuple(normalise(name) for name in table.ingest.primary_key)
+                # Keys may be declared by the names that the source has for them.
+                given = table.ingest.primary_key
+                declared = tuple(name if name in types else normalise(name) for name in given)
                 area = _area(connection, source.name, source.schema, table.name, types, declared)
                 found.append(area)
     return found

@@ -77,21 +77,44 @@ def discover_sources(
         BadInput: There is no such source, or nothing has been loaded.
         LockHeld: A run is under way.
     """
+    with RunLock(lock_path(settings), new_run_id, command):
+        declarations = declared_sources(settings, wanted)
+        return keep_discovery(
+            settings, declarations, sample=sample, use_declared=use_declared, on_table=on_table
+        )
+
+
+def keep_discovery(
+    settings: Settings,
+    declarations: Sequence[SourceDeclaration],
+    *,
+    sample: int | None = None,
+    use_declared: bool = True,
+    on_table: Told = lambda name: None,
+) -> Discovery:
+    """Looks at the raw tables of sources for one who holds the lock, and keeps what was found.
+
+    Args:
+        settings: The project's settings.
+        declarations: The sources.
+        sample: Rows of each table that figures are made of at most; None for all.
+        use_declared: Whether to take declared keys into account.
+        on_table: Is told the name of each table before it is looked at.
+
+    Raises:
+        BadInput: Nothing of these sources has been loaded.
+    """
     from ingestion.warehouse import connect
     from runner.discover.page import discovery_page
 
-    with RunLock(lock_path(settings), new_run_id, command):
-        # Before the project is parsed: this tells in plain words that it is not there, or held.
-        connect(settings, read_only=True).close()
-        declarations = _declared(settings, wanted)
-        with closing(connect(settings, read_only=True)) as connection:
-            found = discover(
-                connection,
-                declarations,
-                sample=sample,
-                use_declared=use_declared,
-                on_table=on_table,
-            )
+    with closing(connect(settings, read_only=True)) as connection:
+        found = discover(
+            connection,
+            declarations,
+            sample=sample,
+            use_declared=use_declared,
+            on_table=on_table,
+        )
     target = discovery_path(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     _write(page_path(settings), discovery_page(found))
@@ -99,10 +122,18 @@ def discover_sources(
     return found
 
 
-def _declared(settings: Settings, wanted: Sequence[str]) -> list[SourceDeclaration]:
+def declared_sources(settings: Settings, wanted: Sequence[str]) -> list[SourceDeclaration]:
+    """The sources of these names; all if none is named.
+
+    Raises:
+        BadInput: There is no such source, or no warehouse yet.
+    """
     from ingestion.declarations import load_declarations
+    from ingestion.warehouse import connect
     from runner.transform import Dbt
 
+    # Before the project is parsed: this tells in plain words that it is not there, or held.
+    connect(settings, read_only=True).close()
     known = load_declarations(Dbt(settings).manifest.to_dict())
     names = [source.name for source in known]
     for name in wanted:

@@ -313,7 +313,8 @@ def _with_scale(
     """A decimal with as many digits behind its mark as the longest fraction of all rows."""
     mark = behind.decimal_mark or "."
     row = connection.execute(
-        f"select max(length(split_part({quoted(name)}, '{mark}', 2))) from {origin}"
+        f"select max(length(regexp_extract(split_part({quoted(name)}, '{mark}', 2), '^[0-9]*'))) "
+        f"from {origin}"
     ).fetchone()
     longest = row[0] if row is not None and row[0] is not None else 0
     return patterns.with_type(behind, _scale(longest, behind))

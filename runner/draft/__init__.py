@@ -1,0 +1,1 @@
+"""Staging models, intermediates and first marts, drafted from what was discovered."""

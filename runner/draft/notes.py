@@ -1,0 +1,85 @@
+"""What a person should look at in a draft: what could not be told from the data alone.
+
+tables + discovery -> `Note`s, by table
+
+Left out: what stands in the drafted files anyway, as descriptions and evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runner.discover.model import Discovery
+from runner.draft.marts import is_wide, unkept
+from runner.draft.tables import Table
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing to look at.
+
+    Attributes:
+        table: `source.table`.
+        told: What it is.
+    """
+
+    table: str
+    told: str
+
+
+def notes_on(tables: Sequence[Table], planned: Mapping[str, Table], found: Discovery) -> list[Note]:
+    """What a person should look at.
+
+    Args:
+        tables: The tables that were drafted.
+        planned: They and those that they may refer to, by `source.table`.
+        found: The discovery.
+    """
+    notes = []
+    for table in tables:
+        notes += [Note(table.full_name, told) for told in _on_table(table)]
+        used = {link.found for link in table.links}
+        for reference in found.references:
+            if reference.from_table != table.full_name or reference in used:
+                continue
+            columns = ", ".join(reference.from_columns)
+            if any(set(reference.from_columns) == set(u.from_columns) for u in used):
+                continue
+            aim = f"{reference.to_table}.{', '.join(reference.to_columns)}"
+            why = _why_not(reference.to_table, reference.is_partial, reference.match, planned)
+            notes.append(Note(table.full_name, f"{columns} may lead to {aim}: not joined, {why}"))
+    return notes
+
+
+def _why_not(target: str, is_partial: bool, match: str, planned: Mapping[str, Table]) -> str:
+    if target not in planned:
+        return "because that table is not drafted"
+    if is_partial:
+        return "because only a part of its values is there"
+    if match == "normal_form":
+        return "because both spell it differently"
+    return "because that is not its key, or too many of its values are missing there"
+
+
+def _on_table(table: Table) -> list[str]:
+    notes = []
+    key = table.profile.primary_key
+    if not table.is_keyed:
+        notes.append("nothing identifies a row: row_key is made of all columns, copies are one row")
+    elif key is not None and not key.holds:
+        rows = key.duplicates + key.nulls
+        notes.append(f"its key {', '.join(table.key)} does not hold for {rows:,} rows")
+    for column in table.columns:
+        told = column.reading.told
+        if "stays text" in told or "no macro" in told:
+            notes.append(f"{column.name}: {told[0].lower()}{told[1:].rstrip('.')}")
+        misses = column.profile.behind.misses if column.profile.behind else 0
+        if misses and column.reading.is_typed:
+            notes.append(f"{column.name}: {misses:,} rows cannot be read and go to quarantine")
+    names = [column.name for column in unkept(table)]
+    if names:
+        notes.append(f"{', '.join(names)}: lists or objects, kept in staging, not in its mart")
+    if is_wide(table):
+        notes.append(f"{len(table.columns)} columns make models of more than 200 lines: split them")
+    return notes
