@@ -18,6 +18,7 @@ from ingestion.errors import IngestionError, not_allowed, not_allowed_error
 from runner.cli import (
     backfill,
     care,
+    changes,
     discover,
     land,
     quarantine,
@@ -35,7 +36,20 @@ USAGE = 64
 INTERRUPTED = 130
 # `--help` lists the commands in this order.
 groups = (
-    *(steps, land, watch, backfill, discover, questions, runs, versions, care, upkeep, schedule),
+    *(
+        steps,
+        land,
+        watch,
+        backfill,
+        discover,
+        changes,
+        questions,
+        runs,
+        versions,
+        care,
+        upkeep,
+        schedule,
+    ),
     quarantine,
 )
 for group in groups:
