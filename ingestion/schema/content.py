@@ -109,7 +109,7 @@ def _fields(
     if not names:
         return {}
     structures = ", ".join(
-        f"json_group_structure(case when json_valid({quoted(name)}) then {quoted(name)} end)"
+        f"json_group_structure(case when json_valid({quoted(name)}) then {quoted(name)}::json end)"
         for name in names
     )
     (found,) = connection.execute(f"select {structures} from {sample}").fetchall()

@@ -155,6 +155,14 @@ class Journal:
         known.shape, known.newest = found.shape, newest
         return noted
 
+    def judge(self, table: TableDeclaration, shape: Shape) -> list[Change]:
+        """What the contract of a table refuses of an older reading, which is not noted."""
+        former = self.shape(table.name)
+        if former is None or table.ingest.contract != "freeze":
+            return []
+        found = compare(former, shape, lambda _: 1.0)
+        return [change for change in found.changes if not allowed(table, change)]
+
     def observe_table(self, table: str, change: Change, policy: str = "evolve") -> list[Noted]:
         """Notes a change of a table as a whole, unless the last one noted of it says the same."""
         last = [noted for noted in self._changes if noted.table == table]
@@ -198,7 +206,7 @@ class Journal:
             json.dump(content, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        failpoint("schema.written")
+        failpoint("extract.schema_noted")
         fresh.replace(self.path)
         descriptor = os.open(self.path.parent, os.O_RDONLY)
         try:

@@ -21,6 +21,8 @@ from ingestion.messages import ENVELOPE
 from ingestion.schema.content import shape_of, with_content
 from ingestion.schema.journal import Noted, read_journal
 from ingestion.schema.renames import Side, Values
+from ingestion.schema.shapes import Change
+from ingestion.schema.words import tell
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class LoadWatch:
         self._before: dict[str, Side] = {}
         self.noted: list[Noted] = []
 
-    def look(self, table: str, relation: Relation, raw: Side) -> list[Noted]:
+    def look(self, table: str, relation: Relation, raw: Side) -> list[Change]:
         """Compares the rows to insert with those before.
 
         Args:
@@ -68,14 +70,16 @@ class LoadWatch:
         Returns:
             What its contract refuses.
         """
-        newest = max(counted.due.load_id for counted in relation.files)
-        if not self._is_watched or not relation.sql or newest < self._journal.newest(table):
+        if not self._is_watched or not relation.sql:
             return []
+        newest = max(counted.due.load_id for counted in relation.files)
         declared = self._declaration.table(table)
         own = {**ENVELOPE, **OWN_COLUMNS}
         columns = {n: k for n, k in relation.columns.items() if n not in own}
         rows = sum(counted.loaded for counted in relation.files)
         shape = shape_of(columns, is_certain=self._names_all(declared, relation), rows=rows)
+        if newest < self._journal.newest(table):
+            return self._journal.judge(declared, shape)
         source = f"({relation.sql}) as data"
         if self._declaration.kind != "cdc":
             shape = with_content(shape, self._connection, source, list(columns))
@@ -107,7 +111,7 @@ class LoadWatch:
             newest=newest,
         )
         self.noted += noted
-        return [entry for entry in noted if entry.status == "refused"]
+        return [entry.change for entry in noted if entry.status == "refused"]
 
     def save(self) -> None:
         """Writes the journal; call it once what was looked at is committed."""
@@ -136,9 +140,7 @@ def _moment(load_id: str) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def refusal(noted: Sequence[Noted]) -> str:
+def refusal(changes: Sequence[Change]) -> str:
     """What a contract refuses, in words."""
-    from ingestion.schema.words import tell
-
-    told = "; ".join(tell(entry.change) for entry in noted)
+    told = "; ".join(map(tell, changes))
     return f"the source {told}" if told else ""

@@ -10,7 +10,7 @@ whether a lost and a new column are one (`renames`), and what is done about it (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -70,7 +70,9 @@ class ShapeColumn:
         """Its type for people."""
         if self.native:
             return self.native
-        return f"text that reads as {self.reads}" if self.reads else self.type.lower()
+        if self.reads and self.reads != "text":
+            return f"text that reads as {self.reads}"
+        return "text" if self.type == TEXT else self.type.lower()
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def compare(former: Shape, now: Shape, share: Callable[[str], float]) -> Differe
     kept: list[ShapeColumn] = []
     for name, column in after.items():
         if name not in before:
-            changes.append(Change("column_added", name, "", column.told_type))
+            evidence = _other_delimiter(before, after)
+            changes.append(Change("column_added", name, "", column.told_type, evidence))
             kept.append(column)
             continue
         own, merged = _column_changes(before[name], column)
@@ -177,6 +180,13 @@ def compare(former: Shape, now: Shape, share: Callable[[str], float]) -> Differe
         changes.append(Change("table_emptied"))
     # A reading that says nothing of a key leaves the former one.
     return Difference(tuple(changes), replace(now, columns=tuple(kept), key=now.key or former.key))
+
+
+def _other_delimiter(before: Mapping[str, ShapeColumn], now: Collection[str]) -> tuple[str, ...]:
+    """What is to be said of a single column whose name holds those of all others."""
+    if len(now) != 1 or len(before) < 2 or any(name not in next(iter(now)) for name in before):
+        return ()
+    return ("its name holds those of all columns before: the delimiter may have changed",)
 
 
 def _column_changes(old: ShapeColumn, new: ShapeColumn) -> tuple[list[Change], ShapeColumn]:

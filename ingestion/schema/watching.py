@@ -51,12 +51,22 @@ class SchemaWatch:
         self._declaration = declaration
         self._journal = read_journal(settings, declaration.name)
         self._catalogs: dict[str, Shape] = {}
-        self._listed: set[str] = set()
+        self._names: dict[str, list[str]] = {}
+        self._renamed: set[str] = set()
         self._one_at_a_time = threading.Lock()
         self.noted: list[Noted] = []
 
     def save(self) -> None:
-        """Writes the journal."""
+        """Notes which tables are new, and writes the journal."""
+        declared = {
+            table.database.origin or table.name
+            for table in self._declaration.all_tables or self._declaration.tables
+            if isinstance(table.ingest, DatabaseTable)
+        }
+        for schema, names in self._names.items():
+            for name in self._journal.observe_relations(schema, names):
+                if name not in declared | self._renamed:
+                    self.noted += self._journal.observe_table(name, Change("table_added"))
         self._journal.save()
 
     # What a database tells
@@ -66,22 +76,9 @@ class SchemaWatch:
         with self._one_at_a_time:
             self._catalogs[table.name] = _of_catalog(table.database, relation)
             self.noted += self._journal.observe_present(table.name)
-            self._list(session, table.database.schema_name)
-
-    def _list(self, session: Session, schema: str | None) -> None:
-        """Looks for tables that are new in a schema; once an extraction."""
-        place = schema or ""
-        if place in self._listed:
-            return
-        self._listed.add(place)
-        declared = {table.name for table in self._declaration.all_tables or ()}
-        declared |= {
-            table.database.origin or table.name
-            for table in self._declaration.all_tables or self._declaration.tables
-        }
-        for name in self._journal.observe_relations(place, session.relations(schema)):
-            if name not in declared:
-                self.noted += self._journal.observe_table(name, Change("table_added"))
+            schema = table.database.schema_name
+            if (schema or "") not in self._names:
+                self._names[schema or ""] = session.relations(schema)
 
     def missed(self, session: Session, table: TableDeclaration, missing: MissingRelation) -> None:
         """Notes that a table is gone, or bears another name."""
@@ -99,8 +96,9 @@ class SchemaWatch:
                 if evidence:
                     old = table.database.origin or table.name
                     change = Change("table_renamed", "", old, name, evidence)
+                    self._renamed.add(name)
                     break
-            self._listed.add(schema or "")
+            self._names[schema or ""] = missing.known
             policy = table.ingest.contract
             self.noted += self._journal.observe_table(table.name, change, policy)
 

@@ -5,9 +5,11 @@ noted changes of extract and load -> what depends on them -> reporter, items of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ingestion.schema.words import tell
+from runner.changes.reach import Reach
 from runner.changes.report import reaches
 from runner.history import Item
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from runner.steps import Run
 
 KIND = "schema_change"
+# So many changes of one kind in a table are told one by one.
+_ONE_BY_ONE = 3
+_NAMED = 8
 
 
 def tell_changes(run: Run, step: str) -> list[Item]:
@@ -31,15 +36,46 @@ def tell_changes(run: Run, step: str) -> list[Item]:
     due, run.changes_met = run.changes_met, []
     found, note = reaches(run.settings, due, run.dbt)
     items = []
-    for noted in due:
-        depends = f": {found[noted.id].told}" if noted.id in found else ""
-        refused = ", which its contract refuses" if noted.status == "refused" else ""
-        text = f"{tell(noted.change)}{refused}{depends} (`wellspring changes {noted.id}`)"
-        items.append(Item(KIND, name_of(noted), "warned", message=text))
-        run.reporter.item(step, name_of(noted), "warned", text, kind=KIND)
+    for group in _grouped(due):
+        reach = {m for n in group if n.id in found for m in found[n.id].models}
+        text = _told(
+            group,
+            Reach(tuple({m.model: m for m in reach}.values())).told if group[0].id in found else "",
+        )
+        items.append(Item(KIND, name_of(group[0]), "warned", message=text))
+        run.reporter.item(step, name_of(group[0]), "warned", text, kind=KIND)
     if note:
         run.reporter.warn(note)
     return items
+
+
+def _grouped(noted: Sequence[Noted]) -> list[list[Noted]]:
+    """Changes one by one, but for many of one kind in a table."""
+    groups: dict[tuple[str, str, str], list[Noted]] = {}
+    for entry in noted:
+        groups.setdefault((entry.source, entry.table, entry.change.kind), []).append(entry)
+    return [
+        part
+        for group in groups.values()
+        for part in ([group] if len(group) > _ONE_BY_ONE else [[entry] for entry in group])
+    ]
+
+
+def _told(group: Sequence[Noted], depends: str) -> str:
+    first = group[0]
+    text = tell(first.change)
+    where = first.id
+    if len(group) > 1:
+        verb = "lost" if first.change.kind == "column_lost" else first.change.kind.split("_")[1]
+        names = ", ".join(entry.change.column for entry in group[:_NAMED])
+        more = len(group) - _NAMED
+        text = f"{verb} {len(group)} columns: {names}" + (f" and {more} more" if more > 0 else "")
+        where = name_of(first)
+    elif first.change.kind == "column_added" and first.change.evidence:
+        text += f" ({first.change.evidence[0]})"
+    refused = ", which its contract refuses" if first.status == "refused" else ""
+    depends = f": {depends}" if depends else ""
+    return f"{text}{refused}{depends} (`wellspring changes {where}`)"
 
 
 def name_of(noted: Noted) -> str:
