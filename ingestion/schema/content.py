@@ -49,6 +49,32 @@ def shape_of(columns: Mapping[str, str], *, is_certain: bool, rows: int | None) 
     return Shape(listed, is_certain=is_certain, rows=rows)
 
 
+def with_types(
+    shape: Shape, former: Shape | None, connection: duckdb.DuckDBPyConnection, source: str
+) -> Shape:
+    """The shape with former types where a column has no value: its type says nothing then.
+
+    Args:
+        shape: The shape.
+        former: The one before.
+        connection: DuckDB.
+        source: What stands behind `from` to get the rows.
+    """
+    known = former.by_name if former else {}
+    odd = [c for c in shape.columns if c.name in known and known[c.name].type != c.type]
+    if not odd:
+        return shape
+    counts = ", ".join(f"count({quoted(column.name)})" for column in odd)
+    (found,) = connection.execute(f"select {counts} from {source}").fetchall()
+    empty = {column.name for column, count in zip(odd, found, strict=True) if not count}
+    return replace(
+        shape,
+        columns=tuple(
+            replace(c, type=known[c.name].type) if c.name in empty else c for c in shape.columns
+        ),
+    )
+
+
 def with_content(
     shape: Shape, connection: duckdb.DuckDBPyConnection, source: str, texts: Collection[str]
 ) -> Shape:

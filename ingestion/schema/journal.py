@@ -149,9 +149,8 @@ class Journal:
         noted = self._note(table.name, refused or changes, status, *where)
         if refused:
             return noted
-        self._is_changed |= known.newest != newest or former != replace(
-            found.shape, rows=None, is_certain=True
-        )
+        # The newest load goes with it only then: those since the last change look the same.
+        self._is_changed |= former != replace(found.shape, rows=None, is_certain=True)
         known.shape, known.newest = found.shape, newest
         return noted
 

@@ -18,7 +18,7 @@ from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.evolution import quoted
 from ingestion.landing import column_mapping
 from ingestion.messages import ENVELOPE
-from ingestion.schema.content import shape_of, with_content
+from ingestion.schema.content import shape_of, with_content, with_types
 from ingestion.schema.journal import Noted, read_journal
 from ingestion.schema.renames import Side, Values
 from ingestion.schema.shapes import Change
@@ -55,6 +55,8 @@ class LoadWatch:
         self._connection = connection
         self._is_watched = declaration.kind in _WATCHED
         self._journal = read_journal(settings, declaration.name)
+        # The newest load that others have looked at.
+        self._newest: dict[str, str] = {}
         # What was looked at last of a table, in this transaction.
         self._before: dict[str, Side] = {}
         self.noted: list[Noted] = []
@@ -78,9 +80,10 @@ class LoadWatch:
         columns = {n: k for n, k in relation.columns.items() if n not in own}
         rows = sum(counted.loaded for counted in relation.files)
         shape = shape_of(columns, is_certain=self._names_all(declared, relation), rows=rows)
-        if newest < self._journal.newest(table):
+        if newest <= self._newest.setdefault(table, self._journal.newest(table)):
             return self._journal.judge(declared, shape)
         source = f"({relation.sql}) as data"
+        shape = with_types(shape, self._journal.shape(table), self._connection, source)
         if self._declaration.kind != "cdc":
             shape = with_content(shape, self._connection, source, list(columns))
 

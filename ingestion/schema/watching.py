@@ -21,7 +21,7 @@ from ingestion.delta import DELETED, Delta, Spool, scan
 from ingestion.errors import BadInput
 from ingestion.evolution import TEXT, quoted
 from ingestion.landing import normalise
-from ingestion.schema.content import shape_of, with_content
+from ingestion.schema.content import shape_of, with_content, with_types
 from ingestion.schema.journal import Noted, read_journal
 from ingestion.schema.renames import Side, Values, name_likeness
 from ingestion.schema.shapes import Change, Shape, ShapeColumn
@@ -154,6 +154,8 @@ class SchemaWatch:
             return None
         types = {n: k for n, k in delta.describe(spool.files).items() if n != DELETED}
         shape = shape_of(types, is_certain=False, rows=rows)
+        former = self._journal.shape(table.name)
+        shape = with_types(shape, former, delta.connection, scan(spool.files))
         return with_content(shape, delta.connection, scan(spool.files), list(types))
 
     def _refuse(self, table: TableDeclaration, noted: Sequence[Noted]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput, IngestionError, LockHeld
-from ingestion.schema.journal import Noted, read_journal
+from ingestion.schema.journal import Noted, journal_folder, read_journal
 from ingestion.schema.words import tell
 from ingestion.settings import Settings
 from runner.changes.patches import Patched, Patches, Place, combined
@@ -81,9 +81,8 @@ class Changes:
 
 def all_noted(settings: Settings) -> list[Noted]:
     """Every change of every source, oldest first. Works while a run is under way."""
-    folder = settings.state_dir / "schema"
     noted = []
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+    for path in sorted(journal_folder(settings).glob("*.json")):
         noted += read_journal(settings, path.stem).changes
     return sorted(noted, key=lambda entry: (entry.since, entry.source, int(entry.id.split("#")[1])))
 

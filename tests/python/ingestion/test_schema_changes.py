@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from files_kit import Lab
 from sources_kit import declared, landed, rows_of, run, settings_in
@@ -300,6 +302,16 @@ def test_what_texts_read_as_is_a_change_when_most_of_them_change(lab: Lab) -> No
     lab.put("c.csv", "id,at\n" + "".join(f"{n},{n + 1} Jan\n" for n in range(25)))
     (noted,) = lab.run().schema
     assert tell(noted.change) == ("retyped column at from text that reads as date to text")
+
+
+def test_a_column_without_values_has_no_type_that_could_differ(lab: Lab) -> None:
+    lab.tables["t"] = {"path": "*.parquet"}
+    for name, values in (("a", [1, 2]), ("b", [None, None])):
+        kind = pa.int64() if name == "a" else pa.string()
+        pq.write_table(pa.table({"n": pa.array(values, kind)}), lab.put(f"{name}.parquet", ""))
+        assert lab.run().schema == []
+    pq.write_table(pa.table({"n": ["x"]}), lab.put("c.parquet", ""))
+    assert [tell(n.change) for n in lab.run().schema] == ["retyped column n from bigint to text"]
 
 
 def test_a_rebuild_notes_nothing_twice(lab: Lab) -> None:
