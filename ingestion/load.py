@@ -976,8 +976,7 @@ class SourceLoader:
                 relation = fitting.of(relation, odd)
                 changes = [change for change in changes if change not in odd]
             breach = _breach(odd) if contract == "freeze" else ""
-            breach = f"it brings {breach}" if breach else refusal(unwanted)
-            if breach:
+            if breach := breach or refusal(unwanted):
                 breached = [self._frozen(table, c.due, breach) for c in relation.files]
                 held.update(((c.due.load_id, table), breached[0].reason) for c in relation.files)
                 refused += breached
@@ -1278,7 +1277,7 @@ def _breach(changes: list[Change]) -> str:
             told.append(f"a new column {change.column} ({change.new_type})")
         elif change.change != "settled":
             told.append(f"{change.column} as {change.new_type} instead of {change.old_type}")
-    return "; ".join(told)
+    return f"it brings {'; '.join(told)}" if told else ""
 
 
 _NAMED_COLUMNS = 8

@@ -363,8 +363,11 @@ def load_step(run: Run) -> StepResult:
         for t in result.tables
     ]
     run.changes_met += result.schema
-    items += [*_refused_items(result), *_totals(run), *_changes(run, "load")]
-    for line in (*result.changes, *result.told_outdated):
+    changes = _changes(run, "load")
+    items += [*_refused_items(result), *_totals(run), *changes]
+    told = {item.name for item in changes}
+    raw = [line for line in result.changes if line.partition(":")[0] not in told]
+    for line in (*raw, *result.told_outdated):
         run.reporter.warn(line)
     text = f"{count(rows, 'row')} from {count(files, 'file')}" if files else "nothing new"
     if rejected:

@@ -134,13 +134,11 @@ class Journal:
         known = self._tables.setdefault(table.name, _Table())
         former = known.shape
         if former is None:
-            known.shape, known.newest = shape, newest
-            self._is_changed = True
+            known.shape, known.newest, self._is_changed = shape, newest, True
             return []
         found = compare(former, shape, share)
         changes = self._returned(table.name, found.changes)
-        kinds = {change.kind for change in changes}
-        if {"column_lost"} < kinds and kinds & {"column_added", "column_back"}:
+        if {"column_lost", "column_added"} <= {change.kind for change in changes}:
             changes = paired(changes, former, shape, values())
         policy = table.ingest.contract
         refused = [c for c in changes if policy == "freeze" and not allowed(table, c)]
@@ -150,7 +148,7 @@ class Journal:
         if refused:
             return noted
         # The newest load goes with it only then: those since the last change look the same.
-        self._is_changed |= former != replace(found.shape, rows=None, is_certain=True)
+        self._is_changed |= former.fields() != found.shape.fields()
         known.shape, known.newest = found.shape, newest
         return noted
 

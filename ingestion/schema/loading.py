@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ingestion.cdc.shape import OWN_COLUMNS
@@ -76,45 +77,39 @@ class LoadWatch:
             return []
         newest = max(counted.due.load_id for counted in relation.files)
         declared = self._declaration.table(table)
-        own = {**ENVELOPE, **OWN_COLUMNS}
-        columns = {n: k for n, k in relation.columns.items() if n not in own}
+        now = _side(relation)
         rows = sum(counted.loaded for counted in relation.files)
-        shape = shape_of(columns, is_certain=self._names_all(declared, relation), rows=rows)
+        is_certain = self._names_all(declared, relation)
+        shape = shape_of(now.columns, is_certain=is_certain, rows=rows)
+        shape = with_types(shape, self._journal.shape(table), self._connection, now.sql)
         if newest <= self._newest.setdefault(table, self._journal.newest(table)):
             return self._journal.judge(declared, shape)
-        source = f"({relation.sql}) as data"
-        shape = with_types(shape, self._journal.shape(table), self._connection, source)
         if self._declaration.kind != "cdc":
-            shape = with_content(shape, self._connection, source, list(columns))
-
+            shape = with_content(shape, self._connection, now.sql, list(now.columns))
         before = self._before.get(table, raw)
-        self._before[table] = now = Side(source, columns)
-
-        def share(name: str) -> float:
-            if name not in before.columns:
-                return 0.0
-            column = quoted(name)
-            found = self._connection.execute(
-                f"select coalesce(count({column}) / nullif(count(*), 0), 0) from {before.sql}"
-            ).fetchall()
-            return float(found[0][0])
-
-        def values() -> Values:
-            named = column_mapping(declared.ingest.primary_key).values()
-            return Values(self._connection, before, now, list(named))
-
+        self._before[table] = now
+        named = column_mapping(declared.ingest.primary_key).values()
         due = relation.files[0].due
         noted = self._journal.observe(
             declared,
             shape,
-            share=share,
-            values=values,
+            share=partial(self._share, before),
+            values=lambda: Values(self._connection, before, now, list(named)),
             since=_moment(due.load_id),
             place=due.origin_name or due.file,
             newest=newest,
         )
         self.noted += noted
         return [entry.change for entry in noted if entry.status == "refused"]
+
+    def _share(self, before: Side, name: str) -> float:
+        """Part of the rows before that have a value in a column."""
+        if name not in before.columns:
+            return 0.0
+        found = self._connection.execute(
+            f"select coalesce(count({quoted(name)}) / nullif(count(*), 0), 0) from {before.sql}"
+        ).fetchall()
+        return float(found[0][0])
 
     def save(self) -> None:
         """Writes the journal; call it once what was looked at is committed."""
@@ -129,6 +124,13 @@ class LoadWatch:
             due.reader in _CERTAIN and _format(table, due.origin_name or "") not in _RECORDS
             for due in files
         )
+
+
+def _side(relation: Relation) -> Side:
+    """Rows to insert, without the columns that are ours."""
+    own = {**ENVELOPE, **OWN_COLUMNS}
+    columns = {name: kind for name, kind in relation.columns.items() if name not in own}
+    return Side(f"({relation.sql}) as data", columns)
 
 
 def _format(table: TableDeclaration, name: str) -> str:
