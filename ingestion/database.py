@@ -54,6 +54,8 @@ from ingestion.progress import counted, span
 if TYPE_CHECKING:
     import duckdb
 
+    from ingestion.schema.watching import SchemaWatch
+
 logger = logging.getLogger(__name__)
 
 # More rows than this are cheaper to read with the whole table than by their keys.
@@ -71,12 +73,14 @@ class Reading:
         statement: What was read, in words.
         note: Where a period was asked for, what could not be kept to it; empty if all was.
         is_skipped: Whether nothing was read, because it came with an earlier period.
+        is_whole: Whether all rows of the table were read.
     """
 
     spool: Spool
     statement: str
     note: str = ""
     is_skipped: bool = False
+    is_whole: bool = False
 
 
 def skipped(note: str) -> Reading:
@@ -156,6 +160,7 @@ def read_tables(
     full_refresh: bool,
     on_table: OnTable,
     period: Period | None = None,
+    watch: SchemaWatch | None = None,
 ) -> None:
     """Reads every table of a source inside one consistent view.
 
@@ -165,6 +170,7 @@ def read_tables(
         on_table: Called once a table, from several threads, with a function that reads it; it must
             call that function and deals with its errors itself.
         period: Read the rows whose cursor lies in it, whatever has landed.
+        watch: Is told what the catalog says of each table.
 
     Raises:
         ConnectionMissing: The connection is not configured.
@@ -173,11 +179,27 @@ def read_tables(
     """
 
     def read(session: Session, table: TableDeclaration, delta: Delta, folder: Path) -> Reading:
+        relation = _relation(session, table, watch)
+        where = (session, declaration, table, relation, delta, folder)
         if period is not None:
-            return _read_period(session, declaration, table, delta, folder, period)
-        return _read_table(session, declaration, table, delta, folder, full_refresh)
+            return _read_period(*where, period)
+        return _read_table(*where, full_refresh)
 
     _each_table(declaration, read, on_table)
+
+
+def _relation(session: Session, table: TableDeclaration, watch: SchemaWatch | None) -> Relation:
+    """A table as the database describes it, whatever is declared of it."""
+    ingest = table.database
+    try:
+        relation = session.describe(ingest.schema_name, ingest.origin or table.name)
+    except MissingRelation as missing:
+        if watch is not None:
+            watch.missed(session, table, missing)
+        raise
+    if watch is not None:
+        watch.saw(session, table, relation)
+    return relation
 
 
 def read_keys(declaration: SourceDeclaration, on_keys: OnKeys) -> None:
@@ -281,12 +303,12 @@ def _read_table(
     session: Session,
     declaration: SourceDeclaration,
     table: TableDeclaration,
+    relation: Relation,
     delta: Delta,
     folder: Path,
     full_refresh: bool,
 ) -> Reading:
     ingest = table.database
-    relation = session.describe(ingest.schema_name, ingest.origin or table.name)
     check = _Names(declaration, table, relation)
     columns = check.chosen(ingest)
     names = column_mapping(
@@ -311,7 +333,7 @@ def _read_table(
         spool, more = _swept(reader, spool, columns, key, delta)
         statement += more
     logger.info("%s: %s", declaration.name, statement)
-    return Reading(spool, statement)
+    return Reading(spool, statement, is_whole=since is None)
 
 
 def read_whole(
@@ -347,13 +369,13 @@ def _read_period(
     session: Session,
     declaration: SourceDeclaration,
     table: TableDeclaration,
+    relation: Relation,
     delta: Delta,
     folder: Path,
     period: Period,
 ) -> Reading:
     """Reads the rows of a period; a table that has no dates whole, with the first period."""
     ingest = table.database
-    relation = session.describe(ingest.schema_name, ingest.origin or table.name)
     check = _Names(declaration, table, relation)
     columns = check.chosen(ingest)
     cursor = check.column("cursor", ingest.cursor, columns) if ingest.cursor else None
@@ -363,7 +385,7 @@ def _read_period(
         why = f"its cursor {cursor.name} is no date" if cursor else "it has no cursor"
         if not period.is_first:
             return skipped(f"read whole: {why}")
-        reading = _read_table(session, declaration, table, delta, folder, True)
+        reading = _read_table(session, declaration, table, relation, delta, folder, True)
         return replace(reading, note=f"read whole: {why}")
     since = Since(cursor, *bounds, nulls=period.is_first)
     reader = _Reader(session, relation, names, delta.connection, folder)

@@ -81,7 +81,8 @@ class TableIngest(_Strict):
         cursor: Column that grows with every new or changed row.
         window: How far before the last cursor value to read again, for rows that arrive late.
         deletes: `sweep` compares the keys of the source with those landed (database only).
-        contract: `freeze` refuses a load that would change the columns of the raw table.
+        contract: `freeze` refuses what would change the columns of the raw table; `quarantine`
+            keeps aside the rows that do not fit them.
         on_refused: Whether a file or table that is refused fails the run, or only warns.
     """
 
@@ -89,7 +90,7 @@ class TableIngest(_Strict):
     cursor: Text | None = None
     window: Span = timedelta(0)
     deletes: Literal["none", "sweep"] = "none"
-    contract: Literal["evolve", "freeze"] = "evolve"
+    contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
     on_refused: Literal["fail", "warn"] = "fail"
 
 
@@ -472,10 +473,12 @@ class DeclaredColumn:
     Attributes:
         name: Its name in raw.
         data_type: Its SQL type, or None if the YAML does not say.
+        is_gone: Whether its `gone_since` says that the source has it no more.
     """
 
     name: str
     data_type: str | None
+    is_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -722,10 +725,18 @@ def _table(
         return None
     _check_meaning(kind, ingest, name, fault)
     columns = tuple(
-        DeclaredColumn(column["name"], column.get("data_type") or None)
+        DeclaredColumn(
+            column["name"], column.get("data_type") or None, bool(_meta(column).get("gone_since"))
+        )
         for column in (node.get("columns") or {}).values()
     )
     return TableDeclaration(name, node["unique_id"], ingest, columns)
+
+
+def _meta(column: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The meta of a column, which dbt keeps in one of two places."""
+    config = column.get("config") or {}
+    return {**(column.get("meta") or {}), **(config.get("meta") or {})}
 
 
 def _same(defaults: Mapping[str, Any], own: Mapping[str, Any], key: str) -> bool:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from ingestion.budget import memory_limit
 from ingestion.compacted import OWN_COLUMNS, read_pack
 from ingestion.databases.base import pattern_of
+from ingestion.schema.renames import Side
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -203,6 +204,10 @@ class Delta:
         (value,) = self._one(f"select max({name}) from {self._landed_rows()}")
         return Decimal(str(value)) if isinstance(value, int | float) else value
 
+    def side(self) -> Side:
+        """What has landed, as one side of a comparison of columns."""
+        return Side(self._landed_rows(), self.landed_columns)
+
     def highest_text(self, column: str) -> str:
         """The highest landed value of a column as a text; empty if there is none."""
         name = quoted(column)
@@ -363,7 +368,7 @@ class Delta:
                 with source_keys as ({source_keys})
                 select landed_keys.{_i("part")}, landed_keys.{_i("row")} from landed_keys
                 anti join source_keys on {key.same("landed_keys", "source_keys")}
-                where not landed_keys.{_i("deleted")}
+                where not landed_keys.{_i("deleted")} and {key.is_told("landed_keys")}
                 """
         self.connection.execute(f"create or replace temp table gone as {gone}")
 
@@ -511,6 +516,11 @@ class _Key:
             f" as {_i(f'key{n}')}"
             for n, name in enumerate(self._names)
         )
+
+    def is_told(self, relation: str) -> str:
+        """Condition that a row has a key: it landed since the source has these columns."""
+        internal = [_i(f"key{n}") for n in range(len(self._names))]
+        return " and ".join(f"{relation}.{n} is not null" for n in internal)
 
     def same(self, left: str, right: str) -> str:
         """Condition that two relations show the same key."""

@@ -44,6 +44,8 @@ from ingestion.errors import (
 from ingestion.failpoints import failpoint
 from ingestion.periods import Period
 from ingestion.progress import Interrupted, OnProgress, Reporter, counted, interruption
+from ingestion.schema.journal import Noted
+from ingestion.schema.watching import SchemaWatch
 from ingestion.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class SourceResult:
         tables: Its tables, in the declaration's order.
         seconds: Time taken.
         error: Why it failed; the first error if several tables did.
+        changes: How the source has changed, as far as that shows before loading.
     """
 
     source: str
@@ -104,6 +107,7 @@ class SourceResult:
     tables: list[TableResult]
     seconds: float = 0.0
     error: IngestionError | None = None
+    changes: list[Noted] = field(default_factory=list)
 
 
 @dataclass
@@ -203,7 +207,9 @@ def extract_source(
     error = result.error
     landed = any(table.rows or table.files for table in tables)
     status: Status = "failed" if error else "ok" if landed else "nothing_new"
-    return SourceResult(result.source, status, tables, former.seconds + result.seconds, error)
+    seconds = former.seconds + result.seconds
+    changes = [*former.changes, *(n for n in result.changes if n not in former.changes)]
+    return SourceResult(result.source, status, tables, seconds, error, changes)
 
 
 class _SourceRun:
@@ -227,6 +233,7 @@ class _SourceRun:
         self._report = Reporter("extract", declaration.name, on_progress)
         self._results = {table.name: TableResult(table.name) for table in declaration.tables}
         self._parcels: list[_Parcel] = []
+        self._watch: SchemaWatch | None = None
 
     def run(self) -> SourceResult:
         """Extracts the source; every error ends up in the result."""
@@ -254,7 +261,8 @@ class _SourceRun:
         self._report.tell(
             "failed" if error else "finished", rows=rows, files=files, message=str(error or "")
         )
-        return SourceResult(name, status, tables, seconds, error)
+        changes = self._watch.noted if self._watch else []
+        return SourceResult(name, status, tables, seconds, error, changes)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -294,9 +302,12 @@ class _SourceRun:
         pipeline = landing.source_pipeline(self._settings, self._declaration.name)
         if pipeline.has_pending_data:
             landing.finish_pending(pipeline, self._settings)
+        self._watch = watch = SchemaWatch(self._declaration, self._settings)
         try:
-            self._read(folder)
+            self._read(folder, watch)
         finally:
+            # What was seen is noted before it lands: a death in between finds it noted already.
+            watch.save()
             # Tables that were read land even if reading others, or the connection, broke later.
             interruption.check()
             if self._parcels:
@@ -372,7 +383,7 @@ class _SourceRun:
                 f"{float(newest) - now:,.0f}",
             )
 
-    def _read(self, folder: Path) -> None:
+    def _read(self, folder: Path, watch: SchemaWatch) -> None:
         declaration, full, period = self._declaration, self._full_refresh, self._period
         match declaration.kind:
             case "files":
@@ -380,19 +391,20 @@ class _SourceRun:
             case "database":
                 from ingestion import database
 
-                database.read_tables(declaration, full, self._on_table(folder), period)
+                on_table = self._on_table(folder, watch)
+                database.read_tables(declaration, full, on_table, period, watch)
             case "rest":
                 from ingestion import rest
 
-                rest.read_tables(declaration, full, self._on_table(folder), period)
+                rest.read_tables(declaration, full, self._on_table(folder, watch), period)
             case "python":
                 from ingestion import python_source
 
-                settings, on_table = self._settings, self._on_table(folder)
+                settings, on_table = self._settings, self._on_table(folder, watch)
                 python_source.read_tables(declaration, settings, full, on_table, period)
 
     def _on_table(
-        self, folder: Path
+        self, folder: Path, watch: SchemaWatch
     ) -> Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], None]:
         def on_table(table: TableDeclaration, read: Callable[[Delta, Path], Reading]) -> None:
             interruption.check()
@@ -402,10 +414,15 @@ class _SourceRun:
             with self._table(table.name) as result:
                 landed = landing.landed_files(self._settings, self._declaration.name, table.name)
                 with Delta(self._settings, landed) as delta:
-                    reading = read(delta, place)
+                    try:
+                        reading = read(delta, place)
+                    except IngestionError:
+                        watch.broken(table)
+                        raise
                     result.message, result.note = reading.statement, reading.note
                     if reading.is_skipped:
                         return
+                    watch.read(table, delta, reading.spool, reading.is_whole)
                     with _COMPARING:
                         difference = delta.difference(reading.spool, place / "difference.parquet")
                 failpoint("extract.spooled")

@@ -64,6 +64,10 @@ from ingestion.ledger import (
 from ingestion.messages import ENVELOPE, batches_of, due_messages
 from ingestion.progress import OnProgress, Reporter, counted
 from ingestion.raw_files import RawFiles, as_table
+from ingestion.schema.fitting import CONTRACT, Fitting, kept_by, undeclared
+from ingestion.schema.journal import Noted
+from ingestion.schema.loading import LoadWatch, refusal
+from ingestion.schema.renames import Side
 from ingestion.settings import Settings
 from ingestion.stage import Counted, DueFile, Own, Relation, Staged, Stager, extracted_at
 from ingestion.warehouse import any_order, connect, damaged, damaged_error
@@ -144,6 +148,7 @@ class LoadResult:
         changes: How raw tables changed, for people.
         outdated: Loaded files that today's declaration reads otherwise, by `source.table`.
         replays: Files that had been entered before and were read again.
+        schema: How sources have changed, as far as that shows when files are loaded.
         seconds: Time taken.
     """
 
@@ -152,6 +157,7 @@ class LoadResult:
     changes: list[str] = field(default_factory=list)
     outdated: dict[str, int] = field(default_factory=dict)
     replays: list[ReplayEntry] = field(default_factory=list)
+    schema: list[Noted] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -570,10 +576,13 @@ class SourceLoader:
 
     def reads_otherwise(self, table: TableDeclaration, due: DueFile, entered: KnownFile) -> bool:
         """Whether today's declaration reads a file otherwise than when it was entered."""
+        now = self._reading(table.name)
         if self._source.kind != "files":
-            return False
+            return entered.reading is not None and entered.reading != now
         # Ledgers of earlier versions do not say; the register knows what landing thought.
-        return (entered.reading or due.options["reading"]) != reading_of(table.files)
+        before = entered.reading or due.options["reading"]
+        # Where all rows were taken, keeping some aside from now on changes nothing.
+        return before != now and (CONTRACT in before or before != reading_of(table.files))
 
     def _registered(self, table: TableDeclaration, row: RegisterRow) -> DueFile:
         own = "prepared" if row.reader == "parquet" and row.options["prepared"] else "original"
@@ -828,12 +837,15 @@ class SourceLoader:
         changes: list[ChangeEntry] = []
         refused: list[RefusedFile] = []
         held: dict[tuple[str, str], str] = {}
+        watch = LoadWatch(self._source, self._settings, self._connection)
         with _transaction(self._connection):
             self._take_out(again, whole)
             failpoint("load.taken_out")
             for (load_id, name), table in staged.items():
                 evolution = self._evolution(name)
-                taken, brought, frozen = self._evolve(name, evolution, table.relations, held)
+                taken, brought, frozen = self._evolve(
+                    name, evolution, table.relations, held, watch, load_id
+                )
                 changes += brought
                 refused += frozen
                 for relation in taken:
@@ -852,6 +864,8 @@ class SourceLoader:
             failpoint("load.ledger_written")
             entries = [e for load in arrived for e in self._load_entries(load, held)]
             write_loads(self._connection, entries)
+        watch.save()
+        self._result.schema += watch.noted
         self._result.replays += replays
         self._tell(files, changes, refused)
 
@@ -933,6 +947,8 @@ class SourceLoader:
         evolution: Evolution,
         relations: list[Relation],
         held: dict[tuple[str, str], str],
+        watch: LoadWatch,
+        load_id: str,
     ) -> tuple[list[Relation], list[ChangeEntry], list[RefusedFile]]:
         """Makes the table fit all relations, before any row goes in.
 
@@ -940,7 +956,9 @@ class SourceLoader:
             The relations to insert, what changed, and the files that a frozen contract refuses;
             why it does stands in `held` then, by load and table.
         """
-        frozen = self._source.table(table).ingest.contract == "freeze"
+        contract = self._source.table(table).ingest.contract
+        declared = self._declared(self._source.table(table))
+        raw = Side(evolution.relation, dict(evolution.columns))
         taken: list[Relation] = []
         entries: list[ChangeEntry] = []
         refused: list[RefusedFile] = []
@@ -950,9 +968,15 @@ class SourceLoader:
             # Of streams and change logs, raw has our own columns from the beginning.
             fresh = not evolution.columns.keys() - ENVELOPE.keys() - OWN_COLUMNS.keys()
             evolution.empty = self._empty(evolution, relation, settled)
+            unwanted = watch.look(table, relation, raw)
             changes = evolution.plan(relation.columns)
-            breach = _breach(changes) if frozen and not fresh else ""
-            if breach:
+            odd = [] if fresh else undeclared(changes, declared)
+            if odd and contract == "quarantine":
+                fitting = Fitting(self._connection, self._source.name, table, load_id)
+                relation = fitting.of(relation, odd)
+                changes = [change for change in changes if change not in odd]
+            breach = _breach(odd) if contract == "freeze" else ""
+            if breach := breach or refusal(unwanted):
                 breached = [self._frozen(table, c.due, breach) for c in relation.files]
                 held.update(((c.due.load_id, table), breached[0].reason) for c in relation.files)
                 refused += breached
@@ -1097,7 +1121,7 @@ class SourceLoader:
         return news
 
     def _loaded(self, table: str, counted: Counted) -> FileEntry:
-        due, rejected = counted.due, len(counted.rejected)
+        due, rejected = counted.due, len(counted.rejected) + counted.aside
         return FileEntry(
             source=self._source.name,
             table_name=table,
@@ -1117,9 +1141,11 @@ class SourceLoader:
 
     def _reading(self, table: str) -> str | None:
         """Fingerprint of the declaration, where it decides how bytes become rows."""
+        declared = self._source.table(table)
+        kept = kept_by(declared)
         if self._source.kind != "files":
-            return None
-        return reading_of(self._source.table(table).files)
+            return kept or None
+        return reading_of(declared.files) + kept
 
     def _refused_entry(self, table: str, due: DueFile, reason: str) -> FileEntry:
         return FileEntry(
@@ -1161,8 +1187,9 @@ class SourceLoader:
     def _frozen(self, table: str, due: DueFile, breach: str) -> RefusedFile:
         """A file that breaks a frozen contract; not entered, so it loads once that is mended."""
         reason = (
-            f"the contract is frozen, but it brings {breach}. Declare `contract: evolve`, "
-            "or add the column to the table's `columns`."
+            f"the contract is frozen, but {breach}. Declare `contract: evolve`, "
+            "or add the column to the table's `columns`. `wellspring changes "
+            f"{self._source.name}.{table}` shows what depends on it."
         )
         return self._refused(table, due, reason)
 
@@ -1250,7 +1277,7 @@ def _breach(changes: list[Change]) -> str:
             told.append(f"a new column {change.column} ({change.new_type})")
         elif change.change != "settled":
             told.append(f"{change.column} as {change.new_type} instead of {change.old_type}")
-    return "; ".join(told)
+    return f"it brings {'; '.join(told)}" if told else ""
 
 
 _NAMED_COLUMNS = 8

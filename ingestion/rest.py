@@ -215,7 +215,7 @@ class _TableReader:
         since = f" from {given[0]} on" if len(given) == 1 else ""
         since = f" with {' and '.join(given)}" if len(given) > 1 else since
         read = f"read {counted(spooler.rows, 'record')} in {counted(pages.read, 'page')}"
-        return Reading(spool, read + since)
+        return Reading(spool, read + since, is_whole=not bounds)
 
     def total(self, landed: Any) -> int:
         """Reads one page for the total that it states."""

@@ -115,11 +115,13 @@ class Counted:
         due: The file.
         loaded: Records that the relation yields of it.
         rejected: Records that it does not.
+        aside: Records that it does not yield because of the contract; they are noted already.
     """
 
     due: DueFile
     loaded: int
     rejected: tuple[tuple[int, str, str], ...] = ()
+    aside: int = 0
 
 
 @dataclass(frozen=True)

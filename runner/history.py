@@ -286,7 +286,7 @@ class Item:
 
     Attributes:
         kind: source, table, model, seed, test, freshness, landing, comparison,
-            relation, total, outcome or anomaly.
+            relation, total, outcome, schema_change or anomaly.
         name: Its name, such as `shop.orders` or `fct_orders`.
         status: ok, nothing_new, failed, warned, skipped.
         rows: Rows that came of it, or that failed a test.

@@ -1,6 +1,6 @@
 """The page of the runs: one HTML file without outside parts, beside dbt's documentation.
 
-run history -> `runs_page_fields` -> runs, seconds by step, tests that fail, versions -> HTML
+run history -> `runs_page_fields` -> runs, steps, tests that fail, changes, versions -> HTML
 
 Figures are always written as well as drawn; a bar's colour is also said in its title and in the
 table below. It is written with the documentation, so it tells of the runs up to the one that wrote
@@ -21,6 +21,7 @@ from runner.runs import seconds_between, size_text
 
 FILE = "runs.html"
 _SHOWN_RUNS, _LISTED_RUNS, _SHOWN_TESTS, _SHOWN_VERSIONS = 90, 20, 15, 20
+_SHOWN_CHANGES = 20
 _WIDTH, _HEIGHT = 900, 120
 _LINE_WIDTH, _LINE_HEIGHT = 220, 30
 _GRADES = {"succeeded": "good", "partly": "fair", "under way": "fair"}
@@ -58,6 +59,14 @@ _VERSIONS = """
 """
 
 
+_CHANGES = """
+    select name, message, recorded_at
+    from step_items
+    where kind = 'schema_change'
+    order by rowid desc limit ?
+"""
+
+
 def runs_page_fields(history: History) -> dict[str, Any]:
     """What the page tells, as named values; the run that writes it is under way."""
     made_at = now()
@@ -70,6 +79,7 @@ def runs_page_fields(history: History) -> dict[str, Any]:
         "runs": runs,
         "steps": history.rows(_STEPS, (_SHOWN_RUNS,)),
         "tests": history.rows(_TESTS, (_SHOWN_TESTS,)),
+        "changes": history.rows(_CHANGES, (_SHOWN_CHANGES,)),
         "versions": history.rows(_VERSIONS, (_SHOWN_VERSIONS,)),
     }
 
@@ -91,6 +101,7 @@ def runs_page(fields: dict[str, Any]) -> str:
         f"<h2>The last runs</h2>{_bars(fields['runs'])}{_run_table(fields['runs'])}"
         f"<h2>Seconds by step</h2>{_step_table(fields['steps'])}"
         f"<h2>Tests that did not pass</h2>{_test_table(fields['tests'])}"
+        f"<h2>Changes of sources</h2>{_change_table(fields['changes'])}"
         f"<h2>Published versions</h2>{_version_table(fields['versions'])}"
     )
     return html_page("Runs", "Runs", header, body)
@@ -186,6 +197,18 @@ def _line(values: Sequence[float]) -> str:
         f'stroke-width="1.5"/><circle cx="{dots[-1][0]:.1f}" cy="{dots[-1][1]:.1f}" r="2.5" '
         'fill="currentColor"/></svg>'
     )
+
+
+def _change_table(changes: Sequence[dict[str, Any]]) -> str:
+    if not changes:
+        return "<p>No run has met one yet.</p>"
+    rows = [
+        f'<tr><th scope="row">{escape(change["name"])}</th>'
+        f'<td class="why">{escape(change["message"])}</td>'
+        f"<td>{_moment(change['recorded_at'])}</td></tr>"
+        for change in changes
+    ]
+    return html_table(("table", "change", "met, UTC"), rows)
 
 
 def _test_table(tests: Sequence[dict[str, Any]]) -> str:

@@ -87,7 +87,12 @@ def _last_run(history: History, run: dict[str, Any], running: str | None) -> dic
         "where run_id = ? and status = 'failed' order by rowid",
         (run["run_id"],),
     )
-    return {**run, "steps": steps, "failed": failed}
+    changed = history.rows(
+        "select name, message from step_items "
+        "where run_id = ? and kind = 'schema_change' order by rowid",
+        (run["run_id"],),
+    )
+    return {**run, "steps": steps, "failed": failed, "changed": changed}
 
 
 def _sources(history: History) -> dict[str, dict[str, Any]]:
@@ -160,6 +165,9 @@ def _print_run(console: Console, run: dict[str, Any] | None) -> None:
         first = (item["message"] or "").splitlines()
         text = f"           ✗ {item['kind']} {item['name']}: {first[0] if first else 'failed'}"
         console.print(text, markup=False, soft_wrap=True, style="red")
+    for item in run["changed"]:
+        text = f"           ! changed {item['name']} {item['message']}"
+        console.print(text, markup=False, soft_wrap=True, style="yellow")
     if run["message"]:
         console.print(f"           {run['message']}", markup=False, soft_wrap=True)
 

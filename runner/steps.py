@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ingestion.extract import SourceResult
     from ingestion.load import LoadResult
     from ingestion.progress import ProgressEvent
+    from ingestion.schema.journal import Noted
     from ingestion.verify import LandingFault
     from runner.resuming import Resumption
 
@@ -102,6 +103,7 @@ class Run:
         failed_tables: Names of tables whose extraction failed, by source.
         failed_nodes: What could not be built.
         landing_faults: Where landing is not what was loaded.
+        changes_met: Changes of sources that are not told yet.
         resumption: What is left of the run that this one goes on with; None for a new one.
         docs_page: The page of the documentation, once it is written.
         observers: Who is told of it while it goes on.
@@ -123,6 +125,7 @@ class Run:
     failed_nodes: list[NodeResult] = field(default_factory=list)
     landing_faults: list[LandingFault] = field(default_factory=list)
     loaded_tables: set[str] = field(default_factory=set)
+    changes_met: list[Noted] = field(default_factory=list)
     resumption: Resumption | None = None
     docs_page: str | None = None
     observers: Observers = field(default_factory=Observers)
@@ -295,6 +298,9 @@ def gather_sources(run: Run, results: Sequence[SourceResult]) -> StepResult:
     for item in items:
         if item.kind == "source":
             run.reporter.item("extract", item.name, item.status, item.message, kind="source")
+    run.changes_met += [noted for result in results for noted in result.changes]
+    if "load" not in run.steps:
+        items += _changes(run, "extract")
     failed = [result for result in results if result.status == "failed"]
     faults = tuple(fault for result in failed for fault in _faults(result))
     for result in failed:
@@ -360,8 +366,12 @@ def load_step(run: Run) -> StepResult:
         Item("table", f"{t.source}.{t.table}", "ok", t.rows, t.files, t.rejected, bytes=t.bytes)
         for t in result.tables
     ]
-    items += [*_refused_items(result), *_totals(run)]
-    for line in (*result.changes, *result.told_outdated):
+    run.changes_met += result.schema
+    changes = _changes(run, "load")
+    items += [*_refused_items(result), *_totals(run), *changes]
+    told = {item.name for item in changes}
+    raw = [line for line in result.changes if line.partition(":")[0] not in told]
+    for line in (*raw, *result.told_outdated):
         run.reporter.warn(line)
     text = f"{count(rows, 'row')} from {count(files, 'file')}" if files else "nothing new"
     if rejected:
@@ -372,6 +382,15 @@ def load_step(run: Run) -> StepResult:
         return StepResult("failed", text, tuple(items), (result.error,), rows=rows, bytes=size)
     status = "warned" if rejected or result.refused else "ok" if files else "nothing_new"
     return StepResult(status, text, tuple(items), rows=rows, bytes=size)
+
+
+def _changes(run: Run, step: str) -> list[Item]:
+    """Tells how sources have changed."""
+    if not run.changes_met:
+        return []
+    from runner.changes.telling import tell_changes
+
+    return tell_changes(run, step)
 
 
 def _refused_items(result: LoadResult) -> Iterator[Item]:

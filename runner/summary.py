@@ -151,6 +151,9 @@ def summary_fields(result: RunResult) -> dict[str, Any]:
             | {"value": a.value, "expected": [a.low, a.high], "message": a.text}
             for a in result.run.observed.anomalies
         ],
+        "schema_changes": [
+            {"table": item.name, "message": item.message} for item in _changes(result)
+        ],
         "published": published.version.name if published and not published.held else None,
         "held_back": published.version.name if published and published.held else None,
         "withheld": withheld_tables(published.version) if published else {},
@@ -158,6 +161,12 @@ def summary_fields(result: RunResult) -> dict[str, Any]:
         "docs": result.run.docs_page,
         "errors": [error_fields(error) for error in _faults(result)],
     }
+
+
+def _changes(result: RunResult) -> list[Item]:
+    """How sources have changed, as the run's steps told."""
+    items = [item for step in result.steps for item in step.result.items]
+    return [item for item in items if item.kind == "schema_change"]
 
 
 def _tests(result: RunResult) -> dict[str, int] | None:
@@ -240,6 +249,7 @@ def _print_lines(console: Console, result: RunResult) -> None:
         lines.append(("docs", f"{shown_path(Path(result.run.docs_page))}  (wellspring docs)"))
     if published is not None and not published.held:
         lines.append(("query", f'wellspring sql "from {_example(result)} limit 10"'))
+    lines += [("changed", f"{item.name} {item.message}") for item in _changes(result)]
     for name, text in lines:
         console.print(f"[bold]{name:<10}[/bold] ", end="")
         console.print(text, markup=False, soft_wrap=True)

@@ -67,6 +67,9 @@ class Column:
         pattern: What a text has to match to fit, if casting alone does not tell.
         select: Expression that reads it as text; the bare column if None.
         native: The database's own name of the type, for comparisons and messages.
+        values: The values that its type allows, in words; empty if it does not list them.
+        nullable: Whether the database allows NULL; None if it does not say.
+        default: What the database fills in; None if it does not say or there is nothing.
     """
 
     name: str
@@ -74,6 +77,9 @@ class Column:
     pattern: str | None = None
     select: str | None = None
     native: str = ""
+    values: str = ""
+    nullable: bool | None = None
+    default: str | None = None
 
 
 @dataclass(frozen=True)
@@ -231,6 +237,10 @@ class Session(ABC):
         Raises:
             MissingRelation: There is no such table.
         """
+
+    @abstractmethod
+    def relations(self, schema: str | None) -> list[str]:
+        """Names of the tables and views that can be read there."""
 
     @abstractmethod
     def read(

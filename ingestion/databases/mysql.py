@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -60,7 +61,9 @@ _BINARY = ("binary", "blob", "geometry", "point", "linestring", "polygon", "geom
 _READ_SECONDS = 3600
 _LOST = {2006, 2013, 2055, 1927, 1053, 1317}
 _COLUMNS = """
-select column_name, data_type, column_type, numeric_precision, numeric_scale
+select
+    column_name, data_type, column_type, numeric_precision, numeric_scale, is_nullable,
+    column_default
 from information_schema.columns
 where table_schema = coalesce(%s, database()) and table_name = %s
 order by ordinal_position
@@ -194,14 +197,22 @@ class MySQLSession(Session):
         """See `Session.describe`."""
         with self._connection.cursor() as cursor:
             cursor.execute(_COLUMNS, (schema, name))
-            columns = tuple(typed_column(*row) for row in cursor.fetchall())
+            columns = tuple(
+                replace(typed_column(*row[:5]), nullable=row[5] == "YES", default=row[6])
+                for row in cursor.fetchall()
+            )
             if not columns:
-                cursor.execute(_RELATIONS, (schema,))
-                known = [str(row[0]) for row in cursor.fetchall()]
-                raise MissingRelation(f"{schema}.{name}" if schema else name, known)
+                label = f"{schema}.{name}" if schema else name
+                raise MissingRelation(label, self.relations(schema))
             cursor.execute(_PRIMARY_KEY, (schema, name))
             key = tuple(str(row[0]) for row in cursor.fetchall())
         return Relation(schema, name, columns, key)
+
+    def relations(self, schema: str | None) -> list[str]:
+        """See `Session.relations`."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(_RELATIONS, (schema,))
+            return [str(row[0]) for row in cursor.fetchall()]
 
     def read(
         self, relation: Relation, columns: Sequence[Column], condition: Condition, out: Path

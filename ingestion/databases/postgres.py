@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -73,7 +74,7 @@ _COLUMNS = """
 with recursive columns as (
     select attnum, attname, atttypid as type_id, atttypmod as modifier
     from pg_catalog.pg_attribute
-    where attrelid = %s and attnum > 0 and not attisdropped
+    where attrelid = %(table)s and attnum > 0 and not attisdropped
     union all
     select
         columns.attnum, columns.attname, pg_type.typbasetype,
@@ -84,9 +85,20 @@ with recursive columns as (
 )
 select
     columns.attname, pg_type.typname, pg_type.typtype, pg_type.typcategory, columns.modifier,
-    pg_catalog.format_type(columns.type_id, columns.modifier)
+    pg_catalog.format_type(columns.type_id, columns.modifier),
+    (
+        select string_agg(enumlabel, ', ' order by enumsortorder)
+        from pg_catalog.pg_enum
+        where enumtypid = columns.type_id
+    ),
+    not told.attnotnull,
+    pg_catalog.pg_get_expr(pg_attrdef.adbin, pg_attrdef.adrelid)
 from columns
 inner join pg_catalog.pg_type on pg_type.oid = columns.type_id
+inner join pg_catalog.pg_attribute as told
+    on told.attrelid = %(table)s and told.attnum = columns.attnum
+left join pg_catalog.pg_attrdef
+    on pg_attrdef.adrelid = told.attrelid and pg_attrdef.adnum = told.attnum
 where pg_type.typtype <> 'd'
 order by columns.attnum
 """
@@ -301,17 +313,24 @@ class PostgresSession(Session):
         """See `Session.describe`."""
         found = self._connection.execute(_RELATION, {"name": name, "schema": schema}).fetchone()
         if found is None:
-            known = self._connection.execute(_RELATIONS, [schema]).fetchall()
-            raise MissingRelation(f"{schema}.{name}" if schema else name, [row[0] for row in known])
+            label = f"{schema}.{name}" if schema else name
+            raise MissingRelation(label, self.relations(schema))
         oid, found_schema = found
-        columns = self._connection.execute(_COLUMNS, [oid]).fetchall()
+        columns = self._connection.execute(_COLUMNS, {"table": oid}).fetchall()
         key = self._connection.execute(_PRIMARY_KEY, [oid]).fetchall()
         return Relation(
             found_schema,
             name,
-            tuple(_column(*row) for row in columns),
+            tuple(
+                replace(_column(*row[:6]), values=row[6] or "", nullable=row[7], default=row[8])
+                for row in columns
+            ),
             tuple(row[0] for row in key),
         )
+
+    def relations(self, schema: str | None) -> list[str]:
+        """See `Session.relations`."""
+        return [row[0] for row in self._connection.execute(_RELATIONS, [schema]).fetchall()]
 
     def read(
         self, relation: Relation, columns: Sequence[Column], condition: Condition, out: Path

@@ -12,6 +12,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -126,19 +127,29 @@ class SQLiteSession(Session):
         place = _quoted(schema or "main")
         rows = self._connection.execute(f"pragma {place}.table_xinfo({_quoted(name)})").fetchall()
         if not rows:
-            known = self._connection.execute(
-                f"select name from {place}.sqlite_master where type in ('table', 'view') order by 1"
-            ).fetchall()
-            raise MissingRelation(name, [str(row[0]) for row in known])
+            raise MissingRelation(name, self.relations(schema))
         # Hidden columns of a virtual table (1) are no part of the table; generated ones (2, 3) are.
         visible = [row for row in rows if row[6] != 1]
         key = sorted((row for row in visible if row[5]), key=lambda row: row[5])
         return Relation(
             schema,
             name,
-            tuple(_column(str(row[1]), str(row[2] or "")) for row in visible),
+            tuple(
+                replace(
+                    _column(str(row[1]), str(row[2] or "")), nullable=not row[3], default=row[4]
+                )
+                for row in visible
+            ),
             tuple(str(row[1]) for row in key),
         )
+
+    def relations(self, schema: str | None) -> list[str]:
+        """See `Session.relations`."""
+        found = self._connection.execute(
+            f"select name from {_quoted(schema or 'main')}.sqlite_master "
+            "where type in ('table', 'view') and name not like 'sqlite\\_%' escape '\\' order by 1"
+        ).fetchall()
+        return [str(row[0]) for row in found]
 
     def read(
         self, relation: Relation, columns: Sequence[Column], condition: Condition, out: Path

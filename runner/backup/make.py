@@ -1,7 +1,7 @@
 """Makes a backup: what is not there yet is sent, then the manifest, then surplus backups go.
 
-landing, history, versions -> entries with checksums -> missing files sent and read back ->
-`backups/<id>.json` -> backups beyond `[backup] keep` removed, with files that no other needs
+landing, history, journals, versions -> entries with checksums -> missing files sent and read back
+-> `backups/<id>.json` -> backups beyond `[backup] keep` removed, with files that no other needs
 
 Killed at any point, the backups that were there stay whole, and what was sent already is not sent
 again. Left out: the warehouse, which is made again from landing, and working folders.
@@ -23,6 +23,7 @@ from pathlib import Path
 from ingestion.errors import BadInput, IngestionError
 from ingestion.failpoints import failpoint
 from ingestion.landing import DAY_FOLDER, check_whole, newest_of_streams
+from ingestion.schema.journal import journal_folder
 from ingestion.settings import Settings
 from runner.backup.manifest import (
     FILES,
@@ -111,6 +112,10 @@ def _described(
     if settings.history_path.is_file():
         copy_history(settings.history_path, snapshot)
         places[HISTORY] = snapshot
+    places |= {
+        str(path.relative_to(settings.data_dir)): path
+        for path in journal_folder(settings).glob("*.json")
+    }
     links: tuple[Link, ...] = ()
     if versions:
         places |= dict(_published(settings))

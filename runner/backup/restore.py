@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ingestion.errors import BadInput, DiskFull
 from ingestion.failpoints import failpoint
+from ingestion.schema.journal import journal_folder
 from ingestion.settings import Settings
 from runner.backup.manifest import HISTORY, Entry, Manifest
 from runner.backup.store import Store
@@ -142,8 +143,9 @@ def _remove_others(settings: Settings, manifest: Manifest) -> int:
     warehouse = settings.warehouse_path
     for path in (warehouse, warehouse.with_name(f"{warehouse.name}.wal")):
         path.unlink(missing_ok=True)
-    for folder in (settings.dlt_dir, settings.spool_dir, settings.state_dir / "backup"):
-        # dlt may have loads pending there that belong to another time.
+    journals = journal_folder(settings)
+    for folder in (settings.dlt_dir, settings.spool_dir, settings.state_dir / "backup", journals):
+        # dlt may have loads pending there that belong to another time, as journals of changes do.
         shutil.rmtree(folder, ignore_errors=True)
     kept = {settings.data_dir / entry.path for entry in manifest.files}
     others = [path for path in _files_below(settings.landing_dir) if path not in kept]

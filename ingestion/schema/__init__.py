@@ -1,0 +1,1 @@
+"""What sources look like, reading by reading, and how that changes."""

@@ -1,0 +1,1 @@
+"""Changes of sources: what depends on them, and patches of the project that follow them."""
