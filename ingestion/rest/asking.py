@@ -116,6 +116,7 @@ class Asking:
         self._endpoint = endpoint
         self._where = where
         self._session = api.session()
+        self._address = api.connection.url
         self.pages = Pages(endpoint, api.connection.url)
 
     def __call__(self, ask: Ask) -> Iterator[list[dict[str, Any]]]:
@@ -137,6 +138,7 @@ class Asking:
 
     def _answers(self, ask: Ask) -> Iterator[Any]:
         endpoint = self._endpoint
+        self._address = f"{self._api.connection.url.rstrip('/')}/{ask.path.lstrip('/')}"
         with self._explained(), self._client() as client:
             yield from client.paginate(
                 ask.path,
@@ -258,7 +260,7 @@ class Asking:
         except requests.HTTPError as error:
             raise self._refused(error) from error
         except requests.RequestException as error:
-            url = str(error.request.url) if error.request is not None else connection.url
+            url = str(error.request.url) if error.request is not None else self._address
             reason = why_unanswered(error, self._api.source.page_timeout)
             raise SourceUnreachable(
                 f"{safe(url)} does not answer: {reason} (page {number.read + 1}, {self._tries})",
@@ -267,7 +269,7 @@ class Asking:
                 **self._where,
             ) from error
         except ValueError as error:
-            raise self._failed(connection.url, first_line(error)[:_LONGEST_TOLD], "") from error
+            raise self._failed(None, first_line(error)[:_LONGEST_TOLD], "") from error
 
     @property
     def _tries(self) -> str:
@@ -277,7 +279,7 @@ class Asking:
 
     def _failed(self, url: str | None, message: str, hint: str) -> SourceFailed:
         return SourceFailed(
-            f"{safe(url or self._api.connection.url)}, page {self.pages.read + 1}: {message}",
+            f"{safe(url or self._address)}, page {self.pages.read + 1}: {message}",
             hint=f"{hint} Nothing of this table was landed.".strip(),
             **self._where,
         )

@@ -86,6 +86,7 @@ class Pages:
         self._base = urlsplit(base_url)
         self._seen: set[str] = set()
         self._ended = False
+        self._before: list[Any] | None = None
         self.read = 0
         self.totals: list[int] = []
 
@@ -103,6 +104,7 @@ class Pages:
         """Takes note of a page."""
         page = response.json()
         self._check_signs(page)
+        self._check_new(data)
         self._inner.update_state(response, data)
         self.read += 1
         end = getattr(self._declared, "end_path", None)
@@ -184,6 +186,17 @@ class Pages:
                     f"there is no {path!r} that is {expected} in the answer, which has: {keys}",
                     f"Correct `rest.paginator.{key}`, or leave it out.",
                 )
+
+    def _check_new(self, data: list[Any] | None) -> None:
+        """An API that does not know the parameter that counts gives its first page for ever."""
+        if isinstance(self._declared, OffsetPaginator | PagePaginator):
+            if data and data == self._before:
+                raise PageFault(
+                    "it holds the same records as the page before it",
+                    "Correct the parameter that counts in `rest.paginator`: the API does not heed "
+                    "it.",
+                )
+            self._before = data
 
     def _check_end(self, response: requests.Response, page: Any, count: int) -> None:
         """Refuses to end where the answer itself says that more follows."""

@@ -24,6 +24,7 @@ from ingestion.settings import Settings
 
 # As the time of a load: later than that of every load there is.
 _NOT_LANDED_YET = 9_999_999_999
+_SAME_LOAD_S = 1e-5
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,14 @@ class Parents:
             )
         with Delta(self._settings, landed) as delta:
             found = self._read(delta, bool(landed))
-        since = self._read_last()
+        since, takes_all = self._read_last(), self._declared.rows == "all"
         chosen = [
-            ParentRow(dict(zip(self._names, values, strict=True)), since is None or first > since)
+            ParentRow(
+                dict(zip(self._names, values, strict=True)),
+                since is None or self._is_later(first, since),
+            )
             for first, last, *values in found
-            if everything or self._declared.rows == "all" or since is None or last > since
+            if everything or takes_all or since is None or self._is_later(last, since)
             if None not in values
         ]
         self.without = sum(None in values for _, _, *values in found)
@@ -103,8 +107,9 @@ class Parents:
         """First and last load, and the values, of each row as it is now."""
         new = delta.describe(self._new)
         columns = dict.fromkeys([*(delta.landed_columns if has_landed else ()), *new])
+        primary_key = self._parent.ingest.primary_key
         mapping = landing.column_mapping(
-            [*self._parent.ingest.primary_key, *(name.partition(".")[0] for name in self._names)],
+            list(dict.fromkeys([*primary_key, *(n.partition(".")[0] for n in self._names)])),
             source=self._source.name,
             table=self._parent.name,
         )
@@ -115,7 +120,7 @@ class Parents:
                     f"its parent {self._parent.name} has no column {name!r}",
                     f"Correct `rest.path` or `rest.parent`. It has: {known}.",
                 )
-        key = [mapping[name] for name in self._parent.ingest.primary_key]
+        key = [mapping[name] for name in primary_key]
         whole = ", ".join(quoted(name) for name in key or list(columns) if name != DELETED)
         parts = [delta.rows_with_places] if has_landed else []
         if self._new:
@@ -172,6 +177,11 @@ class Parents:
         counts = landing.landed_counts(self._settings, self._source.name, ())
         loads = [float(count.load_id) for count in counts if count.table == table]
         return max(loads, default=None)
+
+    @staticmethod
+    def _is_later(load: float, other: float) -> bool:
+        """Whether a load came after another one; times of DuckDB are rounded to microseconds."""
+        return load - other > _SAME_LOAD_S
 
     def _failed(self, message: str, hint: str) -> SourceFailed:
         return SourceFailed(message, hint=hint, source=self._source.name, table=self._child.name)

@@ -235,6 +235,13 @@ def test_a_misspelt_cursor_is_told_and_does_not_end_the_pages(api: Api) -> None:
         asked(api, {}, {}, records="things", paginator=paginator)
 
 
+@pytest.mark.parametrize("paginator", [{"type": "page"}, {"type": "offset", "limit": 1}])
+def test_an_api_that_does_not_count_is_not_asked_for_ever(api: Api, paginator: Any) -> None:
+    api.routes["/things"] = lambda *_: RECORDS[:1]
+    with pytest.raises(SourceFailed, match="page 2: it holds the same records as the page before"):
+        asked(api, {}, {}, paginator=paginator)
+
+
 @pytest.mark.parametrize(
     ("path", "answer", "ids"),
     [
