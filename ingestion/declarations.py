@@ -707,6 +707,9 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, Any, st
             options = list(_FORMS[str(loc[-1])])
             found = detail["input"].get("type") if isinstance(detail["input"], Mapping) else None
             return f"{key}.type", found, _one_of(found, options)
+        case "string_type" if isinstance(detail["input"], bool):
+            expected = "a text in quotes, as YAML takes an unquoted no, yes, on or off for a truth"
+            return key, detail["input"], expected
         case "span" | "encoding":
             return key, detail["input"], detail["msg"]
         case _:
