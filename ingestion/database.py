@@ -105,7 +105,8 @@ class Keys:
     rows: int
 
 
-OnTable = Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], None]
+# Returns the files that are about to land; None if the table failed.
+OnTable = Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], Sequence[Path] | None]
 OnKeys = Callable[[TableDeclaration, Callable[["duckdb.DuckDBPyConnection", Path], Keys]], None]
 
 
@@ -230,7 +231,7 @@ def read_keys(declaration: SourceDeclaration, on_keys: OnKeys) -> None:
 def _each_table(
     declaration: SourceDeclaration,
     read: Callable[..., Any],
-    on_table: Callable[[TableDeclaration, Callable[..., Any]], None],
+    on_table: Callable[[TableDeclaration, Callable[..., Any]], object],
 ) -> None:
     """Hands on a function for each table that reads it within the source's one view."""
     assert declaration.connection is not None

@@ -21,7 +21,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -29,31 +28,19 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ingestion.errors import DeclarationError, DeclarationFault
+from ingestion.rest.declared import (
+    AUTHS,
+    PAGINATORS,
+    RestEndpoint,
+    RestSource,
+    faults_of,
+    source_faults,
+)
+from ingestion.strict import Names, Span, Strict, Text, names
 
 _NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
 _NAME_EXPECTED = "lower case letters, digits and single underscores, beginning with a letter"
-_SPAN = re.compile(r"^\s*(\d+)\s*(second|minute|hour|day|week)s?\s*$")
 METADATA_COLUMNS = ("_file", "_row", "_load_id", "_extracted_at", "_deleted")
-
-
-def _span(value: Any) -> Any:
-    """`3 days` as a timedelta."""
-    if isinstance(value, timedelta):
-        return value
-    match = _SPAN.match(value) if isinstance(value, str) else None
-    if match is None:
-        raise PydanticCustomError("span", 'a span such as "3 days", "6 hours" or "90 minutes"')
-    return timedelta(**{f"{match.group(2)}s": int(match.group(1))})
-
-
-def _names(value: Any) -> Any:
-    """A single name stands for a list of one."""
-    return [value] if isinstance(value, str) else value
-
-
-Span = Annotated[timedelta, BeforeValidator(_span)]
-Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_names)]
-Text = Annotated[str, Field(min_length=1)]
 
 
 def _encoding(value: Any) -> Any:
@@ -69,11 +56,7 @@ def _encoding(value: Any) -> Any:
     return value
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
-
-
-class TableIngest(_Strict):
+class TableIngest(Strict):
     """Keys that every kind of table knows.
 
     Attributes:
@@ -110,7 +93,7 @@ class DatabaseTable(TableIngest):
     exclude_columns: Names = []
 
 
-class CsvOptions(_Strict):
+class CsvOptions(Strict):
     """The dialect of CSV files; nothing of it is guessed.
 
     Attributes:
@@ -129,12 +112,12 @@ class CsvOptions(_Strict):
     escape: Annotated[str, Field(max_length=1)] | None = None
     header: bool = True
     skip_lines: Annotated[int, Field(ge=0)] = 0
-    null_values: Annotated[list[str], BeforeValidator(_names)] = [""]
+    null_values: Annotated[list[str], BeforeValidator(names)] = [""]
     comment: Annotated[str, Field(max_length=1)] | None = None
     columns: Names = []
 
 
-class XmlOptions(_Strict):
+class XmlOptions(Strict):
     """How records stand in an XML document.
 
     Attributes:
@@ -144,7 +127,7 @@ class XmlOptions(_Strict):
     record: Text
 
 
-class ExcelOptions(_Strict):
+class ExcelOptions(Strict):
     """Which cells of a workbook are the table.
 
     Attributes:
@@ -156,7 +139,7 @@ class ExcelOptions(_Strict):
     header_row: Annotated[int, Field(ge=1)] = 1
 
 
-class Retention(_Strict):
+class Retention(Strict):
     """How long rows of events are kept.
 
     Attributes:
@@ -200,7 +183,7 @@ class FilesTable(TableIngest):
     csv: CsvOptions = CsvOptions()
     encodings: Annotated[
         list[Annotated[str, BeforeValidator(_encoding)]],
-        BeforeValidator(_names),
+        BeforeValidator(names),
         Field(min_length=1),
     ] = ["utf-8"]
     encoding_errors: Literal["refuse", "reject"] = "refuse"
@@ -209,146 +192,6 @@ class FilesTable(TableIngest):
     excel: ExcelOptions = ExcelOptions()
     retention: Retention | None = None
     raw: Annotated[Literal["table", "parquet"], AfterValidator(_raw)] = "table"
-
-
-class RestAuth(_Strict):
-    """How requests are authorised; values come from the connection, never from here.
-
-    Attributes:
-        type: The scheme.
-        key: Key of the connection that holds the token or API key.
-        name: Name of the header, query parameter or cookie of an API key.
-        location: Where the API key goes.
-    """
-
-    type: Literal["bearer", "api_key", "basic", "none"] = "none"
-    key: Text | None = None
-    name: Text = "Authorization"
-    location: Literal["header", "query", "cookie"] = "header"
-
-
-class RestSource(_Strict):
-    """What all tables of an API share.
-
-    Attributes:
-        auth: How requests are authorised.
-        headers: Further headers of every request; no secrets.
-        page_timeout: Seconds to wait for one page.
-        connections: How many pages may be asked for at the same time, over all tables.
-    """
-
-    auth: RestAuth = RestAuth()
-    headers: dict[str, str] = {}
-    page_timeout: Annotated[float, Field(gt=0, strict=False)] = 60.0
-    connections: Annotated[int, Field(ge=1)] = 8
-
-
-class CursorPaginator(_Strict):
-    """Pages that name the cursor of the next one in their body."""
-
-    type: Literal["cursor"]
-    cursor_path: Text = "cursors.next"
-    cursor_param: Text | None = None
-    cursor_body_path: Text | None = None
-    has_more_path: Text | None = None
-    end_path: Text | None = None
-    stop_after_empty_page: bool | None = None
-
-
-class NextUrlPaginator(_Strict):
-    """Pages that hold the address of the next one in their body."""
-
-    type: Literal["next_url"]
-    next_url_path: Text = "next"
-    has_more_path: Text | None = None
-    end_path: Text | None = None
-
-
-class OffsetPaginator(_Strict):
-    """Pages asked for by the number of the first record."""
-
-    type: Literal["offset"]
-    limit: Annotated[int, Field(ge=1)]
-    offset: Annotated[int, Field(ge=0)] = 0
-    offset_param: Text = "offset"
-    limit_param: Text = "limit"
-    total_path: Text | None = None
-    maximum_offset: Annotated[int, Field(ge=1)] | None = None
-    stop_after_empty_page: bool = True
-    has_more_path: Text | None = None
-
-
-class PagePaginator(_Strict):
-    """Pages asked for by their number."""
-
-    type: Literal["page"]
-    base_page: Annotated[int, Field(ge=0)] = 1
-    page_param: Text = "page"
-    total_path: Text | None = None
-    maximum_page: Annotated[int, Field(ge=1)] | None = None
-    stop_after_empty_page: bool = True
-    has_more_path: Text | None = None
-
-
-class LinkHeaderPaginator(_Strict):
-    """Pages whose `Link` header holds the address of the next one."""
-
-    type: Literal["link_header"]
-    links_next_key: Text = "next"
-
-
-class SinglePaginator(_Strict):
-    """One page holds everything."""
-
-    type: Literal["single"]
-
-
-Paginator = Annotated[
-    CursorPaginator
-    | NextUrlPaginator
-    | OffsetPaginator
-    | PagePaginator
-    | LinkHeaderPaginator
-    | SinglePaginator,
-    Field(discriminator="type"),
-]
-
-
-class RestIncremental(_Strict):
-    """How an API is asked only for what is new.
-
-    Attributes:
-        param: Query parameter that takes the last cursor value.
-        until_param: Query parameter that takes an end, which is not read any more; only a backfill
-            sets it.
-        format: How the API writes times: seconds since 1970, or ISO 8601.
-        initial: Where the first extraction begins: a date, time or number, as a text.
-    """
-
-    param: Text
-    until_param: Text | None = None
-    format: Literal["epoch", "iso"] = "iso"
-    initial: Text
-
-
-class RestEndpoint(_Strict):
-    """Where an API keeps a table.
-
-    Attributes:
-        path: Path below the connection's URL.
-        params: Further query parameters.
-        records: JSON path to the array of records in a page; the page itself if absent.
-        paginator: How one page leads to the next.
-        incremental: How the API is asked only for what is new.
-        total: Path of keys to the number of all records in a page, if the API states one.
-    """
-
-    path: Text
-    params: dict[str, str | int | float | bool] = {}
-    records: Text | None = None
-    paginator: Paginator = SinglePaginator(type="single")
-    incremental: RestIncremental | None = None
-    total: Text | None = None
 
 
 class RestTable(TableIngest):
@@ -361,7 +204,7 @@ class RestTable(TableIngest):
     rest: RestEndpoint
 
 
-class PythonSource(_Strict):
+class PythonSource(Strict):
     """A dlt source written in Python, for what a declaration cannot say.
 
     Attributes:
@@ -380,7 +223,7 @@ class PythonTable(TableIngest):
     """A table that a Python source delivers under the same name."""
 
 
-class Flush(_Strict):
+class Flush(Strict):
     """When a lander closes a file: as soon as one of these is reached.
 
     Attributes:
@@ -394,7 +237,7 @@ class Flush(_Strict):
     megabytes: Annotated[float, Field(gt=0, strict=False)] = 64.0
 
 
-class StreamEndpoint(_Strict):
+class StreamEndpoint(Strict):
     """Which messages make a table. The connection's address says which system delivers them.
 
     Attributes:
@@ -430,7 +273,7 @@ class StreamTable(TableIngest):
     stream: StreamEndpoint
 
 
-class CdcSource(_Strict):
+class CdcSource(Strict):
     """How the change log of a database is read.
 
     Attributes:
@@ -459,7 +302,7 @@ _TABLE_MODELS: dict[str, type[TableIngest]] = {
     "stream": StreamTable,
     "cdc": CdcTable,
 }
-_SOURCE_MODELS: dict[str, type[_Strict]] = {
+_SOURCE_MODELS: dict[str, type[Strict]] = {
     "rest": RestSource,
     "python": PythonSource,
     "cdc": CdcSource,
@@ -657,9 +500,10 @@ def _source(group: _Group, faults: list[DeclarationFault]) -> SourceDeclaration 
     shared = _shared(kind, given, fault)
     defaults = _defaults(kind, given, fault)
     tables = [_table(group, node, kind, defaults, fault) for node in group.nodes]
+    declared = tuple(table for table in tables if table is not None)
+    _check_endpoints(declared, fault)
     if len(faults) > before:
         return None
-    declared = tuple(table for table in tables if table is not None)
     return SourceDeclaration(
         name=group.name,
         schema=group.schema,
@@ -674,18 +518,35 @@ def _source(group: _Group, faults: list[DeclarationFault]) -> SourceDeclaration 
     )
 
 
-def _shared(kind: str, given: Mapping[str, Any], fault: Any) -> _Strict | None:
+def _shared(kind: str, given: Mapping[str, Any], fault: Any) -> Strict | None:
     """The part of a source that its tables share, such as an API's authorisation."""
     model = _SOURCE_MODELS.get(kind)
     if model is None:
         return None
+    own = given.get(kind, {})
+    inherited = _inherited(kind, given)
+    if isinstance(own, Mapping):
+        own = {key: value for key, value in own.items() if key not in inherited}
     try:
-        return model.model_validate(given.get(kind, {}))
+        shared = model.model_validate(own)
     except ValidationError as error:
         for detail in error.errors():
             key, found, expected = _explain(detail, model)
             fault(f"ingest.{kind}.{key}", found, expected)
         return None
+    if isinstance(shared, RestSource):
+        for key, found, expected in source_faults(shared):
+            fault(f"ingest.rest.{key}", found, expected)
+    return shared
+
+
+def _inherited(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the part that bears the kind's name, the keys that belong to each of the tables."""
+    own = given.get(kind)
+    if kind != "rest" or not isinstance(own, Mapping):
+        return {}
+    known = {*_keys(RestEndpoint)} - {*_keys(RestSource)}
+    return {key: value for key, value in own.items() if key in known}
 
 
 def _defaults(kind: str, given: Mapping[str, Any], fault: Any) -> dict[str, Any]:
@@ -696,6 +557,8 @@ def _defaults(kind: str, given: Mapping[str, Any], fault: Any) -> dict[str, Any]
     for key in [key for key in defaults if key not in known]:
         fault(f"ingest.{key}", f"the unknown key {key}", _one_of(key, sorted({*known, *own})))
         del defaults[key]
+    if inherited := _inherited(kind, given):
+        defaults[kind] = inherited
     return defaults
 
 
@@ -775,6 +638,14 @@ def _check_meaning(kind: str, ingest: TableIngest, name: str, fault: Any) -> Non
         fault("ingest.cursor", ingest.cursor, "no cursor: a log goes on where it was", name)
 
 
+def _check_endpoints(tables: Collection[TableDeclaration], fault: Any) -> None:
+    """What tables of an API say, also of each other."""
+    endpoints = {t.name: t.ingest.rest for t in tables if isinstance(t.ingest, RestTable)}
+    for name, endpoint in endpoints.items():
+        for key, found, expected in faults_of(name, endpoint, endpoints):
+            fault(f"ingest.rest.{key}", found, expected, name)
+
+
 def _check_stream(ingest: StreamTable, name: str, fault: Any) -> None:
     stream = ingest.stream
     if ingest.cursor:
@@ -827,8 +698,8 @@ def _keys(model: type[BaseModel]) -> list[str]:
 def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, Any, str]:
     """Key path, what was found and what is expected, from one of pydantic's errors."""
     loc = detail["loc"]
-    # Within the union of paginators pydantic names the chosen one; no key of the YAML says that.
-    path = [part for i, part in enumerate(loc) if i == 0 or loc[i - 1] != "paginator"]
+    # Among several forms pydantic names the chosen one; no key of the YAML says that.
+    path = [part for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in _FORMS]
     key = ".".join(str(part) for part in path)
     context = detail.get("ctx") or {}
     match detail["type"]:
@@ -844,9 +715,12 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, Any, st
             options = re.findall(r"'([^']*)'", str(context.get("expected", "")))
             return key, detail["input"], _one_of(detail["input"], options)
         case "union_tag_invalid" | "union_tag_not_found":
-            options = list(_PAGINATORS)
+            options = list(_FORMS[str(loc[-1])])
             found = detail["input"].get("type") if isinstance(detail["input"], Mapping) else None
             return f"{key}.type", found, _one_of(found, options)
+        case "string_type" if isinstance(detail["input"], bool):
+            expected = "a text in quotes, as YAML takes an unquoted no, yes, on or off for a truth"
+            return key, detail["input"], expected
         case "span" | "encoding":
             return key, detail["input"], detail["msg"]
         case _:
@@ -854,14 +728,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, Any, st
             return key, detail["input"], message
 
 
-_PAGINATORS: dict[str, type[BaseModel]] = {
-    "cursor": CursorPaginator,
-    "next_url": NextUrlPaginator,
-    "offset": OffsetPaginator,
-    "page": PagePaginator,
-    "link_header": LinkHeaderPaginator,
-    "single": SinglePaginator,
-}
+# Where the value of a key has one of several forms, which its `type` names.
+_FORMS: dict[str, dict[str, type[BaseModel]]] = {"paginator": PAGINATORS, "auth": AUTHS}
 
 
 def _known_keys(model: type[BaseModel], path: list[int | str], detail: ErrorDetails) -> list[str]:
@@ -872,9 +740,9 @@ def _known_keys(model: type[BaseModel], path: list[int | str], detail: ErrorDeta
         info = fields.get(str(part))
         if info is None:
             return []
-        if part == "paginator":
-            tag = detail["loc"][detail["loc"].index("paginator") + 1]
-            return _keys(_PAGINATORS[str(tag)])
+        if part in _FORMS:
+            tag = detail["loc"][detail["loc"].index(part) + 1]
+            return _keys(_FORMS[str(part)][str(tag)])
         options = [info.annotation, *getattr(info.annotation, "__args__", ())]
         inner = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
         if inner is None:

@@ -169,6 +169,11 @@ class Delta:
         """What is read of landing; a compacted file once for all its parts."""
         return list(dict.fromkeys(file.path for file in self._landed))
 
+    @property
+    def rows_with_places(self) -> str:
+        """A relation of all landed rows, each with `filename`, `file_row_number`, `load_time`."""
+        return self._landed_rows()
+
     def describe(self, files: Sequence[Path]) -> dict[str, str]:
         """Columns of some Parquet files and their DuckDB types; empty without files."""
         if not files:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ingestion import landing
 from ingestion.arrivals import parquet_rows
 from ingestion.budget import require_free
-from ingestion.database import Reading
+from ingestion.database import OnTable, Reading
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.delta import COMPARED_AT_ONCE, Delta, Difference
 from ingestion.errors import (
@@ -394,19 +394,20 @@ class _SourceRun:
                 on_table = self._on_table(folder, watch)
                 database.read_tables(declaration, full, on_table, period, watch)
             case "rest":
-                from ingestion import rest
+                from ingestion.rest.reading import read_tables
 
-                rest.read_tables(declaration, full, self._on_table(folder, watch), period)
+                on_table = self._on_table(folder, watch)
+                read_tables(declaration, self._settings, full, on_table, period)
             case "python":
                 from ingestion import python_source
 
                 settings, on_table = self._settings, self._on_table(folder, watch)
                 python_source.read_tables(declaration, settings, full, on_table, period)
 
-    def _on_table(
-        self, folder: Path, watch: SchemaWatch
-    ) -> Callable[[TableDeclaration, Callable[[Delta, Path], Reading]], None]:
-        def on_table(table: TableDeclaration, read: Callable[[Delta, Path], Reading]) -> None:
+    def _on_table(self, folder: Path, watch: SchemaWatch) -> OnTable:
+        def on_table(
+            table: TableDeclaration, read: Callable[[Delta, Path], Reading]
+        ) -> Sequence[Path] | None:
             interruption.check()
             require_free(self._settings, f"table {table.name} is not read")
             place = folder / table.name
@@ -421,7 +422,7 @@ class _SourceRun:
                         raise
                     result.message, result.note = reading.statement, reading.note
                     if reading.is_skipped:
-                        return
+                        return ()
                     watch.read(table, delta, reading.spool, reading.is_whole)
                     with _COMPARING:
                         difference = delta.difference(reading.spool, place / "difference.parquet")
@@ -432,6 +433,8 @@ class _SourceRun:
                 result.rows = difference.rows
                 if difference.rows:
                     self._parcels.append(_Parcel(table.name, difference))
+                return difference.files if difference.rows else ()
+            return None
 
         return on_table
 

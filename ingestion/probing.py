@@ -95,7 +95,8 @@ def _ask(declaration: SourceDeclaration) -> Answer:
     """Calls the API's address; an answer that is no fault of the server or the login will do."""
     import requests
 
-    from ingestion.rest import authorisation, why_unanswered
+    from ingestion.rest.asking import why_unanswered
+    from ingestion.rest.auth import authorisation
 
     connection = resolve(declaration.connection or "")
     assert declaration.rest is not None

@@ -82,7 +82,7 @@ def _rest_totals(
     declaration: SourceDeclaration, table: TableDeclaration, settings: Settings, cursor: str
 ) -> tuple[int, int]:
     """The total, and how much of it is newer than what was extracted."""
-    from ingestion.rest import read_total
+    from ingestion.rest.reading import read_total
 
     if table.rest.rest.incremental is None or not cursor:
         return read_total(declaration, table, None), 0

@@ -13,13 +13,13 @@ from ingestion.declarations import (
     DatabaseTable,
     PythonSource,
     PythonTable,
-    RestSource,
     RestTable,
     SourceDeclaration,
     TableDeclaration,
 )
 from ingestion.extract import SourceResult, extract, extract_source, prepare_extraction
 from ingestion.periods import Length, periods
+from ingestion.rest.declared import RestSource
 from ingestion.settings import Settings
 
 _MODELS: dict[str, Any] = {"database": DatabaseTable, "rest": RestTable, "python": PythonTable}

@@ -107,6 +107,7 @@ def test_every_fault_of_every_source_is_reported_at_once() -> None:
     ("shared", "own", "told"),
     [
         ({"kind": "files"}, {"path": "x", "csv": {"delimiter": "||"}}, "ingest.csv.delimiter"),
+        ({"kind": "database"}, {"primary_key": ["id", False]}, "YAML takes an unquoted no, yes"),
         ({"kind": "files"}, {"path": "x", "encodings": ["utf8", "klingon"]}, "ingest.encodings.1"),
         ({"kind": "files"}, {"path": "x", "format": "xml"}, "the tag of the element"),
         ({"kind": "files"}, {"path": "x", "deletes": "sweep"}, "only a database can be swept"),

@@ -6,12 +6,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from api_kit import TOKEN, Answer, Api
 from sources_kit import declared, landed, rows_of, run, run_periods, settings_in
 
 from ingestion.errors import (
@@ -22,55 +21,6 @@ from ingestion.errors import (
     SourceUnreachable,
 )
 from ingestion.settings import Settings
-
-TOKEN = "tok-SECRET-123"
-Answer = tuple[int, dict[str, str], bytes]
-
-
-class Api:
-    """A server whose answers a test sets by path; it remembers the requests."""
-
-    def __init__(self) -> None:
-        self.routes: dict[str, Callable[[dict[str, str], dict[str, str]], Any]] = {}
-        self.requests: list[tuple[str, dict[str, str]]] = []
-        self.headers: list[dict[str, str]] = []
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-                api.requests.append((parts.path, query))
-                api.headers.append(dict(self.headers))
-                status, headers, body = api.answer(parts.path, query, dict(self.headers))
-                self.send_response(status)
-                for key, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(key, value)
-                self.end_headers()
-                self.wfile.write(body)
-                if "Content-Length" in headers:
-                    self.close_connection = True
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def answer(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
-        if path not in self.routes:
-            return 404, {}, b"{}"
-        given = self.routes[path](query, headers)
-        if isinstance(given, tuple):
-            return given
-        return 200, {"Content-Type": "application/json"}, json.dumps(given).encode()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from toyshop import Call, ToyShop
 
-from ingestion.declarations import RestSource, SourceDeclaration
+from ingestion.declarations import SourceDeclaration
 from ingestion.lock import Owner, RunLock
+from ingestion.rest.declared import RestSource
 from ingestion.settings import Settings
 from runner.doctor import code, sources
 from runner.doctor.findings import Finding, worst_code

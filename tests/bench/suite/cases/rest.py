@@ -60,13 +60,13 @@ def bare(case: Case) -> Made:
 def wellspring(case: Case) -> Made:
     """Extract and load in a process that has been warmed up."""
     from ingestion.declarations import (
-        RestSource,
         RestTable,
         SourceDeclaration,
         TableDeclaration,
     )
     from ingestion.extract import extract, prepare_extraction
     from ingestion.load import load
+    from ingestion.rest.declared import RestSource
     from suite.project import make_project, settings_of
 
     root = make_project(case.scratch / "project", str(case.options["url"]), "{}", "{}")
