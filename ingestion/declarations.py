@@ -174,7 +174,8 @@ class FilesTable(TableIngest):
         excel: Which cells of a workbook are the table.
         retention: How long its rows are kept, where they are events that are never changed.
         watch: Whether `wellspring land` extracts its files soon after they arrive.
-        raw: `parquet` keeps the raw rows of text files beside the warehouse, as a view.
+        raw: Whether raw rows are a `table`, or stay as Parquet files beside the warehouse and the
+            raw table is a view (`parquet`); `auto` keeps large text as files, all else as tables.
     """
 
     watch: bool = False
@@ -191,7 +192,7 @@ class FilesTable(TableIngest):
     xml: XmlOptions | None = None
     excel: ExcelOptions = ExcelOptions()
     retention: Retention | None = None
-    raw: Annotated[Literal["table", "parquet"], AfterValidator(_raw)] = "table"
+    raw: Annotated[Literal["auto", "table", "parquet"], AfterValidator(_raw)] = "auto"
 
 
 class RestTable(TableIngest):

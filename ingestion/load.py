@@ -16,7 +16,7 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -33,7 +33,7 @@ from ingestion.expired import ExpiredFile, expired_files
 from ingestion.failpoints import failpoint
 from ingestion.files import prepared_folder
 from ingestion.formats.parquetfile import read_footer
-from ingestion.formats.preparing import Unit, prepare, reading_of
+from ingestion.formats.preparing import Unit, is_text_lines, prepare, reading_of
 from ingestion.landing import (
     LandedCount,
     LandedFile,
@@ -63,14 +63,14 @@ from ingestion.ledger import (
 )
 from ingestion.messages import ENVELOPE, batches_of, due_messages
 from ingestion.progress import OnProgress, Reporter, counted
-from ingestion.raw_files import RawFiles, as_table
+from ingestion.raw_files import RawFiles, as_table, kind_of
 from ingestion.schema.fitting import CONTRACT, Fitting, kept_by, undeclared
 from ingestion.schema.journal import Noted
 from ingestion.schema.loading import LoadWatch, refusal
 from ingestion.schema.renames import Side
 from ingestion.settings import Settings
 from ingestion.stage import Counted, DueFile, Own, Relation, Staged, Stager, extracted_at
-from ingestion.warehouse import any_order, connect, damaged, damaged_error
+from ingestion.warehouse import connect, damaged, damaged_error
 
 if TYPE_CHECKING:
     import duckdb
@@ -80,6 +80,8 @@ log = logging.getLogger(__name__)
 # One transaction takes so much of a stream, however much there is to catch up on.
 _STREAM_FILES = 4_096
 _STREAM_BYTES = 256 * 2**20
+# Text of which so much is loaded at once stays as Parquet, unless its declaration says otherwise.
+_LARGE_TEXT = 128 * 2**20
 _PACKED = ("compacted", "packed_messages")
 # One transaction takes so many loads of a change log.
 _CHANGE_LOADS = 200
@@ -399,6 +401,7 @@ class SourceLoader:
         self._tallies = {table.name: _Tally() for table in declaration.tables}
         self._units: tuple[Path | None, list[Unit]] = (None, [])
         self._packs: dict[Path, str] = {}
+        self._as_files: dict[str, bool] = {}
 
     def run(self) -> None:
         """Loads what is due, oldest load first."""
@@ -422,6 +425,7 @@ class SourceLoader:
                 if entered is not None:
                     again[(table.name, file.file)] = Again(entered, "declaration")
                 due.setdefault(file.load_id, []).append(file)
+        self._keep_large_as_files(file for files in due.values() for file in files)
         arrivals = Arrivals(self._settings, self._source.name)
         batch = _Batch()
         for load_id in sorted({*due, *counts}):
@@ -683,10 +687,44 @@ class SourceLoader:
 
     def _raw_files(self, table: str) -> RawFiles | None:
         """The files that hold a table's raw rows; None if a table of the warehouse does."""
-        if self._source.kind != "files" or self._source.table(table).files.raw == "table":
+        if not self._is_as_files(table):
             return None
         schema = self._source.schema
         return RawFiles(self._connection, self._settings, self._source.name, schema, table)
+
+    def _is_as_files(self, table: str) -> bool:
+        if self._source.kind != "files" or self._source.table(table).files.raw != "auto":
+            return self._source.kind == "files" and self._source.table(table).files.raw == "parquet"
+        if table not in self._as_files:
+            # What once became files stays so.
+            kind = kind_of(self._connection, self._source.schema, table)
+            self._as_files[table] = kind == "view" and self._may_be_files(table)
+        return self._as_files[table]
+
+    def _may_be_files(self, table: str) -> bool:
+        """Whether all of a table's files are text, and nothing in raw is anything but text."""
+        declared = self._source.table(table)
+        described = self._declared(declared).values()
+        return is_text_lines(declared.files) and all(kind == TEXT for kind in described)
+
+    def _keep_large_as_files(self, due: Iterable[DueFile]) -> None:
+        """Lets tables of which much text is due be kept as files from now on."""
+        sizes: dict[str, int] = {}
+        for file in due:
+            if file.reader in ("csv", "ndjson") and not file.refused and file.path.is_file():
+                sizes[file.table] = sizes.get(file.table, 0) + file.path.stat().st_size
+        for name, size in sizes.items():
+            table = self._source.table(name)
+            if size < _LARGE_TEXT or table.files.raw != "auto" or self._is_as_files(name):
+                continue
+            is_text = all(kind == TEXT for kind in self._evolution(name).columns.values())
+            if not is_text or not self._may_be_files(name):
+                continue
+            self._as_files[name] = True
+            raw = self._raw_files(name)
+            assert raw is not None
+            with _transaction(self._connection):
+                raw.prepare(self._declared(table))
 
     def _declared(self, table: TableDeclaration) -> dict[str, str]:
         declared = {
@@ -1039,11 +1077,10 @@ class SourceLoader:
             pieces = relation.pieces
             added = raw.add(pieces, files) if pieces else raw.write(query, files)
         else:
-            with any_order(self._connection):
-                (added,) = self._connection.execute(
-                    f"insert into {evolution.relation} ({', '.join(columns)}) "
-                    f"select {', '.join(values)} from ({relation.sql}) as data"
-                ).fetchall()[0]
+            (added,) = self._connection.execute(
+                f"insert into {evolution.relation} ({', '.join(columns)}) "
+                f"select {', '.join(values)} from ({relation.sql}) as data"
+            ).fetchall()[0]
         expected = sum(file.loaded for file in relation.files)
         if added != expected:
             raise IngestionError(

@@ -3,7 +3,7 @@
 Parquet -> read in place
 messages of a stream -> temporary table of all of them (`messages`)
 CSV, NDJSON -> temporary table by DuckDB's own reader; a faulty file alone -> salvaged to Parquet
-large NDJSON -> Parquet, in one pass (`ndjsonfile`)
+large CSV and NDJSON -> Parquet, in one pass (`ndjsonfile` tells its shape)
 
 A relation yields the source's columns, `_file`, `_row` and, where landing has it, `_deleted`.
 `_row` is the record's 1-based position in its file. Whatever can fail because of the data fails
@@ -23,7 +23,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ingestion.declarations import FilesTable
+from ingestion.declarations import CsvOptions, FilesTable
 from ingestion.errors import BadInput, disk_full, first_line
 from ingestion.evolution import literal, quoted
 from ingestion.formats import csvfile, jsonfile, ndjsonfile, parquetfile
@@ -227,7 +227,9 @@ class Stager:
         options = due.options
         if due.reader == "csv":
             by_record = not options["plain"] or options["faulty"] is not None
-            return ("csv", due.columns, options["compression"], by_record)
+            is_large = not by_record and due.path.stat().st_size >= _PIECE_BYTES
+            kind = "pieces" if is_large else "csv"
+            return (kind, due.columns, options["compression"], by_record)
         is_odd = options["bom"] or options["faulty"] is not None
         is_large = not is_odd and due.path.stat().st_size >= _PIECE_BYTES
         return ("pieces" if is_large else "ndjson", options["compression"], is_odd)
@@ -257,9 +259,10 @@ class Stager:
             return self._parquet(files)
         if reader == "messages":
             return self._messages(files)
-        if reader == "pieces":
-            return self._piece(files[0])
         assert declared is not None
+        if reader == "pieces":
+            is_csv = files[0].reader == "csv"
+            return self._csv_piece(files[0], declared) if is_csv else self._piece(files[0])
         return self._csv(files, declared) if reader == "csv" else self._ndjson(files)
 
     def _stage_faulty(
@@ -275,7 +278,7 @@ class Stager:
             staged.refused.append((due, _told(error)))
             return
         try:
-            staged.relations.append(self._salvaged(reader, due, declared))
+            staged.relations.append(self._salvaged(due, declared))
         except BadInput as fault:
             staged.refused.append((due, _told(fault)))
 
@@ -371,28 +374,26 @@ class Stager:
     # CSV
 
     def _csv(self, files: list[DueFile], declared: FilesTable) -> Relation:
-        options = declared.csv
-        told = files[0].options
-        if not told["plain"] or told["faulty"] or options.comment:
-            # DuckDB means something else by these: blank lines before a header, trailing comments.
-            raise BadInput("read record by record")
-        columns = dict.fromkeys(files[0].columns or (), "VARCHAR")
-        listed = ", ".join(literal(str(f.path)) for f in files)
-        shape = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in columns)
-        escape = options.escape if options.escape is not None else options.quote
-        nulls = ", ".join(literal(text) for text in options.null_values)
+        columns, reader = _csv_reader(files, declared.csv)
         table = self._temporary()
-        self._connection.execute(
-            f"create temporary table {table} as select * from read_csv([{listed}], "
-            f"auto_detect = false, columns = {{{shape}}}, delim = {literal(options.delimiter)}, "
-            f"quote = {literal(options.quote)}, escape = {literal(escape)}, "
-            f"header = {str(options.header).lower()}, skip = {options.skip_lines}, "
-            f"nullstr = [{nulls}], compression = {literal(files[0].options['compression'])}, "
-            f"max_line_size = {csvfile.LONGEST_RECORD}, null_padding = false, "
-            "strict_mode = true, ignore_errors = false, hive_partitioning = false, "
-            f"filename = {_filename(files)})"
-        )
+        self._connection.execute(f"create temporary table {table} as select * from {reader}")
         return self._of_temporary(table, files, columns)
+
+    def _csv_piece(self, due: DueFile, declared: FilesTable) -> Relation:
+        """A large file by itself: Parquet keeps the order of its records, which is their place."""
+        columns, reader = _csv_reader([due], declared.csv)
+        origin = ndjsonfile.Origin(due.file, due.load_id, extracted_at(due.load_id))
+        self._spool.mkdir(parents=True, exist_ok=True)
+        target = self._spool / f"{uuid.uuid4().hex}.parquet"
+        self._files.append(target)
+        [(rows,)] = self._connection.execute(
+            f"copy (select *, cast(null as varchar) as {ndjsonfile.LINE}, "
+            f"cast(null as bigint) as _row, {ndjsonfile.own_columns(origin)} from {reader}) "
+            f"to {literal(str(target))} "
+            "(format parquet, compression zstd, dictionary_size_limit 1000)"
+        ).fetchall()
+        sql = ndjsonfile.select_rows([target], list(columns))
+        return Relation((Counted(due, rows),), columns, sql, pieces=(target,))
 
     def _of_temporary(
         self,
@@ -530,7 +531,7 @@ class Stager:
 
     # Faulty text
 
-    def _salvaged(self, reader: str, due: DueFile, declared: FilesTable) -> Relation:
+    def _salvaged(self, due: DueFile, declared: FilesTable) -> Relation:
         """The good records of a faulty file as Parquet, the others as rejected."""
         self._spool.mkdir(parents=True, exist_ok=True)
         target = self._spool / f"{uuid.uuid4().hex}.parquet"
@@ -538,7 +539,7 @@ class Stager:
         content = Content(due.path, due.path.name)
         faulty = due.options["faulty"]
         encoding = Encoding(faulty or "utf-8", due.options["bom"], strict=faulty is None)
-        if reader == "csv":
+        if due.reader == "csv":
             names = due.options["names"]
             taken = csvfile.salvage(content, encoding, declared.csv, names, target)
         else:
@@ -609,6 +610,32 @@ def _filename(files: Sequence[DueFile]) -> str:
 def _named(files: Sequence[DueFile]) -> str:
     """The beginning of a list of columns: the file's name, if rows are of several."""
     return "" if len(files) == 1 else f"{_FILENAME}, "
+
+
+def _csv_reader(files: Sequence[DueFile], options: CsvOptions) -> tuple[dict[str, str], str]:
+    """The columns of CSV files, and how DuckDB reads them.
+
+    Raises:
+        BadInput: DuckDB means something else by these: blank lines before a header, comments.
+    """
+    told = files[0].options
+    if not told["plain"] or told["faulty"] or options.comment:
+        raise BadInput("read record by record")
+    columns = dict.fromkeys(files[0].columns or (), "VARCHAR")
+    listed = ", ".join(literal(str(f.path)) for f in files)
+    shape = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in columns)
+    escape = options.escape if options.escape is not None else options.quote
+    nulls = ", ".join(literal(text) for text in options.null_values)
+    return columns, (
+        f"read_csv([{listed}], auto_detect = false, columns = {{{shape}}}, "
+        f"delim = {literal(options.delimiter)}, "
+        f"quote = {literal(options.quote)}, escape = {literal(escape)}, "
+        f"header = {str(options.header).lower()}, skip = {options.skip_lines}, "
+        f"nullstr = [{nulls}], compression = {literal(told['compression'])}, "
+        f"max_line_size = {csvfile.LONGEST_RECORD}, null_padding = false, "
+        "strict_mode = true, ignore_errors = false, hive_partitioning = false, "
+        f"filename = {_filename(files)})"
+    )
 
 
 def _nothing(due: DueFile) -> Relation:

@@ -12,8 +12,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,20 +98,6 @@ def _longest_wait(settings: Settings) -> float:
         # It has let go since, or is no process of ours.
         return _GRACE_SECONDS
     return _CYCLE_SECONDS if owner.gives_way else 0.0
-
-
-@contextmanager
-def any_order(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Lets DuckDB write rows in the order in which its threads have them.
-
-    For rows that say their position themselves, as those of raw do: to keep them in order would
-    cost a third of the time of an insertion.
-    """
-    connection.execute("set preserve_insertion_order = false")
-    try:
-        yield
-    finally:
-        connection.execute("set preserve_insertion_order = true")
 
 
 def in_memory(settings: Settings) -> duckdb.DuckDBPyConnection:

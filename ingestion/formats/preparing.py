@@ -89,6 +89,14 @@ def reading_of(table: FilesTable) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def is_text_lines(table: FilesTable) -> bool:
+    """Whether all files of a table are CSV or NDJSON, by its format or the suffix of its path."""
+    try:
+        return _format(Content(Path(table.path), table.path), table) in {"csv", "ndjson"}
+    except BadInput:
+        return False
+
+
 def prepare(original: Path, name: str, table: FilesTable, prepared_dir: Path) -> list[Unit]:
     """Checks an original and makes it readable.
 

@@ -10,7 +10,7 @@ import pytest
 from files_kit import Lab
 from test_crash import child
 
-from ingestion import raw_files, stage
+from ingestion import load, raw_files, stage
 from ingestion.replay import replay
 
 
@@ -145,3 +145,46 @@ def test_a_killed_load_leaves_all_or_nothing(
     lab.load()
     present = [path for path in lab.settings.raw_dir.rglob("*") if path.is_file()]
     assert listed == [(len(present),)]
+
+
+def test_large_text_becomes_files_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(load, "_LARGE_TEXT", 2_000)
+    labs = Lab(tmp_path / "table"), Lab(tmp_path / "auto")
+    for lab, raw in zip(labs, ("table", "auto"), strict=True):
+        lab.tables = {
+            "n": {"path": "*.ndjson.gz", "raw": raw},
+            "c": {"path": "*.csv", "raw": raw},
+            "typed": {"path": "*.csv", "raw": raw},
+        }
+        lab.columns = {"typed": {"a": "integer"}}
+    small, large = "a,b\n1,x\n", "a,b\n" + "".join(f'{i},"{i}\n ""x"""\n' for i in range(400))
+    for number, content in enumerate((small, large, small)):
+        for lab in labs:
+            deliver(lab, number)
+            lab.put(f"{number}.csv", content, age=number)
+            run(lab, monkeypatch)
+        assert_same(labs)
+        kinds = "select table_name, table_type from information_schema.tables "
+        found = dict(labs[1].query(f"{kinds} where table_schema = 'raw_src'"))
+        text = "BASE TABLE" if number == 0 else "VIEW"
+        assert found == {"n": "BASE TABLE", "c": text, "typed": "BASE TABLE"}
+
+
+def test_a_fault_in_a_large_csv_file_rejects_its_records_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_PIECE_BYTES", 100)
+    lab = Lab(tmp_path)
+    lab.tables = {"c": {"path": "*.csv", "format": "csv", "raw": "parquet"}}
+    lines = [f"{i},x" for i in range(100)]
+    lines[40] = "40,x,more"
+    lab.put("c.csv", "a,b\n" + "\n".join(lines))
+    result = run(lab, monkeypatch)
+    assert [(t.rows, t.rejected) for t in result.tables] == [(99, 1)]
+    assert lab.query("select a, _row from raw_src.c where _row in (40, 42)") == [
+        ("39", 40),
+        ("41", 42),
+    ]
