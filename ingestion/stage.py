@@ -14,9 +14,11 @@ does.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import uuid
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -64,6 +66,8 @@ _ODD = "|".join(
 _FILES_A_STATEMENT = 256
 # A file of lines is worth a statement of its own.
 _PIECE_BYTES = 2**20
+# So many such files at a time: each takes memory.
+_MOST_BESIDE = 4
 
 
 Own = Literal["dlt", "compacted", "prepared", "original", "messages", "packed_messages", "changes"]
@@ -200,7 +204,10 @@ class Stager:
             if key is not None:
                 groups.setdefault(key, []).append(due)
         for key, group in groups.items():
-            size = {"messages": len(group), "pieces": 1}.get(key[0], _FILES_A_STATEMENT)
+            if key[0] == "pieces":
+                self._stage_pieces(group, declared, staged)
+                continue
+            size = len(group) if key[0] == "messages" else _FILES_A_STATEMENT
             for start in range(0, len(group), size):
                 part = group[start : start + size]
                 self._stage_group(key[0], part, declared, staged)
@@ -233,6 +240,29 @@ class Stager:
         is_odd = options["bom"] or options["faulty"] is not None
         is_large = not is_odd and due.path.stat().st_size >= _PIECE_BYTES
         return ("pieces" if is_large else "ndjson", options["compression"], is_odd)
+
+    def _stage_pieces(
+        self, files: list[DueFile], declared: FilesTable | None, staged: Staged
+    ) -> None:
+        """Stages large files, some beside each other: what unpacks one of them is one core."""
+        import duckdb
+
+        def made(due: DueFile) -> Relation | Exception:
+            try:
+                with self._connection.cursor() as cursor:
+                    return self._piece(cursor, due)
+            except (BadInput, duckdb.Error) as error:
+                return error
+
+        workers = min(len(os.sched_getaffinity(0)), _MOST_BESIDE)
+        with ThreadPoolExecutor(workers, "piece") as pool:
+            for due, found in zip(files, pool.map(made, files), strict=True):
+                if isinstance(found, Relation):
+                    staged.relations.append(found)
+                elif disk_full(found) or isinstance(found, duckdb.OutOfMemoryException):
+                    raise found
+                else:
+                    self._stage_faulty(due.reader, due, declared, found, staged)
 
     def _stage_group(
         self, reader: str, files: list[DueFile], declared: FilesTable | None, staged: Staged
@@ -500,12 +530,12 @@ class Stager:
         )
         return self._of_temporary(fields, files, columns, expressions)
 
-    def _piece(self, due: DueFile) -> Relation:
+    def _piece(self, connection: duckdb.DuckDBPyConnection, due: DueFile) -> Relation:
         """A large file by itself: Parquet holds its rows in their order."""
         self._spool.mkdir(parents=True, exist_ok=True)
         origin = ndjsonfile.Origin(due.file, due.load_id, extracted_at(due.load_id))
         compression = due.options["compression"]
-        piece = ndjsonfile.write_piece(self._connection, due.path, compression, self._spool, origin)
+        piece = ndjsonfile.write_piece(connection, due.path, compression, self._spool, origin)
         self._files += piece.paths
         if piece.rejected:
             told = counted(len(piece.rejected), "record")

@@ -1,7 +1,8 @@
 """NDJSON files as Parquet, in one pass by DuckDB, every value as it stands.
 
-file -> lines -> one object a line? only known keys, none twice? numbers that DuckDB would write as
-they stand? -> yes: text columns | no: the line itself, which is then read by itself (`jsonfile`)
+file -> lines -> their values as columns, which make the same line again (`ndjsonlayout`)? or else
+one object a line? only known keys, none twice? numbers that DuckDB would write as they stand?
+-> yes: text columns | no: the line itself, which is then read by itself (`jsonfile`)
 
 A file becomes a `Piece`: Parquet with a row a line, in the order of the file, and, where lines were
 read by themselves, a second one of these. What the columns of both mean says `select_rows`. Left
@@ -10,7 +11,6 @@ out: files of which many lines are odd; they are refused here and read record by
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from ingestion.errors import BadInput
 from ingestion.evolution import literal, quoted
 from ingestion.formats.jsonfile import record_of
+from ingestion.formats.ndjsonlayout import Layout, find_layout
 from ingestion.formats.tables import Rejected, storable
 from ingestion.landing import column_mapping
 
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 
 # Begins no normalised column name: the line, where it is not told in columns.
 LINE = "_line"
-_SAFE_KEY = re.compile(r"^[\w .:/@$+-]+$")
+# Columns with more different values than that are not worth a dictionary: to find out costs more.
+WRITTEN = "format parquet, compression zstd, dictionary_size_limit 1000"
 _LONGEST_LINE = 32 * 2**20
 _LONGEST_TOLD = 10_000
-_SAMPLED_LINES = 2_000
 # So many lines are read by themselves without a word, or one in so many of a large file.
 _ODD_LINES, _ODD_SHARE = 2_000, 100
 # A number that may be written otherwise once it was read: not whole, zero below zero.
@@ -99,13 +100,14 @@ def write_piece(
     Raises:
         BadInput: Its lines have to be read one by one.
     """
-    lines = _lines(path, compression)
-    keys, usual = _sampled(connection, lines)
-    names = column_mapping(keys)
+    layout = find_layout(connection, path, compression)
+    if not layout.keys:
+        raise BadInput("read record by record")
+    names = column_mapping(list(layout.keys))
     target = folder / f"{uuid.uuid4().hex}.parquet"
     connection.execute(
-        f"copy ({_told(lines, names, usual, origin)}) to {literal(str(target))} "
-        "(format parquet, compression zstd)"
+        f"copy ({_told(_lines(path, compression), names, layout, origin)}) "
+        f"to {literal(str(target))} ({WRITTEN})"
     )
     written = f"read_parquet({literal(str(target))}, file_row_number = true)"
     [(count, odd)] = connection.execute(f"select count(*), count({LINE}) from {written}").fetchall()
@@ -161,50 +163,34 @@ def _lines(path: Path, compression: str) -> str:
     )
 
 
-def _sampled(connection: duckdb.DuckDBPyConnection, lines: str) -> tuple[list[str], list[str]]:
-    """The keys of the first lines that can be columns, and those of the very first, in order."""
-    found = connection.execute(
-        f"select json_keys(json) from (select try_cast(line as json) as json from {lines} "
-        f"limit {_SAMPLED_LINES}) where json is not null and json_type(json) = 'OBJECT'"
-    ).fetchall()
-    listed = [keys for (keys,) in found]
-    every = dict.fromkeys(key for one in listed for key in one)
-    keys = [key for key in every if _SAFE_KEY.match(key)]
-    if not keys:
-        raise BadInput("read record by record")
-    first = listed[0]
-    is_usual = len(set(first)) == len(first) and all(key in keys for key in first)
-    return keys, first if is_usual else []
-
-
-def _told(lines: str, names: Mapping[str, str], usual: Sequence[str], origin: Origin) -> str:
-    """The query that tells each line in columns, or keeps the line."""
+def _told(lines: str, names: Mapping[str, str], layout: Layout, origin: Origin) -> str:
+    """The query that tells each line in columns, and keeps those that are odd as they stand."""
     shape = "{" + ", ".join(f'"{key}": "VARCHAR"' for key in names) + "}"
     known = "[" + ", ".join(literal(key) for key in names) + "]"
     columns = ", ".join(f"data.{quoted(key)} as {quoted(name)}" for key, name in names.items())
+    written = layout.line(lambda key: f"data.{quoted(key)}")
+    is_usual = f"coalesce({written} = line, false)" if written else "false"
     return f"""
-        select {columns}, {LINE}, cast(null as bigint) as _row, {own_columns(origin)}
+        select
+            {columns},
+            case
+                when is_usual then null
+                when coalesce(
+                    json_type(json) <> 'OBJECT'
+                    or len(keys) <> len(list_distinct(keys))
+                    or not list_has_all({known}, keys), true
+                ) then coalesce(line, '')
+                when regexp_matches(line, {literal(_UNSURE)})
+                    and replace(line, ' ', '') <> replace(json(json)::varchar, ' ', '') then line
+            end as {LINE},
+            cast(null as bigint) as _row,
+            {own_columns(origin)}
         from (
-            select
-                case when is_odd then coalesce(line, '') end as {LINE},
-                json_transform(case when not is_odd then json end, {literal(shape)}) as data
+            select *, case when not is_usual then json_keys(json) end as keys
             from (
-                select
-                    line,
-                    json,
-                    coalesce(case
-                        when len(keys) = {len(usual)}
-                            and array_to_string(keys, ',') = {literal(",".join(usual))} then false
-                        else json_type(json) <> 'OBJECT'
-                            or len(keys) <> len(list_distinct(keys))
-                            or not list_has_all({known}, keys)
-                    end, true) or case
-                        when regexp_matches(line, {literal(_UNSURE)}) then
-                            replace(line, ' ', '') <> replace(json(json)::varchar, ' ', '')
-                        else false
-                    end as is_odd
+                select line, json, data, {is_usual} as is_usual
                 from (
-                    select line, json, json_keys(json) as keys
+                    select line, json, json_transform(json, {literal(shape)}) as data
                     from (select line, try_cast(line as json) as json from {lines})
                 )
             )
@@ -250,7 +236,7 @@ def _write_odd(
     try:
         connection.execute(
             f"copy (select *, cast(null as varchar) as {LINE}, {own_columns(origin)} "
-            f"from wellspring_odd) to {literal(str(target))} (format parquet, compression zstd)"
+            f"from wellspring_odd) to {literal(str(target))} ({WRITTEN})"
         )
     finally:
         connection.unregister("wellspring_odd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from ingestion.errors import BadInput
 from ingestion.formats import ndjsonfile
 from ingestion.formats.jsonfile import record_of
+from ingestion.formats.ndjsonlayout import find_layout
 from ingestion.landing import column_mapping
 
 ORIGIN = ndjsonfile.Origin("web/events/a.ndjson.gz", "1781000000.5", datetime(2026, 6, 9, 12, 0, 0))
@@ -92,6 +94,50 @@ def test_each_line_is_told_as_if_it_were_read_by_itself(tmp_path: Path, end: str
     assert all(one.reason for one in piece.rejected)
     assert piece.rows == len(told)
     assert len(rejected) == 6
+
+
+# Lines that their values nearly make again: each differs from the layout by something that counts.
+DECEIVING = [
+    '{"k": "a", "n": "5", "t": "x", "o": 1}',
+    '{"k": "a", "n": 5, "t": 7, "o": 1}',
+    '{"k": "a", "n": 9007199254740993.0, "t": "x"}',
+    '{"k": "a", "n": -0, "t": "x"}',
+    r'{"k": "a\\", "n": 5, "t": "x"}',
+    r'{"k": "a\", "n": 5, "t": "x"}',
+    r'{"k": "\u005c", "n": 5, "t": null}',
+    r'{"k": "a\", \"n\": 6, \"t\": \"", "n": 5, "t": "x"}',
+    '{"k": "a", "n": 5, "n": 5, "t": "x"}',
+    '{"k": "a", "n": 5, "t": "x", "o": null}',
+    '{"k": "a", "n": [1.0, {"t": "y"}], "t": "x"}',
+    '{"k": "null", "n": null, "t": "null"}',
+    '{"k": "", "n": true, "t": ""}',
+    '{"k":"a","n":5,"t":"x"}',
+    '{ "k": "a", "n": 5, "t": "x"}',
+    '{"n": 5, "k": "a", "t": "x"}',
+    '{"k": null, "n": 5, "t": "x"}',
+]
+
+
+@pytest.mark.parametrize("blanks", [(", ", ": "), (",", ":")], ids=["spaced", "compact"])
+def test_a_line_that_is_written_otherwise_loses_nothing(
+    tmp_path: Path, blanks: tuple[str, str]
+) -> None:
+    usual = [
+        {"k": "ü ☃", "n": 12, "t": "x"},
+        {"k": "b", "n": None, "t": None, "o": 3},
+    ]
+    plain = [json.dumps(record, ensure_ascii=False, separators=blanks) for record in usual]
+    lines = plain * 150 + [part for line in DECEIVING for part in (*plain, line, *plain)]
+    told, rejected = expected(lines)
+    with duckdb.connect() as connection:
+        path = write(tmp_path, lines)
+        layout = find_layout(connection, path, "gzip")
+        piece = ndjsonfile.write_piece(connection, path, "gzip", tmp_path, ORIGIN)
+    assert (layout.keys, layout.blanks) == (("k", "n", "t", "o"), blanks)
+    assert [m.is_quoted for m in layout.members] == [True, False, True, False]
+    assert read(piece) == told
+    assert {one.number for one in piece.rejected} == rejected
+    assert piece.rows == len(told)
 
 
 def test_rows_keep_their_place_however_many_threads_read(tmp_path: Path) -> None:
