@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists the targets. Python 3.11 and make are all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint unit format docs clean bench torture torture-streams torture-changes torture-watch
+.PHONY: help setup run test lint lint-python lint-sql unit format docs clean bench torture torture-streams torture-changes torture-watch
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -28,11 +28,17 @@ run: .venv/.synced ## extract, load, build, audit, publish and document (ARGS="-
 test: lint ## everything CI runs: lint, tests of the code, which run the models' unit tests
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
+# Side by side: what reads the project for sqlfluff and what checks types keep one core each.
 lint: .venv/.synced ## check style and types, of Python and SQL
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint-python lint-sql
+
+lint-python: .venv/.synced
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
-	@$(in_scratch) $(BIN)/sqlfluff lint --processes 2 --disable-progress-bar models tests/dbt/singular
+
+lint-sql: .venv/.synced
+	@$(in_scratch) $(sqlfluff) lint $(linted)
 
 # On an empty warehouse: its raw tables come of the declarations, the models of those.
 unit: .venv/.synced ## run the unit tests of the models
@@ -42,7 +48,7 @@ unit: .venv/.synced ## run the unit tests of the models
 format: .venv/.synced ## put Python and SQL into house style
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
-	@$(in_scratch) $(BIN)/sqlfluff fix --processes 2 --disable-progress-bar models tests/dbt/singular
+	@$(in_scratch) $(sqlfluff) fix $(linted)
 
 docs: .venv/.synced ## write the documentation and serve it on this machine
 	@$(BIN)/wellspring docs
@@ -66,6 +72,9 @@ torture-changes: .venv/.synced ## kill lander, loader and database of a change l
 
 torture-watch: .venv/.synced ## kill a watch, its lander and the broker under load (ARGS="--kills 100")
 	@$(BIN)/python tests/torture/watching.py $(ARGS)
+
+sqlfluff = $(BIN)/python tests/kit/lint_sql.py
+linted = --processes 2 --disable-progress-bar models tests/dbt/singular
 
 # A data and target folder of its own, gone afterwards: neither data nor dbt's partial parse are met.
 in_scratch = scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

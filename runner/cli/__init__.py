@@ -9,7 +9,9 @@ the command that needs them, so that `--help` is quick. Left out: what the comma
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import typer
 import typer.exceptions
@@ -63,6 +65,12 @@ for group in groups:
 _SELECTOR_OPTIONS = ("--select", "-s", "--exclude")
 
 
+@cache
+def _command() -> Callable[..., Any]:
+    # Reading the signatures of all commands costs a tenth of a second, each time `app` is called.
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -74,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments_given[:] = sys.argv[1:] if arguments is None else arguments
     try:
-        return int(app(_with_each_selector_named(arguments_given), standalone_mode=False) or 0)
+        words = _with_each_selector_named(arguments_given)
+        return int(_command()(words, standalone_mode=False) or 0)
     except IngestionError as error:
         from runner.report import print_error
 

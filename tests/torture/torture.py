@@ -14,6 +14,7 @@ power cuts, which lose what was not forced to the disk; a killed process has los
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -427,6 +428,8 @@ def _warm() -> None:
     # DuckDB's and Arrow's allocators have threads of their own and know how to be forked.
     if threading.active_count() != 1:
         raise SystemExit("an import has started a thread: children must not be forked")
+    # What is here stays: no child needs to look through it for garbage, which would copy it.
+    gc.freeze()
 
 
 def chosen(
@@ -481,14 +484,12 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {options.seed}, in {folder}", flush=True)
     places = [folder / f"worker{share}" for share in range(options.jobs)]
-    children = []
-    for share, place in enumerate(places):
+    for place in places:
         shutil.rmtree(place, ignore_errors=True)
-        extra = ["--share", f"{share}/{options.jobs}", "--folder", str(place)]
-        children.append(subprocess.Popen([sys.executable, __file__, *sys.argv[1:], *extra]))
-    codes = [child.wait() for child in children]
-    if any(codes):
-        print(f"a process of trials ended with {codes}; see above")
+    if options.jobs == 1:
+        options.share, options.folder = "0/1", str(places[0])
+        work(options)
+    elif not _side_by_side(places):
         return 2
     results = [json.loads(line) for place in places for line in _lines(place / "results.jsonl")]
     missed = _untried(json.loads((places[0] / "missed.json").read_text()))
@@ -497,6 +498,18 @@ def main() -> int:
     if not bad and not options.keep:
         shutil.rmtree(folder)
     return int(bad)
+
+
+def _side_by_side(places: Sequence[Path]) -> bool:
+    """Works in a process for each place; whether all went well."""
+    children = []
+    for share, place in enumerate(places):
+        extra = ["--share", f"{share}/{len(places)}", "--folder", str(place)]
+        children.append(subprocess.Popen([sys.executable, __file__, *sys.argv[1:], *extra]))
+    codes = [child.wait() for child in children]
+    if any(codes):
+        print(f"a process of trials ended with {codes}; see above")
+    return not any(codes)
 
 
 def _lines(path: Path) -> list[str]:

@@ -7,6 +7,8 @@ loads in an empty warehouse, built once ─> the same rows
 from __future__ import annotations
 
 import gzip
+import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -46,6 +48,8 @@ TABLES = (
     "intermediate.int_web_page_loads_summarised",
     "web.fct_page_minutes",
 )
+# The last line of a file that was cut off is not.
+IS_WHOLE = re.compile(r".*\}$").match
 LEDGER = (
     "create schema if not exists ledger; create table if not exists ledger.files (source varchar,"
     " table_name varchar, file varchar, load_id varchar, status varchar, rows_loaded bigint,"
@@ -103,25 +107,28 @@ class Site:
     def load(self, day: int, files: list[Path]) -> None:
         """Loads the files of a day as one load, as the loader would."""
         load_id = f"{int(days.start_of(day + 1))}.0"
-        for file in files:
-            lines = [
-                line
-                for line in gzip.decompress(file.read_bytes()).decode().splitlines()
-                if line.endswith("}")
-            ]
-            with duckdb.connect(str(self.lab.warehouse)) as connection:
-                connection.execute(
-                    "insert into raw_web.events select "
-                    + ", ".join(f"line ->> '{name}'" for name in KEYS)
-                    + ", ?, row_number() over (), ?, null, false"
-                    " from (select unnest(?::varchar[])::json as line)",
-                    ["/".join(file.parts[-4:]), load_id, lines],
-                )
-                connection.execute(
-                    "insert into ledger.files"
-                    " select 'web', 'events', ?, ?, 'loaded', ?, now()::timestamp",
-                    ["/".join(file.parts[-4:]), load_id, len(lines)],
-                )
+        found = [
+            ("/".join(file.parts[-4:]), number, line)
+            for file in files
+            for number, line in enumerate(
+                filter(IS_WHOLE, gzip.decompress(file.read_bytes()).decode().splitlines()), start=1
+            )
+        ]
+        names, numbers, lines = map(list, zip(*found, strict=True))
+        brought = pa.table({"file": names, "number": numbers, "line": lines})
+        wanted = json.dumps(dict.fromkeys(KEYS, "VARCHAR"))
+        with duckdb.connect(str(self.lab.warehouse)) as connection:
+            connection.register("brought", brought)
+            connection.execute(
+                "insert into raw_web.events select unnest(json_transform(line, ?)),"
+                " file, number, ?, null, false from brought",
+                [wanted, load_id],
+            )
+            connection.execute(
+                "insert into ledger.files select 'web', 'events', file, ?, 'loaded', count(*),"
+                " now()::timestamp from brought group by file",
+                [load_id],
+            )
 
     def build(self) -> None:
         results = self.lab.dbt("build", "--exclude-resource-type", "unit_test", "test")
