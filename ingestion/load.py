@@ -63,7 +63,7 @@ from ingestion.ledger import (
 )
 from ingestion.messages import ENVELOPE, batches_of, due_messages
 from ingestion.progress import OnProgress, Reporter, counted
-from ingestion.raw_files import RawFiles, as_table
+from ingestion.raw_files import RawFiles, as_table, views_of
 from ingestion.settings import Settings
 from ingestion.stage import Counted, DueFile, Own, Relation, Staged, Stager, extracted_at
 from ingestion.warehouse import any_order, connect, damaged, damaged_error
@@ -393,6 +393,7 @@ class SourceLoader:
         self._tallies = {table.name: _Tally() for table in declaration.tables}
         self._units: tuple[Path | None, list[Unit]] = (None, [])
         self._packs: dict[Path, str] = {}
+        self._types: dict[str | None, str] = {}
 
     def run(self) -> None:
         """Loads what is due, oldest load first."""
@@ -659,6 +660,7 @@ class SourceLoader:
         """Every declared table exists with its declared columns, even before any data."""
         with _transaction(self._connection):
             self._connection.execute(f"create schema if not exists {quoted(self._source.schema)}")
+            views = views_of(self._connection, self._source.schema)
             for table in self._source.tables:
                 declared = self._declared(table)
                 relation = self._relation(table.name)
@@ -666,7 +668,8 @@ class SourceLoader:
                 if raw is not None:
                     raw.prepare(declared)
                     continue
-                as_table(self._connection, self._source.schema, table.name)
+                if table.name in views:
+                    as_table(self._connection, self._source.schema, table.name)
                 self._connection.execute(_create(relation, declared, replace=False))
                 for change in self._evolution(table.name).plan(declared):
                     if change.change == "added":
@@ -697,13 +700,15 @@ class SourceLoader:
 
         if self._source.kind in ("files", "stream") and data_type is None:
             return TEXT
-        try:
-            found = self._connection.execute(
-                f"select typeof(cast(null as {data_type or TEXT}))"
-            ).fetchall()
-        except duckdb.Error:
-            return TEXT
-        return str(found[0][0])
+        if data_type not in self._types:
+            try:
+                found = self._connection.execute(
+                    f"select typeof(cast(null as {data_type or TEXT}))"
+                ).fetchall()
+                self._types[data_type] = str(found[0][0])
+            except duckdb.Error:
+                self._types[data_type] = TEXT
+        return self._types[data_type]
 
     def _evolution(self, table: str) -> Evolution:
         """The table's columns as they are; which of them are empty is found when needed."""

@@ -229,6 +229,11 @@ def prepare(run: Run) -> StepResult:
     declarations = run.declarations
     watches(run.dbt.project)
     gates(run.dbt.project)
+    if "extract" in run.steps and run.due_sources:
+        from ingestion.extract import prepare_ahead
+
+        # Not earlier: two threads must not import dlt and dbt at once, which share modules.
+        prepare_ahead(run.settings)
     tables = sum(len(declaration.tables) for declaration in declarations)
     return StepResult(
         "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
