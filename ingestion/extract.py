@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TURN_SECONDS = 0.1
+_STREAMS_AT_ONCE = 4
 _COMPARING = threading.BoundedSemaphore(COMPARED_AT_ONCE)
 Status = Literal["ok", "failed", "nothing_new"]
 
@@ -164,10 +165,19 @@ def prepare_extraction(settings: Settings) -> None:
     """Makes ready for extractions; call it before threads begin them."""
     landing.configure(settings)
     # Threads that import the same module for the first time wait for each other; dlt is slow to.
-    import dlt  # noqa: F401  # imported to be there
-    import pyarrow  # noqa: F401  # the same
-
+    _import_slow()
     interruption.clear()
+
+
+def prepare_ahead(settings: Settings) -> None:
+    """Begins to import what extractions need, beside whatever has to be done before them."""
+    landing.configure(settings)
+    threading.Thread(target=_import_slow, name="imports", daemon=True).start()
+
+
+def _import_slow() -> None:
+    import dlt  # noqa: F401  # imported to be there
+    import pyarrow.parquet  # noqa: F401  # the same
 
 
 def extract_source(
@@ -299,9 +309,10 @@ class _SourceRun:
         if self._declaration.kind == "cdc":
             self._catch_up_changes()
             return
-        pipeline = landing.source_pipeline(self._settings, self._declaration.name)
-        if pipeline.has_pending_data:
-            landing.finish_pending(pipeline, self._settings)
+        if not landing.is_settled(self._settings, self._declaration.name):
+            pipeline = landing.source_pipeline(self._settings, self._declaration.name)
+            if pipeline.has_pending_data:
+                landing.finish_pending(pipeline, self._settings)
         self._watch = watch = SchemaWatch(self._declaration, self._settings)
         try:
             self._read(folder, watch)
@@ -318,15 +329,16 @@ class _SourceRun:
                     )
                 )
                 resources = [*map(_resource, self._parcels), self._counts()]
+                pipeline = landing.source_pipeline(self._settings, self._declaration.name)
                 loads = landing.run(pipeline, resources, self._settings)
                 self._sync(loads)
                 failpoint("extract.synced")
 
     def _catch_up_streams(self) -> None:
         """Lands each stream up to its end as of now, if no lander is at work on it."""
-        from ingestion.lander.landers import stream_lander, works_of
+        from ingestion.lander.landers import Work, stream_lander, works_of
 
-        for work in works_of([self._declaration]):
+        def catch_up(work: Work) -> None:
             interruption.check()
             with self._table(work.table) as result:
                 try:
@@ -334,10 +346,15 @@ class _SourceRun:
                     done = lander.catch_up()
                 except LockHeld:
                     result.message = "landed by the lander that is at work"
-                    continue
+                    return
                 result.rows = result.read = done.rows
                 result.files, result.bytes = done.files, done.bytes
                 result.message = f"took {counted(done.rows, 'message')}"
+
+        # Where a broker does not tell the end, it is waited for, which streams do side by side.
+        with ThreadPoolExecutor(_STREAMS_AT_ONCE, f"read-{self._declaration.name}") as pool:
+            for _ in pool.map(catch_up, works_of([self._declaration])):
+                pass
 
     def _catch_up_changes(self) -> None:
         """Lands the changes that a database's log tells up to now, by itself and not by dlt."""

@@ -190,6 +190,16 @@ def source_pipeline(settings: Settings, source: str) -> dlt.Pipeline:
     )
 
 
+def is_settled(settings: Settings, source: str) -> bool:
+    """Whether a source has a pipeline with no load half done, found without the cost of dlt.
+
+    The same as a pipeline of it without pending data, which is a folder a package.
+    """
+    working = settings.dlt_dir / "pipelines" / source
+    pending = (working / "normalize" / "extracted", working / "load" / "normalized")
+    return all(folder.is_dir() and not any(folder.iterdir()) for folder in pending)
+
+
 def _prepare_dataset(folder: Path) -> None:
     """Makes a dataset's folder as dlt does, which stumbles over one that it did not finish."""
     from dlt.destinations.impl.filesystem.filesystem import CURRENT_VERSION, INIT_FILE_NAME

@@ -63,7 +63,7 @@ from ingestion.ledger import (
 )
 from ingestion.messages import ENVELOPE, batches_of, due_messages
 from ingestion.progress import OnProgress, Reporter, counted
-from ingestion.raw_files import RawFiles, as_table, kind_of
+from ingestion.raw_files import RawFiles, as_table, kind_of, views_of
 from ingestion.schema.fitting import CONTRACT, Fitting, kept_by, undeclared
 from ingestion.schema.journal import Noted
 from ingestion.schema.loading import LoadWatch, refusal
@@ -402,6 +402,7 @@ class SourceLoader:
         self._units: tuple[Path | None, list[Unit]] = (None, [])
         self._packs: dict[Path, str] = {}
         self._as_files: dict[str, bool] = {}
+        self._types: dict[str | None, str] = {}
 
     def run(self) -> None:
         """Loads what is due, oldest load first."""
@@ -672,6 +673,7 @@ class SourceLoader:
         """Every declared table exists with its declared columns, even before any data."""
         with _transaction(self._connection):
             self._connection.execute(f"create schema if not exists {quoted(self._source.schema)}")
+            views = views_of(self._connection, self._source.schema)
             for table in self._source.tables:
                 declared = self._declared(table)
                 relation = self._relation(table.name)
@@ -679,7 +681,8 @@ class SourceLoader:
                 if raw is not None:
                     raw.prepare(declared)
                     continue
-                as_table(self._connection, self._source.schema, table.name)
+                if table.name in views:
+                    as_table(self._connection, self._source.schema, table.name)
                 self._connection.execute(_create(relation, declared, replace=False))
                 for change in self._evolution(table.name).plan(declared):
                     if change.change == "added":
@@ -744,13 +747,15 @@ class SourceLoader:
 
         if self._source.kind in ("files", "stream") and data_type is None:
             return TEXT
-        try:
-            found = self._connection.execute(
-                f"select typeof(cast(null as {data_type or TEXT}))"
-            ).fetchall()
-        except duckdb.Error:
-            return TEXT
-        return str(found[0][0])
+        if data_type not in self._types:
+            try:
+                found = self._connection.execute(
+                    f"select typeof(cast(null as {data_type or TEXT}))"
+                ).fetchall()
+                self._types[data_type] = str(found[0][0])
+            except duckdb.Error:
+                self._types[data_type] = TEXT
+        return self._types[data_type]
 
     def _evolution(self, table: str) -> Evolution:
         """The table's columns as they are; which of them are empty is found when needed."""

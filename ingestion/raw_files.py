@@ -277,11 +277,20 @@ def kind_of(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> st
     return {"BASE TABLE": "table", "VIEW": "view"}.get(found[0][0], "") if found else ""
 
 
+def views_of(connection: duckdb.DuckDBPyConnection, schema: str) -> set[str]:
+    """Names of the views of a schema."""
+    found = connection.execute(
+        "select view_name from duckdb_views() "
+        "where schema_name = ? and database_name = current_database() and not internal",
+        [schema],
+    ).fetchall()
+    return {str(row[0]) for row in found}
+
+
 def as_table(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> None:
-    """Makes a raw table of a view, for a table that is not declared `raw: parquet` any more."""
+    """Makes a raw table of its view, for a table that is not declared `raw: parquet` any more."""
     relation = f"{quoted(schema)}.{quoted(name)}"
-    if kind_of(connection, schema, name) == "view":
-        connection.execute(f"create temporary table wellspring_shown as from {relation}")
-        connection.execute(f"drop view {relation}")
-        connection.execute(f"create table {relation} as from temp.wellspring_shown")
-        connection.execute("drop table temp.wellspring_shown")
+    connection.execute(f"create temporary table wellspring_shown as from {relation}")
+    connection.execute(f"drop view {relation}")
+    connection.execute(f"create table {relation} as from temp.wellspring_shown")
+    connection.execute("drop table temp.wellspring_shown")

@@ -15,6 +15,7 @@ import shlex
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -338,7 +339,7 @@ class Settings:
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
 
-    @property
+    @cached_property
     def landing_dir(self) -> Path:
         """Immutable files as extracted, one folder a source."""
         return self.data_dir / "landing"
@@ -358,7 +359,7 @@ class Settings:
         """Published versions and the link `current`."""
         return self.data_dir / "published"
 
-    @property
+    @cached_property
     def state_dir(self) -> Path:
         """Working folders, run history, lock and logs."""
         return self.data_dir / "state"

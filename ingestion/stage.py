@@ -250,6 +250,9 @@ class Stager:
         def made(due: DueFile) -> Relation | Exception:
             try:
                 with self._connection.cursor() as cursor:
+                    if due.reader == "csv":
+                        assert declared is not None
+                        return self._csv_piece(cursor, due, declared)
                     return self._piece(cursor, due)
             except (BadInput, duckdb.Error) as error:
                 return error
@@ -290,9 +293,6 @@ class Stager:
         if reader == "messages":
             return self._messages(files)
         assert declared is not None
-        if reader == "pieces":
-            is_csv = files[0].reader == "csv"
-            return self._csv_piece(files[0], declared) if is_csv else self._piece(files[0])
         return self._csv(files, declared) if reader == "csv" else self._ndjson(files)
 
     def _stage_faulty(
@@ -409,14 +409,16 @@ class Stager:
         self._connection.execute(f"create temporary table {table} as select * from {reader}")
         return self._of_temporary(table, files, columns)
 
-    def _csv_piece(self, due: DueFile, declared: FilesTable) -> Relation:
+    def _csv_piece(
+        self, connection: duckdb.DuckDBPyConnection, due: DueFile, declared: FilesTable
+    ) -> Relation:
         """A large file by itself: Parquet keeps the order of its records, which is their place."""
         columns, reader = _csv_reader([due], declared.csv)
         origin = ndjsonfile.Origin(due.file, due.load_id, extracted_at(due.load_id))
         self._spool.mkdir(parents=True, exist_ok=True)
         target = self._spool / f"{uuid.uuid4().hex}.parquet"
         self._files.append(target)
-        [(rows,)] = self._connection.execute(
+        [(rows,)] = connection.execute(
             f"copy (select *, cast(null as varchar) as {ndjsonfile.LINE}, "
             f"cast(null as bigint) as _row, {ndjsonfile.own_columns(origin)} from {reader}) "
             f"to {literal(str(target))} "

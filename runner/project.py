@@ -65,6 +65,7 @@ def published_relations(manifest: Project) -> list[Relation]:
     with `false`.
     """
     found = []
+    tests = _attached(manifest)
     for node in manifest.nodes.values():
         if str(node.resource_type) != "model" or node.config.materialized == "ephemeral":
             continue
@@ -72,7 +73,7 @@ def published_relations(manifest: Project) -> list[Relation]:
         if (node.config.meta or {}).get("publish", public_mart):
             texts = {name: column.description for name, column in node.columns.items()}
             described = {name: text.strip() for name, text in texts.items() if text}
-            keys = tuple(unique_keys(manifest, node.unique_id))
+            keys = tuple(_keys(node, tests.get(node.unique_id, ())))
             text = node.description.strip()
             place = (node.unique_id, node.schema, node.alias)
             found.append(Relation(*place, text, described, keys))
@@ -192,15 +193,19 @@ def unique_keys(manifest: Project, unique_id: str) -> list[tuple[str, ...]]:
     Returns:
         Columns in lower case, of each key; those of data tests first.
     """
+    return _keys(manifest.nodes[unique_id], attached_tests(manifest, unique_id))
+
+
+def _keys(node: Any, tests: Iterable[Any]) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    for test in attached_tests(manifest, unique_id):
+    for test in tests:
         metadata = getattr(test, "test_metadata", None)
         if metadata is None or "unique" not in metadata.name:
             continue
         columns = metadata.kwargs.get("columns") or metadata.kwargs.get("combination_of_columns")
         listed = columns if isinstance(columns, list) else [metadata.kwargs.get("column_name")]
         found.append(tuple(str(name).strip('"').lower() for name in listed if name))
-    config = manifest.nodes[unique_id].config
+    config = node.config
     staging = (config.meta or {}).get("staging") or {}
     for declared in (staging.get("key"), getattr(config, "unique_key", None)):
         listed = [declared] if isinstance(declared, str) else declared or []
@@ -210,19 +215,20 @@ def unique_keys(manifest: Project, unique_id: str) -> list[tuple[str, ...]]:
 
 def attached_tests(manifest: Project, unique_id: str) -> list[Any]:
     """Data tests of a model: those attached to it, and singular ones that read it; by name."""
-    found = [
-        node
-        for node in manifest.nodes.values()
-        if str(node.resource_type) == "test"
-        and (
-            getattr(node, "attached_node", None) == unique_id
-            or (
-                getattr(node, "attached_node", None) is None
-                and unique_id in parents(manifest, node.unique_id)
-            )
-        )
-    ]
-    return sorted(found, key=lambda node: str(node.name))
+    return _attached(manifest).get(unique_id, [])
+
+
+def _attached(manifest: Project) -> dict[str, list[Any]]:
+    """Data tests by the model that they are attached to, or that singular ones read; by name."""
+    found: dict[str, list[Any]] = {}
+    for node in manifest.nodes.values():
+        if str(node.resource_type) != "test":
+            continue
+        owner = getattr(node, "attached_node", None)
+        owners = dict.fromkeys(parents(manifest, node.unique_id)) if owner is None else (owner,)
+        for unique_id in owners:
+            found.setdefault(unique_id, []).append(node)
+    return {key: sorted(tests, key=lambda node: str(node.name)) for key, tests in found.items()}
 
 
 def is_volatile(text: str) -> bool:

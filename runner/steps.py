@@ -232,6 +232,11 @@ def prepare(run: Run) -> StepResult:
     declarations = run.declarations
     watches(run.dbt.project)
     gates(run.dbt.project)
+    if "extract" in run.steps and run.due_sources:
+        from ingestion.extract import prepare_ahead
+
+        # Not earlier: two threads must not import dlt and dbt at once, which share modules.
+        prepare_ahead(run.settings)
     tables = sum(len(declaration.tables) for declaration in declarations)
     if not declarations and run.selection.everything:
         run.reporter.warn("no source is declared yet: `wellspring add ADDRESS` declares the first")

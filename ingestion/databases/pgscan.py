@@ -10,6 +10,7 @@ then reads the table as text. Left out: whatever the catalog says is not exactly
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
@@ -81,7 +82,16 @@ class PostgresScan:
             [f"set transaction snapshot '{snapshot}'", "set client_encoding = 'UTF8'", *settings]
         )
         self._free = threading.BoundedSemaphore(lanes)
+        self._numbers = itertools.count()
+        self._opening = threading.Lock()
+        self._duckdb: duckdb.DuckDBPyConnection | None = None
         self.lanes = lanes
+
+    def close(self) -> None:
+        """Lets go of the DuckDB that the lanes shared."""
+        if self._duckdb is not None:
+            self._duckdb.close()
+            self._duckdb = None
 
     def read(self, query: Query, target: Target) -> Parts | None:
         """Reads rows into Parquet files, a file each range; None if only text would be exact."""
@@ -120,9 +130,7 @@ class PostgresScan:
     def _work(self, reading: _Reading, lanes: int) -> None:
         """Reads all ranges; the first fault, or the user, ends the others."""
         with ThreadPoolExecutor(lanes, "scan") as pool:
-            works: list[Future[None]] = [
-                pool.submit(self._lane, reading, number) for number in range(lanes)
-            ]
+            works: list[Future[None]] = [pool.submit(self._lane, reading) for _ in range(lanes)]
             open_ = set(works)
             while open_:
                 done, open_ = wait(open_, timeout=_LOOK_SECONDS)
@@ -144,25 +152,35 @@ class PostgresScan:
             for backend in backends:
                 connection.execute("select pg_catalog.pg_cancel_backend(%s)", [backend])
 
-    def _lane(self, reading: _Reading, number: int) -> None:
+    def _lane(self, reading: _Reading) -> None:
         """Reads ranges through one connection until none is left."""
-        with self._connection(reading, f"wellspring_lane_{number}") as (connection, name):
+        with self._connection(reading) as (connection, name):
             reading.check_types(connection, name)
             while (next_ := reading.next_range()) is not None:
                 reading.copy(connection, name, *next_)
 
+    def _cursor(self, target: Target) -> duckdb.DuckDBPyConnection:
+        """A cursor of the DuckDB that has the scanner: the one of whichever table came first.
+
+        To load it, DuckDB takes the checksum of its 40 MB, so that is not done for each table.
+        """
+        with self._opening:
+            if self._duckdb is None:
+                cursor = target.connection.cursor()
+                cursor.execute(f"load {_EXTENSION}")
+                # A connection lives as long as its lane and is no one else's.
+                cursor.execute("set pg_pool_max_connections = 0")
+                self._duckdb = cursor
+            return self._duckdb.cursor()
+
     @contextmanager
-    def _connection(
-        self, reading: _Reading, name: str
-    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    def _connection(self, reading: _Reading) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """A connection to the server inside the snapshot, as a database attached to DuckDB."""
         import duckdb
 
-        cursor = reading.target.connection.cursor()
+        cursor = self._cursor(reading.target)
+        name = f"wellspring_lane_{next(self._numbers)}"
         try:
-            cursor.execute(f"load {_EXTENSION}")
-            # A connection lives as long as its lane and is no one else's.
-            cursor.execute("set pg_pool_max_connections = 0")
             cursor.execute(f"attach {literal(self._address)} as {name} (type postgres, read_only)")
             try:
                 cursor.execute("begin")

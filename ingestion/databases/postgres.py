@@ -201,6 +201,8 @@ class Postgres(Database):
                 self._scan = self.scan(self._snapshot, self._first, most - 1 - self.sessions)
             yield
         finally:
+            if self._scan is not None:
+                self._scan.close()
             self._first.close()
 
     @contextmanager
