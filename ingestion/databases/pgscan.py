@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 _EXTENSION = "postgres_scanner"
 _LOOK_SECONDS = 0.2
+_TAKEN_OVER = (
+    *("memory_limit", "temp_directory", "max_temp_directory_size", "threads", "TimeZone"),
+    *("extension_directory", "autoinstall_known_extensions", "enable_progress_bar"),
+)
 # What the text road keeps as text, so that both roads land the same.
 _WITHIN = {
     "date": "between date '0001-01-01' and date '9999-12-31'",
@@ -160,17 +164,24 @@ class PostgresScan:
                 reading.copy(connection, name, *next_)
 
     def _cursor(self, target: Target) -> duckdb.DuckDBPyConnection:
-        """A cursor of the DuckDB that has the scanner: the one of whichever table came first.
+        """A cursor of the one DuckDB that has the scanner, set as that of whoever asks first.
 
         To load it, DuckDB takes the checksum of its 40 MB, so that is not done for each table.
         """
+        import duckdb
+
         with self._opening:
             if self._duckdb is None:
-                cursor = target.connection.cursor()
-                cursor.execute(f"load {_EXTENSION}")
+                shown = ", ".join(f"current_setting({literal(name)})" for name in _TAKEN_OVER)
+                given = target.connection.execute(f"select {shown}").fetchone()
+                assert given is not None
+                made = duckdb.connect(":memory:")
+                for name, value in zip(_TAKEN_OVER, given, strict=True):
+                    made.execute(f"set {name} = {literal(str(value))}")
+                made.execute(f"load {_EXTENSION}")
                 # A connection lives as long as its lane and is no one else's.
-                cursor.execute("set pg_pool_max_connections = 0")
-                self._duckdb = cursor
+                made.execute("set pg_pool_max_connections = 0")
+                self._duckdb = made
             return self._duckdb.cursor()
 
     @contextmanager

@@ -360,7 +360,7 @@ def test_our_reader_and_duckdbs_agree_wherever_duckdb_reads(tmp_path: Path, seed
                 fast = stager._csv([due], table)
             except duckdb.Error:
                 continue
-            slow = stager._salvaged("csv", due, table)
+            slow = stager._salvaged(due, table)
             order = " order by _row"
             expected = connection.execute(fast.sql + order).fetchall()
             assert connection.execute(slow.sql + order).fetchall() == expected, text
