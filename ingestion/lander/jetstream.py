@@ -182,7 +182,7 @@ class JetStreamConsumer(Consumer):
         self._client.failed = failed
         try:
             await self._client.connect(
-                **_login(self._connection),
+                **login(self._connection),
                 name=f"wellspring {self._source}.{self._table}",
                 allow_reconnect=False,
                 max_reconnect_attempts=0,
@@ -485,7 +485,7 @@ async def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.gather(*left, return_exceptions=True)
 
 
-def _login(connection: Connection) -> dict[str, Any]:
+def login(connection: Connection) -> dict[str, Any]:
     """What the client needs to know to connect."""
     at = address(connection, PORTS)
     options = connection.options

@@ -192,7 +192,16 @@ def _looked(settings: Settings, target: _Target, request: Request, ask: Asker) -
         with look_at_files(settings, target.place, target.name, patterns) as found:
             yield found
         return
-    raise BadInput(f"sources of the kind {target.place.kind} cannot be added yet")
+    if target.place.kind == "rest":
+        from runner.add.apis import look as look_at_api
+
+        with look_at_api(target.place, request) as found:
+            yield found
+        return
+    from runner.add.streams import look as look_at_streams
+
+    with look_at_streams(settings, target.place, request.tables) as found:
+        yield found
 
 
 def _different(offers: Sequence[Offer]) -> list[Offer]:

@@ -28,7 +28,7 @@ class Request:
         kind: What the location is, where that cannot be told from it.
         from_env: Environment variable that holds the address.
         token_from_env: Environment variable that holds the token of an API.
-        auth: How an API wants the token: bearer, api_key or basic.
+        auth: How an API wants the token: bearer or api_key.
         auth_name: Name of the header or parameter of an API key.
         openapi: Where the description of an API is.
         schema: Schema of a database.

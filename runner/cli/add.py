@@ -29,7 +29,6 @@ class Auth(StrEnum):
     none = "none"
     bearer = "bearer"
     api_key = "api_key"
-    basic = "basic"
 
 
 @commands.command()

