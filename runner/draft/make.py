@@ -272,7 +272,7 @@ class _Drafter:
         texts: dict[str, str] = {}
         for source in chosen:
             own = [table for table in mine if table.source == source]
-            texts |= self._texts(source, own, seen_on) if own else {}
+            texts |= self._texts(source, own, chosen, seen_on) if own else {}
         outcomes = [settle(self.root, path, text) for path, text in texts.items()]
         outcomes += self._listed(mine, outcomes)
         waiting = {f"{o.path}{merge.PROPOSED}" for o in outcomes if o.proposal is not None}
@@ -286,7 +286,9 @@ class _Drafter:
             is_dry=is_dry,
         )
 
-    def _texts(self, source: str, tables: Sequence[Table], seen_on: str) -> dict[str, str]:
+    def _texts(
+        self, source: str, tables: Sequence[Table], chosen: Collection[str], seen_on: str
+    ) -> dict[str, str]:
         """The files of a source by their paths."""
         folder = f"models/staging/{source}"
         texts = {f"{folder}/_{source}__docs.md": staging.docs_text(tables, seen_on)}
@@ -297,7 +299,10 @@ class _Drafter:
             )
         if self.staging_only:
             return texts
-        has_mart = {name: self._has(self._mart_path(t)) for name, t in self.tables.items()}
+        has_mart = {
+            name: self._has(self._mart_path(table), table.source in chosen)
+            for name, table in self.tables.items()
+        }
         for table in tables:
             place = self._keyed_path(table)
             if not self._has(place):
@@ -318,10 +323,11 @@ class _Drafter:
     def _mart_path(self, table: Table) -> str:
         return f"models/marts/{table.source}/{table.mart}"
 
-    def _has(self, place: str) -> bool:
-        """Whether a model is there or was never drafted, so that it will be."""
+    def _has(self, place: str, is_drafted: bool = True) -> bool:
+        """Whether a model is there, or is being drafted and no person has deleted it."""
         path = f"{place}.sql"
-        return (self.root / path).is_file() or not base_of(self.root, path).is_file()
+        is_new = is_drafted and not base_of(self.root, path).is_file()
+        return is_new or (self.root / path).is_file()
 
     def _owner(self, source: str) -> str:
         return f"Owner of {source}"

@@ -161,8 +161,9 @@ def plan_tables(
             table = _table(profile, entity, refers, midnights.get(profile.full_name, ()))
             if not is_left_out(profile, table.staging):
                 tables[profile.full_name] = table
+    names: set[str] = set()
     for table in tables.values():
-        _name(table, is_taken)
+        _name(table, is_taken, names)
     _link(tables, references)
     referenced = {
         link.target for t in tables.values() for link in t.links if link.target != t.full_name
@@ -224,12 +225,13 @@ def _table(
     )
 
 
-def _name(table: Table, is_taken: Callable[[str, str], bool]) -> None:
-    """Puts the source before names that another model has."""
+def _name(table: Table, is_taken: Callable[[str, str], bool], names: set[str]) -> None:
+    """Puts the source before names that another model has, or gets in this draft."""
     kinds = ("dim", "fct", "bridge")
-    names = [f"{kind}_{table.plural}" for kind in kinds] + [table.intermediate]
-    if any(is_taken(table.source, name) for name in names):
+    wanted = [f"{kind}_{table.plural}" for kind in kinds] + [table.intermediate]
+    if names & set(wanted) or any(is_taken(table.source, name) for name in wanted):
         table.prefix = f"{table.source}_"
+    names.update(wanted)
 
 
 def _link(tables: Mapping[str, Table], references: Mapping[str, Sequence[Reference]]) -> None:

@@ -39,7 +39,7 @@ SOURCES = """
             description: One row per line of the log.
     """
 TABLES = """
-    create table Artist (ArtistId integer primary key, Name text, EMail text, MentorId integer);
+    create table Artist (ArtistId integer primary key, Name text, EMail text, ManagerId integer);
     create table Album (AlbumId integer primary key, Title text, ArtistId integer, Released text);
     create table Sale (
         SaleNo text primary key, AlbumId integer, "Sale Date" text, Price text, Paid text,
