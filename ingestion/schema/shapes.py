@@ -37,6 +37,7 @@ Kind = Literal[
 ]
 # So many rows with a column must have been expected before none of them means that it is gone.
 _EXPECTED = 10
+OTHER_DELIMITER = "its name holds those of all columns before: the delimiter may have changed"
 # What a text reads as, if the other readings of it are special cases.
 _WIDER = {("whole number", "number"), ("date", "timestamp")}
 
@@ -186,7 +187,7 @@ def _other_delimiter(before: Mapping[str, ShapeColumn], now: Collection[str]) ->
     """What is to be said of a single column whose name holds those of all others."""
     if len(now) != 1 or len(before) < 2 or any(name not in next(iter(now)) for name in before):
         return ()
-    return ("its name holds those of all columns before: the delimiter may have changed",)
+    return (OTHER_DELIMITER,)
 
 
 def _column_changes(old: ShapeColumn, new: ShapeColumn) -> tuple[list[Change], ShapeColumn]:

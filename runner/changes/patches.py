@@ -202,18 +202,13 @@ class SourceText:
         return self._noted.since[:10]
 
     def _declare(self, name: str, description: str) -> None:
-        """Adds a column to the declaration, if it is not there."""
+        """Adds a column to those that the table declares, if it declares any."""
         columns = self._columns
-        if entry_named(columns, name) is not None:
+        if columns is None or not columns.value or entry_named(columns, name) is not None:
             return
         kind = self._type_of(name)
         parts = [f"name: {plain(name)}", *([f"data_type: {plain(kind)}"] if kind else [])]
         parts.append(f"description: {plain(description)}")
-        assert self._table is not None
-        if columns is None or not columns.value:
-            if columns is None:
-                self._yaml.set_path(self._table, ["columns"], f"[{{{', '.join(parts)}}}]")
-            return
         if all(entry.flow_style for entry in entries(columns)):
             self._yaml.append(columns, f"{{{', '.join(parts)}}}")
             return
@@ -227,15 +222,9 @@ class SourceText:
 
     def _mark_gone(self, name: str) -> None:
         entry = entry_named(self._columns, name)
-        value = f'"{self._day}"'
-        if entry is None:
-            self._declare(name, f"Gone from the source since {self._day}; raw keeps its history.")
-            self._yaml = YamlText(self._yaml.edited())
-            self._refresh()
-            entry = entry_named(self._columns, name)
         path = ["config", "meta", "gone_since"]
         if entry is not None and _at(entry, path) is None:
-            self._yaml.set_path(entry, path, value)
+            self._yaml.set_path(entry, path, f'"{self._day}"')
 
     def _unmark(self, name: str) -> None:
         entry = entry_named(self._columns, name)
@@ -264,28 +253,37 @@ class SourceText:
 
     def _respell(self, old: str, new: str) -> None:
         """Puts a new name in the keys of extraction that say the old one."""
-        for ingest in self._ingests():
-            cursor = value_of(ingest, "cursor")
-            names = [cursor] if cursor is not None else []
-            names += [entry for key in _NAMES for entry in entries(value_of(ingest, key))]
-            for node in names:
-                if _is_name(node, old) and new != node.value:
-                    self._yaml.replace(node, plain(new))
+        for key in ("cursor", *_NAMES):
+            node = value_of(self._ingest, key)
+            shared = value_of(_at(self._source, _INGEST), key) if node is None else None
+            listed = _names_in(node if shared is None else shared)
+            if not any(_is_name(entry, old) for entry in listed):
+                continue
+            names = [plain(new) if _is_name(e, old) else plain(str(e.value)) for e in listed]
+            if names == [plain(str(entry.value)) for entry in listed]:
+                continue
+            told = names[0] if key == "cursor" else f"[{', '.join(names)}]"
+            self._say(key, told)
+
+    def _say(self, key: str, value: str) -> None:
+        """Sets a key of extraction for this table; what the source says of all stays."""
+        assert self._table is not None
+        self._yaml.set_path(self._table, [*_INGEST, key], value)
 
     def _forget(self, name: str) -> None:
         """Takes a lost column out of the keys of extraction that cannot do with it."""
-        for ingest in self._ingests():
-            for key in ("columns", "exclude_columns"):
-                listed = value_of(ingest, key)
-                for entry in entries(listed):
-                    if listed is not None and _is_name(entry, name):
-                        self._yaml.remove(listed, entry)
-            cursor = pair_of(ingest, "cursor")
-            if cursor is not None and _is_name(cursor[1], name):
-                for key in ("cursor", "window"):
-                    pair = pair_of(ingest, key)
-                    if pair is not None:
-                        self._yaml.remove(ingest, *pair)
+        ingest = self._ingest
+        for key in ("columns", "exclude_columns"):
+            listed = value_of(ingest, key)
+            for entry in entries(listed):
+                if listed is not None and _is_name(entry, name):
+                    self._yaml.remove(listed, entry)
+        cursor = pair_of(ingest, "cursor")
+        if cursor is not None and ingest is not None and _is_name(cursor[1], name):
+            for key in ("cursor", "window"):
+                pair = pair_of(ingest, key)
+                if pair is not None:
+                    self._yaml.remove(ingest, *pair)
 
     def _retype(self, name: str) -> None:
         declared = value_of(entry_named(self._columns, name), "data_type")
@@ -298,10 +296,9 @@ class SourceText:
             self._yaml.replace(declared, plain(in_words(wide)))
 
     def _rekey(self, old: Sequence[str], new: Sequence[str]) -> None:
-        for ingest in self._ingests():
-            listed = value_of(ingest, "primary_key")
-            if listed is not None and [e.value for e in entries(listed)] == list(old):
-                self._yaml.replace(listed, f"[{', '.join(plain(name) for name in new)}]")
+        listed = value_of(self._ingest, "primary_key")
+        if listed is not None and [e.value for e in entries(listed)] == list(old):
+            self._yaml.replace(listed, f"[{', '.join(plain(name) for name in new)}]")
 
     def _call_origin(self, name: str) -> None:
         assert self._table is not None
@@ -309,14 +306,21 @@ class SourceText:
         if current is None or current.value != name:
             self._yaml.set_path(self._table, [*_INGEST, "from"], plain(name))
 
-    def _ingests(self) -> list[yaml.Node]:
-        """What extraction is told: of the table, and of the source for all its tables."""
-        found = [_at(node, _INGEST) for node in (self._table, self._source)]
-        return [node for node in found if node is not None]
+    @property
+    def _ingest(self) -> yaml.Node | None:
+        """What extraction is told of this table alone."""
+        return _at(self._table, _INGEST)
 
     def _refresh(self) -> None:
         for name in ("_source", "_table"):
             self.__dict__.pop(name, None)
+
+
+def _names_in(node: yaml.Node | None) -> list[yaml.Node]:
+    """The names that a key gives: one, or several in a list."""
+    if node is None:
+        return []
+    return list(entries(node)) if isinstance(node.value, list) else [node]
 
 
 def _at(node: yaml.Node | None, path: Sequence[str]) -> yaml.Node | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import BadInput, IngestionError, LockHeld
 from ingestion.schema.journal import Noted, journal_folder, read_journal
+from ingestion.schema.shapes import OTHER_DELIMITER
 from ingestion.schema.words import tell
 from ingestion.settings import Settings
 from runner.changes.patches import Patched, Patches, Place, combined
@@ -28,6 +29,10 @@ _POLICIES = {
     "freeze": "refused: nothing of the table was landed or loaded while it lasted",
     "quarantine": "rows that do not fit are kept aside",
 }
+_GARBLED = (
+    "the file seems to have another delimiter: declare it (`csv: {delimiter: ...}`), then "
+    "`wellspring quarantine replay`; where both come, ask for one"
+)
 _WITHOUT_ROWS = "rows before it stay in raw as they are"
 
 
@@ -39,6 +44,7 @@ class Known:
         noted: The change.
         reach: What depends on it; None if that could not be told.
         patch: What would make the project follow it; nothing if it does.
+        is_garbled: Whether the file was read with another delimiter than it has.
         aside: Rows that are kept aside because of it; None if that could not be told.
     """
 
@@ -46,13 +52,14 @@ class Known:
     reach: Reach | None
     patch: tuple[Patched, ...]
     aside: int | None
+    is_garbled: bool = False
 
     @property
     def state(self) -> str:
         """Open (the project does not follow it), settled, refused or reverted."""
         if self.noted.status != "taken":
             return self.noted.status
-        return "open" if self.patch else "settled"
+        return "open" if self.patch or self.is_garbled else "settled"
 
     def fields(self) -> dict[str, Any]:
         """The change as values."""
@@ -126,14 +133,27 @@ def changes_of(
     reached, note = reaches(settings, noted, dbt) if with_reach and noted else ({}, "")
     places = _places(settings, noted, dbt)
     patches = Patches(settings.project_dir)
+    garbled = _garbled(settings)
     known = []
     for entry in noted:
         place = places.get((entry.source, entry.table))
-        wanted = place is not None and entry.status != "reverted" and _lasts(entry, place)
-        patch = tuple(patches.of([(entry, place)])) if wanted and place is not None else ()
+        lasts = place is not None and entry.status != "reverted" and _lasts(entry, place)
+        is_garbled = lasts and (entry.source, entry.table, entry.since) in garbled
+        patch: Sequence[Patched] = ()
+        if place is not None and lasts and not is_garbled:
+            patch = patches.of([(entry, place)])
         aside = _aside(settings, entry) if entry.policy == "quarantine" else 0
-        known.append(Known(entry, reached.get(entry.id), patch, aside))
+        known.append(Known(entry, reached.get(entry.id), tuple(patch), aside, is_garbled))
     return Changes(known, note)
+
+
+def _garbled(settings: Settings) -> set[tuple[str, str, str]]:
+    """Source, table and time of what came of reading a file with another delimiter."""
+    return {
+        (entry.source, entry.table, entry.since)
+        for entry in all_noted(settings)
+        if OTHER_DELIMITER in entry.change.evidence
+    }
 
 
 def _lasts(noted: Noted, place: Place) -> bool:
@@ -278,7 +298,7 @@ def print_list(shown: Sequence[Known], note: str, hidden: int, console: Console)
         console.print(f"! {note}", markup=False, soft_wrap=True)
     if hidden:
         console.print(f"{hidden} settled: `wellspring changes --all`")
-    if any(known.patch for known in shown):
+    if shown:
         console.print("`wellspring changes CHANGE` shows one, `--apply` makes the project follow")
 
 
@@ -304,12 +324,14 @@ def print_detail(known: Known, note: str, console: Console) -> None:
         _line(console, "reaches", note or "unknown")
     else:
         _print_reach(known.reach, console)
+    if known.is_garbled:
+        _line(console, "means", _GARBLED)
     for line in _consequences(noted):
         _line(console, "means", line)
     if known.patch:
         console.print("  patch")
         console.print(combined(known.patch), markup=False, soft_wrap=True, end="")
-    elif noted.status == "taken":
+    elif noted.status == "taken" and not known.is_garbled:
         _line(console, "patch", "none: the project follows it, or there is nothing to follow")
 
 

@@ -93,7 +93,8 @@ class YamlText:
         self._edits.append((end - blank, end - blank, f"{comma}{entry}"))
 
     def _line_after(self, node: yaml.Node, line: str) -> None:
-        place = self._end_of_line(_last_index(node))
+        # A folded text takes the blank lines behind it for its own.
+        place = self._end_of_line(len(self.text[: _last_index(node)].rstrip()))
         lead = "" if place == 0 or self.text[place - 1] == "\n" else "\n"
         self._edits.append((place, place, f"{lead}{line}\n"))
 

@@ -171,15 +171,17 @@ class _Session(BaseSession):
             )
             return self._database.cursor().execute(sql).fetchall(), ["column_name"]
         sql = (
-            "select column_name, data_type, numeric_precision, numeric_scale "
+            "select column_name, data_type, numeric_precision, numeric_scale, is_nullable, "
+            "column_default "
             f"from information_schema.columns where {where} order by ordinal_position"
         )
         rows = [
-            (name, kind, kind, digits, scale)
-            for name, found, digits, scale in self._database.cursor().execute(sql).fetchall()
+            (name, kind, kind, digits, scale, *rest)
+            for name, found, digits, scale, *rest in self._database.cursor().execute(sql).fetchall()
             for kind in [_NAMES.get(found, found.partition("(")[0].lower())]
         ]
-        return rows, ["name", "data_type", "column_type", "digits", "scale"]
+        names = ["name", "data_type", "column_type", "digits", "scale", "nullable", "default"]
+        return rows, names
 
 
 class _Protocol:

@@ -107,7 +107,8 @@ def test_a_lost_column_is_marked_and_its_cursor_goes(root: Path) -> None:
 
 def test_a_renamed_key_is_renamed_where_extraction_names_it(root: Path) -> None:
     text = patched(root, "orders", Change("column_renamed", "order_no", "id", "order_no"))
-    assert "primary_key: [OrderNo]" in text, "the source's own spelling"
+    assert "config: {meta: {ingest: {primary_key: [OrderNo]}}}" in text, "as the source spells it"
+    assert "connection: shop, primary_key: [id]" in text, "other tables keep theirs"
     assert 'description: "Formerly `id`."' in text
 
 
