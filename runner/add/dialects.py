@@ -124,19 +124,22 @@ def _widest(lines: Sequence[str]) -> tuple[float, int, str, int]:
     """Share of lines that agree, their number of fields, delimiter, and the first such line."""
     best = (0.0, 0, ",", 0)
     for delimiter in _DELIMITERS:
-        widths, places, begins = [], [], 0
+        widths, places, filled, begins = [], [], [], 0
         reader = csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter)
         for row in reader:
             if row:
                 widths.append(len(row))
                 places.append(begins)
+                filled.append(2 * sum(bool(cell.strip()) for cell in row) > len(row))
             begins = reader.line_num
         if not widths:
             continue
         width, times = Counter(widths).most_common(1)[0]
         if width > 1:
             fitting = times / len(widths)
-            first = places[widths.index(width)]
+            # A spreadsheet fills lines of titles up with empty fields.
+            wide = [place for place, own in enumerate(widths) if own == width]
+            first = places[next((place for place in wide if filled[place]), wide[0])]
             best = max(best, (round(fitting, 1), width, delimiter, first))
     return best
 

@@ -292,6 +292,7 @@ def test_files_are_grouped_by_what_their_names_share() -> None:
     [
         ("a,b\n1,2\n", {}),
         ("Report of May\n\na;b;c\n1,5;2;3\n2,5;3;4\n", {"delimiter": ";", "skip_lines": 2}),
+        ("Report;;\nMay;;\n;;\na;b;c\n1,5;;3\n2,5;3;4\n", {"delimiter": ";", "skip_lines": 3}),
         ("1\t2026-01-01\n2\t2026-01-02\n",
          {"delimiter": "\t", "header": False, "columns": ["column_1", "column_2"]}),
         ('"a";"b"\n"x, y";"z"\n', {"delimiter": ";"}),
