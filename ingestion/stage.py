@@ -250,10 +250,7 @@ class Stager:
         def made(due: DueFile) -> Relation | Exception:
             try:
                 with self._connection.cursor() as cursor:
-                    if due.reader == "csv":
-                        assert declared is not None
-                        return self._csv_piece(cursor, due, declared)
-                    return self._piece(cursor, due)
+                    return self._piece(cursor, due, declared)
             except (BadInput, duckdb.Error) as error:
                 return error
 
@@ -409,24 +406,6 @@ class Stager:
         self._connection.execute(f"create temporary table {table} as select * from {reader}")
         return self._of_temporary(table, files, columns)
 
-    def _csv_piece(
-        self, connection: duckdb.DuckDBPyConnection, due: DueFile, declared: FilesTable
-    ) -> Relation:
-        """A large file by itself: Parquet keeps the order of its records, which is their place."""
-        columns, reader = _csv_reader([due], declared.csv)
-        origin = ndjsonfile.Origin(due.file, due.load_id, extracted_at(due.load_id))
-        self._spool.mkdir(parents=True, exist_ok=True)
-        target = self._spool / f"{uuid.uuid4().hex}.parquet"
-        self._files.append(target)
-        [(rows,)] = connection.execute(
-            f"copy (select *, cast(null as varchar) as {ndjsonfile.LINE}, "
-            f"cast(null as bigint) as _row, {ndjsonfile.own_columns(origin)} from {reader}) "
-            f"to {literal(str(target))} "
-            "(format parquet, compression zstd, dictionary_size_limit 1000)"
-        ).fetchall()
-        sql = ndjsonfile.select_rows([target], list(columns))
-        return Relation((Counted(due, rows),), columns, sql, pieces=(target,))
-
     def _of_temporary(
         self,
         table: str,
@@ -532,10 +511,17 @@ class Stager:
         )
         return self._of_temporary(fields, files, columns, expressions)
 
-    def _piece(self, connection: duckdb.DuckDBPyConnection, due: DueFile) -> Relation:
+    # Large files of lines
+
+    def _piece(
+        self, connection: duckdb.DuckDBPyConnection, due: DueFile, declared: FilesTable | None
+    ) -> Relation:
         """A large file by itself: Parquet holds its rows in their order."""
         self._spool.mkdir(parents=True, exist_ok=True)
         origin = ndjsonfile.Origin(due.file, due.load_id, extracted_at(due.load_id))
+        if due.reader == "csv":
+            assert declared is not None
+            return self._csv_piece(connection, due, declared, origin)
         compression = due.options["compression"]
         piece = ndjsonfile.write_piece(connection, due.path, compression, self._spool, origin)
         self._files += piece.paths
@@ -549,6 +535,24 @@ class Stager:
             ndjsonfile.select_rows(piece.paths, piece.columns),
             pieces=piece.paths,
         )
+
+    def _csv_piece(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        due: DueFile,
+        declared: FilesTable,
+        origin: ndjsonfile.Origin,
+    ) -> Relation:
+        columns, reader = _csv_reader([due], declared.csv)
+        target = self._spool / f"{uuid.uuid4().hex}.parquet"
+        self._files.append(target)
+        [(rows,)] = connection.execute(
+            f"copy (select *, cast(null as varchar) as {ndjsonfile.LINE}, "
+            f"cast(null as bigint) as _row, {ndjsonfile.own_columns(origin)} from {reader}) "
+            f"to {literal(str(target))} ({ndjsonfile.WRITTEN})"
+        ).fetchall()
+        sql = ndjsonfile.select_rows([target], list(columns))
+        return Relation((Counted(due, rows),), columns, sql, pieces=(target,))
 
     def _check_exact(self, table: str) -> None:
         """Whether DuckDB's JSON keeps every digit, and every line is one object without doubles."""

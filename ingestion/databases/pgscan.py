@@ -104,7 +104,8 @@ class PostgresScan:
         reading = _Reading(query, target)
         taken = self._take(len(query.ranges))
         try:
-            self._work(reading, taken)
+            with _threads(target.connection, 1):
+                self._work(reading, taken)
         except duckdb.Error as error:
             reading.remove()
             interruption.check()
@@ -294,6 +295,22 @@ class _Reading:
     def _path(self, number: int) -> Path:
         out = self.target.out
         return out.with_name(f"{out.name}-{number:06d}.parquet")
+
+
+@contextmanager
+def _threads(connection: duckdb.DuckDBPyConnection, number: int) -> Iterator[None]:
+    """Lets a database have so many threads.
+
+    A lane reads in the thread that asked for it. If one of DuckDB's own took the work instead, that
+    thread would not sleep meanwhile but ask without a pause whether it is done.
+    """
+    row = connection.execute("select current_setting('threads')").fetchone()
+    assert row is not None
+    connection.execute(f"set threads = {number}")
+    try:
+        yield
+    finally:
+        connection.execute(f"set threads = {row[0]}")
 
 
 def _backend(lane: duckdb.DuckDBPyConnection, name: str) -> int:
