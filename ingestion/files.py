@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import posixpath
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REMOTE_WORKERS = 8
+# Local files of so many bytes on average are worth a core each.
+_LARGE_BYTES = 2**20
 _REGISTER_BATCH = 200
 _ATTEMPTS = 3
 _COPIED_AT_ONCE = 4 * streams.CHUNK
@@ -334,11 +337,16 @@ class _TableFiles:
         def land(found: OriginFile) -> list[RegisterRow]:
             return self._land(filesystem, found, known.get(found.name, []))
 
-        if _is_local(filesystem) or len(fresh) < 2:
+        workers = _REMOTE_WORKERS
+        if _is_local(filesystem):
+            # They are read whole: what unpacks and decodes leaves the interpreter free.
+            is_large = sum(f.size or 0 for f in fresh) >= len(fresh) * _LARGE_BYTES
+            workers = len(os.sched_getaffinity(0)) if is_large else 1
+        if workers < 2 or len(fresh) < 2:
             yield from map(land, fresh)
             return
-        # Remote files wait for the network: several at once, a bounded number ahead.
-        with ThreadPoolExecutor(_REMOTE_WORKERS) as pool:
+        # Remote files wait for the network; a bounded number ahead.
+        with ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(fresh), _REGISTER_BATCH):
                 yield from pool.map(land, fresh[start : start + _REGISTER_BATCH])
 

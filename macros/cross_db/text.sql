@@ -67,5 +67,30 @@
 
 
 {% macro non_blank(column) -%}
+    {{- return(adapter.dispatch("non_blank")(column)) -}}
+{%- endmacro %}
+
+
+{% macro default__non_blank(column) -%}
+    {#- trim looks for the blanks of all scripts: five times as dear as to see that none can be there -#}
+    {%- if "(" in column -%}
+    nullif(trim({{ column }}), '')
+    {%- else -%}
+    nullif(
+        case
+            when
+                strlen({{ column }}) = length({{ column }})
+                and not starts_with({{ column }}, ' ')
+                and not ends_with({{ column }}, ' ')
+                then {{ column }}
+            else trim({{ column }})
+        end,
+        ''
+    )
+    {%- endif -%}
+{%- endmacro %}
+
+
+{% macro spark__non_blank(column) -%}
     nullif(trim({{ column }}), '')
 {%- endmacro %}

@@ -28,9 +28,10 @@
     {%- for name in names -%}
         {%- do told.append("trim(cast(_record." ~ name ~ " as string)) not in (" ~ untold | join(", ") ~ ")") -%}
     {%- endfor -%}
-    {%- set is_told = "coalesce(" ~ told | join(" or ") ~ ", false)" -%}
+    {#- a case, so that what is raw is looked at only where nothing came of it -#}
+    {%- set is_told = "case when " ~ column ~ " is null then coalesce(" ~ told | join(" or ") ~ ", false) else false end" -%}
     {{ return({
-        "broken": column ~ " is null and " ~ is_told,
+        "broken": is_told,
         "defect": "mistyped",
         "reason": column ~ " is unreadable",
         "is_told": is_told,

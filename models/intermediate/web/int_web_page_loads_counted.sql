@@ -11,37 +11,17 @@ with events as (
         and {{ is_new("stg_web__events") }}
 ),
 
-counted as (
-    select
-        cast(event_at as date) as view_date,
-        page_path,
-        country_code,
-        device,
-        connection_type,
-        load_ms,
-        count(*) as view_count,
-        max(_load_id) as _load_id
-    from events
-    group by
-        cast(event_at as date),
-        page_path,
-        country_code,
-        device,
-        connection_type,
-        load_ms
-),
-
 typed as (
     select
-        view_date,
+        cast(event_at as date) as view_date,
         {{ web_page_type("page_path") }} as page_type,
         country_code,
         device,
         connection_type,
         load_ms,
-        view_count,
+        cast(1 as bigint) as view_count,
         _load_id
-    from counted
+    from events
     {%- if is_incremental() %}
     -- what is known of a day is added to; no event is read twice
     union all
@@ -55,7 +35,7 @@ typed as (
         view_count,
         _load_id
     from {{ this }}
-    where view_date in (select view_date from counted)
+    where view_date in (select cast(event_at as date) from events)
     {%- endif %}
 ),
 
