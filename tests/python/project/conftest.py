@@ -1,16 +1,24 @@
-"""Fixtures: the project built over empty raw tables, and the worked example run in full.
+"""Fixtures: the project built over empty raw tables, the worked example in full, and weeks later.
 
-Both are made once for a test session, also under xdist; `warehouses` says how.
+All are made once for a test session, also under xdist; `warehouses` says how.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
-from warehouses import BuiltProject, ExampleWarehouse, build_empty, make_example, make_once
+from warehouses import (
+    BuiltProject,
+    ExampleWarehouse,
+    build_empty,
+    make_example,
+    make_later,
+    make_once,
+)
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +45,11 @@ def built_project(shared_folder: Path) -> BuiltProject:
 def example_warehouse(shared_folder: Path) -> ExampleWarehouse:
     """The worked example, generated, extracted, loaded and built at scale 0.02."""
     folder = make_once(shared_folder / "example_warehouse", make_example)
-    return ExampleWarehouse(
-        data_dir=folder,
-        warehouse=folder / "warehouse" / "wellspring.duckdb",
-        truth=folder / "anycompany" / "truth",
-        build_log=(folder / "build.log").read_text(),
-    )
+    return ExampleWarehouse.in_folder(folder)
+
+
+@pytest.fixture(scope="session")
+def later_warehouse(shared_folder: Path, example_warehouse: ExampleWarehouse) -> ExampleWarehouse:
+    """The worked example weeks later, its live models brought up to date without a rebuild."""
+    make = partial(make_later, example=example_warehouse.data_dir)
+    return ExampleWarehouse.in_folder(make_once(shared_folder / "later_warehouse", make))

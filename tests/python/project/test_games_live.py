@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
-import duckdb
 import pytest
 from test_truth_games import COMPARED
-from warehouses import ExampleWarehouse, dbt, run
+from warehouses import ExampleWarehouse
 
 LIVE = ("stg_game__session_events", "fct_player_days", "fct_server_minutes")
 
 
-def query(data: Path, sql: str) -> list[tuple[object, ...]]:
-    with duckdb.connect(
-        str(data / "warehouse" / "wellspring.duckdb"), read_only=True
-    ) as connection:
-        return list(connection.execute(sql).fetchall())
-
-
-def generations(data: Path) -> dict[str, object]:
-    return {name: query(data, f"select max(generation) from marks.{name}")[0][0] for name in LIVE}
-
-
-@pytest.fixture(scope="module")
-def later(
-    example_warehouse: ExampleWarehouse, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ExampleWarehouse, dict[str, object]]:
-    """The worked example three days on, only its live models of the game brought up to date."""
-    data = tmp_path_factory.mktemp("later") / "data"
-    # cp keeps the owner: PostgreSQL refuses a folder that is not its own.
-    subprocess.run(["cp", "-a", str(example_warehouse.data_dir), str(data)], check=True)
-    before = generations(data)
-    run(["-m", "anycompany", "advance", "--days", "3"], data)
-    run(["-m", "ingestion", "--select", "source:game"], data)
-    dbt(data, ["run", "--select", "tag:live,path:models/*/game*"])
-    warehouse = data / "warehouse" / "wellspring.duckdb"
-    truth = data / "anycompany" / "truth"
-    return ExampleWarehouse(data, warehouse, truth, ""), before
+def generations(warehouse: ExampleWarehouse) -> dict[str, object]:
+    found = (warehouse.rows(f"select max(generation) from marks.{name}") for name in LIVE)
+    return {name: generation for name, [(generation,)] in zip(LIVE, found, strict=True)}
 
 
 @pytest.mark.parametrize("name", ["player days", "minutes of servers"])
 def test_late_events_bring_their_days_and_minutes_to_the_truth(
-    later: tuple[ExampleWarehouse, dict[str, object]], name: str
+    later_warehouse: ExampleWarehouse, name: str
 ) -> None:
     ours, theirs = COMPARED[name]
-    differing = later[0].rows(
+    differing = later_warehouse.rows(
         f"(select 'ours', * from ({ours}) except all select 'ours', * from ({theirs}))"
         f" union all (select 'truth', * from ({theirs}) except all select 'truth', * from ({ours}))"
         " limit 20"
@@ -55,11 +28,10 @@ def test_late_events_bring_their_days_and_minutes_to_the_truth(
 
 
 def test_they_were_added_to_and_events_did_come_late(
-    later: tuple[ExampleWarehouse, dict[str, object]],
+    example_warehouse: ExampleWarehouse, later_warehouse: ExampleWarehouse
 ) -> None:
-    warehouse, before = later
-    assert generations(warehouse.data_dir) == before
-    [(late,)] = warehouse.rows(
+    assert generations(later_warehouse) == generations(example_warehouse)
+    [(late,)] = later_warehouse.rows(
         """
         select count(*)
         from truth('game_server_minutes') as minutes

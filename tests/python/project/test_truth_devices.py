@@ -5,15 +5,8 @@ example warehouse ─> truth of its first day ─> weeks pass, only new loads ar
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
-
 import pytest
-from warehouses import ExampleWarehouse, dbt, run
-
-WEEKS = "24"
-"""Days in which outages end, firmware is replaced and chargebacks of earlier payments come."""
+from warehouses import ExampleWarehouse
 
 COMPARED = {
     "device hours": (
@@ -121,15 +114,6 @@ COMPARED = {
     ),
 }
 
-LIVE = [
-    "path:models/staging/devices",
-    "path:models/staging/card_payments",
-    "path:models/intermediate/devices",
-    "path:models/intermediate/risk",
-    "path:models/marts/devices",
-    "path:models/marts/risk",
-]
-
 
 def differences(warehouse: ExampleWarehouse, name: str) -> list[tuple[object, ...]]:
     """Rows of the mart that are not true, and of the truth that the mart lacks."""
@@ -144,25 +128,6 @@ def differences(warehouse: ExampleWarehouse, name: str) -> list[tuple[object, ..
     )
 
 
-@pytest.fixture(scope="module")
-def grown(
-    example_warehouse: ExampleWarehouse, tmp_path_factory: pytest.TempPathFactory
-) -> ExampleWarehouse:
-    """A copy of the example that weeks have passed in; models take what is new."""
-    data = tmp_path_factory.mktemp("grown") / "data"
-    # cp keeps the owner: PostgreSQL refuses a folder that is not its own.
-    subprocess.run(["cp", "-a", str(example_warehouse.data_dir), str(data)], check=True)
-    run(["-m", "anycompany", "advance", "--days", WEEKS], data)
-    serve = shlex.join([sys.executable, "-m", "anycompany", "serve"])
-    chosen = ["--select", "source:devices", "--select", "source:card_payments"]
-    ingest = ["-m", "ingestion", *chosen]
-    run(ingest, data, WELLSPRING__COMPANION__COMMAND=serve)
-    log = dbt(data, ["run", "--select", *LIVE])
-    warehouse = data / example_warehouse.warehouse.relative_to(example_warehouse.data_dir)
-    truth = data / example_warehouse.truth.relative_to(example_warehouse.data_dir)
-    return ExampleWarehouse(data, warehouse, truth, log)
-
-
 @pytest.mark.parametrize("name", COMPARED)
 def test_the_first_day_is_true(example_warehouse: ExampleWarehouse, name: str) -> None:
     assert example_warehouse.rows(f"select count(*) > 0 from ({COMPARED[name][1]})") == [(True,)]
@@ -170,18 +135,20 @@ def test_the_first_day_is_true(example_warehouse: ExampleWarehouse, name: str) -
 
 
 @pytest.mark.parametrize("name", COMPARED)
-def test_weeks_later_it_is_true_without_a_rebuild(grown: ExampleWarehouse, name: str) -> None:
-    assert differences(grown, name) == []
+def test_weeks_later_it_is_true_without_a_rebuild(
+    later_warehouse: ExampleWarehouse, name: str
+) -> None:
+    assert differences(later_warehouse, name) == []
 
 
-def test_nothing_live_was_built_anew(grown: ExampleWarehouse) -> None:
+def test_nothing_live_was_built_anew(later_warehouse: ExampleWarehouse) -> None:
     for model in ("fct_device_hours", "fct_card_transactions", "fct_risk_alerts"):
-        generations = grown.rows(f"select distinct generation from marks.{model}")
+        generations = later_warehouse.rows(f"select distinct generation from marks.{model}")
         assert generations == [(1,)], model
 
 
-def test_late_messages_were_among_the_new_ones(grown: ExampleWarehouse) -> None:
-    [(late,)] = grown.rows(
+def test_late_messages_were_among_the_new_ones(later_warehouse: ExampleWarehouse) -> None:
+    [(late,)] = later_warehouse.rows(
         """
         with hours as (
             select device_id, date_trunc('hour', measured_at) as hour_start, _load_id

@@ -2,8 +2,9 @@
 
 project ─> dbt parse ─> empty raw tables ─> build, docs ─> `built_project` (manifest, catalog)
 anycompany serve ─> python -m ingestion ─> dbt build ─> `example_warehouse` (warehouse, truth)
+                    weeks pass ─> what is live takes new loads ─> `later_warehouse`
 
-Both are made once for a test session, also under xdist: the first worker that needs one makes it
+Each is made once for a test session, also under xdist: the first worker that needs one makes it
 behind a file lock in a folder that all workers share; the others find it finished. dbt runs in
 processes of its own, because it keeps one DuckDB handle per process.
 """
@@ -16,6 +17,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,15 @@ import warm
 
 PROJECT = Path(__file__).parents[3]
 EXAMPLE_SCALE = "0.02"
+WEEKS = "24"
+"""Days that pass in the example, told to `advance`."""
+LIVE = (
+    "tag:live",
+    "path:models/*/game*",
+    *(f"path:models/staging/{name}" for name in ("devices", "card_payments")),
+    *(f"path:models/intermediate/{name}" for name in ("devices", "risk")),
+    *(f"path:models/marts/{name}" for name in ("devices", "risk")),
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,13 @@ class ExampleWarehouse:
     warehouse: Path
     truth: Path
     build_log: str
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> ExampleWarehouse:
+        """What was made in a data folder."""
+        warehouse = folder / "warehouse" / "wellspring.duckdb"
+        log = (folder / "build.log").read_text()
+        return cls(folder, warehouse, folder / "anycompany" / "truth", log)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Run a query over the warehouse; `truth('sales_daily')` names a table of the truth."""
@@ -175,3 +193,22 @@ def run_example(folder: Path, scale: str = EXAMPLE_SCALE, *options: str) -> str:
 def make_example(folder: Path) -> None:
     """Run the worked example in `folder` at its usual scale."""
     (folder / "build.log").write_text(run_example(folder))
+
+
+def make_later(folder: Path, example: Path) -> None:
+    """Let weeks pass in a copy of the example; only what is live takes what is new.
+
+    In that time outages end, firmware is replaced, and chargebacks of earlier payments and late
+    events of the game come.
+    """
+    # cp keeps the owner: PostgreSQL refuses a folder that is not its own.
+    subprocess.run(["cp", "-a", f"{example}/.", str(folder)], check=True)
+    # What says that the example is done is not true of this one.
+    (folder / "done").unlink(missing_ok=True)
+    run(["-m", "anycompany", "advance", "--days", WEEKS], folder)
+    serve = shlex.join([sys.executable, "-m", "anycompany", "serve"])
+    # MQTT does not tell how much is left: beside so much of the game, silence may end it early.
+    for sources in (("devices", "card_payments", "game"), ("devices",)):
+        chosen = [f"--select=source:{source}" for source in sources]
+        run(["-m", "ingestion", *chosen], folder, WELLSPRING__COMPANION__COMMAND=serve)
+    dbt(folder, ["run", "--select", *LIVE])
