@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -135,6 +136,38 @@ def test_keys_and_cursors_of_postgresql_come_from_its_catalog(
     told = {column["name"]: column["description"] for column in orders["columns"]}
     assert told["total"] == "Sum in euro: taxes included."
     assert "{{" not in orders["description"]
+
+
+@pytest.mark.skipif(
+    not shutil.which("mariadbd") and not os.environ.get("CI"),
+    reason="no mariadbd on this machine: its catalog is not asked",
+)
+def test_keys_and_comments_of_mariadb_come_from_its_catalog(
+    project: Project, tmp_path: Path
+) -> None:
+    # The folder of the ingestion tests is on the path since `tramway` was imported.
+    from mysql_servers import mariadb
+
+    with mariadb(tmp_path / "mariadb") as server:
+        server.execute(
+            "create table shop.orders (id int primary key, total decimal(8, 2) comment 'Sum', "
+            "updated_at datetime not null)"
+        )
+        server.execute("insert into shop.orders values (1, 2.5, '2026-01-01')")
+        server.execute("create table shop.parts (a int not null, b int not null, unique (a, b))")
+        url = f"mysql://root@127.0.0.1:{server.port}/shop"
+        project.add(location=url, is_all=True)
+    assert project.tables("shop") == {
+        "orders": {
+            "primary_key": ["id"],
+            "cursor": "updated_at",
+            "window": "1 day",
+            "deletes": "sweep",
+        },
+        "parts": {"primary_key": ["a", "b"], "deletes": "sweep"},
+    }
+    orders = next(t for t in project.declared("shop")["tables"] if t["name"] == "orders")
+    assert orders["columns"][1]["description"] == "Sum."
 
 
 def test_tables_of_several_schemas_get_names_of_their_own(project: Project, postgres: str) -> None:
