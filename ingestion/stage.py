@@ -259,8 +259,11 @@ class Stager:
             for due, found in zip(files, pool.map(made, files), strict=True):
                 if isinstance(found, Relation):
                     staged.relations.append(found)
-                elif disk_full(found) or isinstance(found, duckdb.OutOfMemoryException):
+                elif disk_full(found):
                     raise found
+                elif isinstance(found, duckdb.OutOfMemoryException):
+                    # A temporary table takes longer, and its rows may wait on disk.
+                    self._stage_group(due.reader, [due], declared, staged)
                 else:
                     self._stage_faulty(due.reader, due, declared, found, staged)
 

@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from files_kit import Lab
 from test_crash import child
@@ -188,3 +189,20 @@ def test_a_fault_in_a_large_csv_file_rejects_its_records_only(
         ("39", 40),
         ("41", 42),
     ]
+
+
+def test_large_files_are_read_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise duckdb.OutOfMemoryException("failed to allocate")
+
+    monkeypatch.setattr(stage, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(stage.Stager, "_piece", no_room)
+    lab = Lab(tmp_path)
+    lab.tables = {"c": {"path": "*.csv"}, "n": {"path": "*.ndjson"}}
+    lab.put("c.csv", "a,b\n" + "1,x\n" * 100)
+    lab.put("n.ndjson", '{"a": 1, "b": "x"}\n' * 100)
+    result = run(lab, monkeypatch)
+    assert [(t.rows, t.rejected) for t in result.tables] == [(100, 0), (100, 0)]
+    assert lab.query("select count(*), max(_row) from raw_src.n where a = '1'") == [(100, 100)]
