@@ -71,9 +71,9 @@ union all
     {%- else -%}
         {{ no_rows({
             "source": "string", "table_name": "string", "model": "string", "record_key": "string", "reasons": "string",
-            "raw_record": "string", "outcome": "string", "name": "string", "row_count": "bigint", "absent_key_count": "bigint", "defect": "string",
-            "column_name": "string", "rule": "string", "treatment": "string", "_file": "string", "_row": "bigint",
-            "_load_id": "string",
+            "raw_record": "string", "outcome": "string", "name": "string", "row_count": "bigint",
+            "absent_key_count": "bigint", "defect": "string", "column_name": "string", "rule": "string", "treatment": "string",
+            "_file": "string", "_row": "bigint", "_load_id": "string",
         }) }}
     {%- endfor -%}
 {% endmacro %}
