@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 By = Literal["source", "table", "file", "load"]
 FIGURES = (
     *("read", "unchanged", "deleted", "landed", "held", "rejected", "loaded"),
-    *("staged", "superseded", "filtered", "quarantined", "difference"),
+    *("staged", "superseded", "filtered", "quarantined", "unstaged", "difference"),
 )
 # Told only where there are such rows.
-_RARE = ("unchanged", "deleted", "held", "rejected")
+_RARE = ("unchanged", "deleted", "held", "rejected", "unstaged")
 _KEYS: dict[By, tuple[str, ...]] = {
     "source": ("source",),
     "table": ("source", "table_name"),

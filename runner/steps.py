@@ -27,6 +27,7 @@ from runner.machine import StepResult
 from runner.observers import Observers
 from runner.ops import tells_of_runs, write_past
 from runner.project import (
+    parents,
     published_relations,
     source_names,
     sources_above,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _SAMPLE_ROWS = 3
 _SAMPLED_TESTS = 20
 _TOLD_ANOMALIES = 20
+_TOLD_TABLES = 5
 NOTHING_PUBLISHED = "nothing is published, readers keep the former version"
 KEPT = "what is made from it keeps its last good version"
 _OUTCOMES_MODEL = "row_outcomes"
@@ -240,9 +242,27 @@ def prepare(run: Run) -> StepResult:
     tables = sum(len(declaration.tables) for declaration in declarations)
     if not declarations and run.selection.everything:
         run.reporter.warn("no source is declared yet: `wellspring add ADDRESS` declares the first")
+    if run.selection.everything:
+        _tell_unread(run)
     return StepResult(
         "ok", f"{count(len(declarations), 'source')}, {count(tables, 'table')} declared"
     )
+
+
+def _tell_unread(run: Run) -> None:
+    """Tells which declared tables no model reads yet: their rows wait in raw."""
+    project = run.dbt.project
+    read = {key for node in project.nodes.values() for key in parents(project, node.unique_id)}
+    declared = {(node.source_name, node.name): key for key, node in project.sources.items()}
+    for source in run.declarations:
+        unread = [t.name for t in source.tables if declared[source.name, t.name] not in read]
+        if unread:
+            names = ", ".join(unread[:_TOLD_TABLES])
+            more = f" and {len(unread) - _TOLD_TABLES} more" if len(unread) > _TOLD_TABLES else ""
+            run.reporter.warn(
+                f"no model reads {names}{more} of {source.name}: its rows wait in raw; "
+                f"`wellspring draft {source.name}` writes staging models"
+            )
 
 
 # -- extract and load --------------------------------------------------------------------------

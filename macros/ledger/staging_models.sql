@@ -62,6 +62,21 @@
 {% endmacro %}
 
 
+{% macro is_staged() %}
+    {#- the graph is asked, not ref(): which models there are matters, not what they hold -#}
+    {%- set tables = [] -%}
+    {%- if execute -%}
+        {%- for node in graph.nodes.values()
+            if node.resource_type == "model" and node.config.materialized == "staging" -%}
+            {%- set table = source_of(node) -%}
+            {%- do tables.append("'" ~ table.source_name ~ "." ~ table.name ~ "'") -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {%- set listed = tables | unique | sort | join(", ") -%}
+    {{ return("source || '.' || table_name in (" ~ listed ~ ")" if tables else "1 = 0") }}
+{% endmacro %}
+
+
 {% macro union_staging_side_tables(schema) %}
     {%- for name in staging_models() %}
 select * from {{ this.incorporate(path={"schema": schema, "identifier": name}) }}

@@ -129,6 +129,16 @@ accounted as (
 
 ),
 
+-- a source is often declared before its staging models are written
+waiting as (
+
+    select
+        *,
+        case when {{ is_staged() }} then 0 else rows_loaded end as rows_unstaged
+    from accounted
+
+),
+
 balanced as (
 
     select
@@ -148,12 +158,13 @@ balanced as (
         cast(rows_superseded as bigint) as rows_superseded,
         cast(rows_filtered as bigint) as rows_filtered,
         cast(rows_quarantined as bigint) as rows_quarantined,
+        cast(rows_unstaged as bigint) as rows_unstaged,
         cast(
             abs(rows_read - rows_unchanged + rows_deleted - rows_landed)
             + abs(rows_landed - rows_held - rows_rejected - rows_loaded)
-            + abs(rows_loaded - rows_sorted) as bigint
+            + abs(rows_loaded - rows_sorted - rows_unstaged) as bigint
         ) as difference
-    from accounted
+    from waiting
 
 )
 

@@ -1,7 +1,8 @@
 /*
 What: for each table and file, the rows loaded according to the ledger, the rows
 in the raw table, and the rows that staging sorted (staged, superseded, filtered
-or quarantined) are the same count.
+or quarantined) are the same count. Tables that no staging model reads wait in
+raw; `accounts` counts them as unstaged.
 Why: it is the promise that nothing is lost and nothing is counted twice.
 A returned row: one file of one table where the three counts differ.
 To resolve: ledger <> raw means that raw was changed by hand; delete the
@@ -20,7 +21,7 @@ counts as (
         0 as raw_rows,
         0 as sorted_rows
     from {{ source('ledger', 'files') }}
-    where status = 'loaded'
+    where status = 'loaded' and {{ is_staged() }}
     union all
     select
         source,

@@ -17,7 +17,7 @@ ACCOUNTS = """
     select source, table_name, file as _file, load_id as _load_id, rows_read,
         0 as rows_unchanged, 0 as rows_deleted, rows_read as rows_landed, 0 as rows_held,
         rows_rejected, rows_loaded, rows_loaded as rows_staged, 0 as rows_superseded,
-        0 as rows_filtered, 0 as rows_quarantined, {difference} as difference
+        0 as rows_filtered, 0 as rows_quarantined, 0 as rows_unstaged, {difference} as difference
     from {files}
     """
 ONE_FILE = (

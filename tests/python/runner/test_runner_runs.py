@@ -233,6 +233,31 @@ def test_run_ends_when_no_source_can_be_read(fresh: ToyShop, call: Call) -> None
     assert fresh.current is None
 
 
+def test_a_table_that_no_model_reads_is_told_and_does_no_harm(shop: ToyShop, call: Call) -> None:
+    shop.write(
+        "models/staging/loft/_loft__sources.yml",
+        """
+        sources:
+          - name: loft
+            schema: raw_loft
+            config:
+              meta:
+                ingest: {kind: files, connection: till, format: csv}
+            tables:
+              - name: finds
+                config:
+                  meta: {ingest: {path: "sales_*.csv"}}
+        """,
+    )
+
+    answer = call(shop, "run", "--log-format", "plain")
+
+    assert answer.code == 0, answer.out + answer.err
+    told = " ".join((answer.out + answer.err).split())
+    assert "no model reads finds of loft: its rows wait in raw; `wellspring draft loft`" in told
+    assert "of till" not in told and "of stock" not in told
+
+
 def test_wrong_declaration_fails_before_anything_runs(fresh: ToyShop, call: Call) -> None:
     path = "models/staging/till/_till__sources.yml"
     text = (fresh.root / path).read_text()
