@@ -28,10 +28,12 @@ def armed(function):
         calls += 1
         if calls == number and not after:
             os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*given, **named)
-        if calls == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        try:
+            return function(*given, **named)
+        finally:
+            # A statement may be refused, for a closer way to follow.
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
     return call
 
 if point == "statement":
@@ -121,18 +123,25 @@ def test_a_loader_killed_at_any_statement_leaves_all_or_nothing(filled: Lab) -> 
     filled.extract()
     second_delivery(filled)
     filled.extract()
+    # What the journal of shapes knows is not asked again: all but the first are counted alike.
+    child(filled, "load", "statement", 10**9)
+    remove_warehouse(filled)
     calls = child(filled, "load", "statement", 10**9)
     expected = filled.state()
     spread = sorted({int(calls * share / 6) for share in range(1, 6)} | {calls})
     for number in spread:
-        filled.settings.warehouse_path.unlink()
-        filled.settings.warehouse_path.with_name("wellspring.duckdb.wal").unlink(missing_ok=True)
+        remove_warehouse(filled)
         assert child(filled, "load", "statement", number, after=number % 2 == 0) == -1
         # What is there is whole loads: the ledger says of each file what raw holds of it.
         if filled.query("select count(*) from duckdb_tables() where schema_name = 'ledger'")[0][0]:
             assert books_balance(filled)
         filled.load()
         assert filled.state() == expected, f"killed at statement {number} of {calls}"
+
+
+def remove_warehouse(lab: Lab) -> None:
+    lab.settings.warehouse_path.unlink()
+    lab.settings.warehouse_path.with_name("wellspring.duckdb.wal").unlink(missing_ok=True)
 
 
 def books_balance(lab: Lab) -> bool:
