@@ -38,6 +38,10 @@ _SMALLEST_WINDOW = 10
 # Below the 1,024 of nats-server, so that its usual limit does not cost a second of waiting.
 _WINDOW = 1000
 _SILENT_SECONDS = 0.2
+# MQTT tells no end. A broker that was slow to answer the login is slow to send what waits, too.
+_QUIET_SECONDS = 2.0
+_LONGEST_QUIET_SECONDS = 15.0
+_LOGINS_OF_SILENCE = 20
 _REFUSED = {
     1: "it does not speak MQTT 3.1.1",
     2: "it refuses the client id",
@@ -59,7 +63,7 @@ class MqttConsumer(Consumer):
     """
 
     redelivers = True
-    quiet = 2.0
+    quiet = _QUIET_SECONDS
 
     def __init__(
         self, declaration: SourceDeclaration, table: TableDeclaration, connection: Connection
@@ -98,9 +102,12 @@ class MqttConsumer(Consumer):
         self._last = checkpoint.get(self.client_id, 0)
         had_landed = self._last > 0
         self._client = client = self._new_client()
+        began = time.monotonic()
         try:
             client.connect(self._address.host, self._address.port, keepalive=self._keepalive)
             present = self._connected(client)
+            patience = _LOGINS_OF_SILENCE * (time.monotonic() - began)
+            self.quiet = min(max(_QUIET_SECONDS, patience), _LONGEST_QUIET_SECONDS)
             failpoint("mqtt.connected")
             # What has landed from this session came by its subscription: to subscribe again would
             # bring every retained message again. A session without it may have none yet.
