@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from ingestion.arrivals import parquet_rows
 from ingestion.compacted import FOLDER, OWN_COLUMNS, PARTS_KEY, Part, pack_files, packs
 from ingestion.declarations import SourceDeclaration
+from ingestion.durable import sync
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error
 from ingestion.evolution import literal, quoted
 from ingestion.failpoints import failpoint
@@ -277,19 +278,19 @@ class _Folder:
         try:
             self._copy(run, columns, parts, temporary)
             self._compare(run, columns, parts, temporary)
-            _sync(temporary)
+            sync(temporary)
             target = folder / f"{_sha256(temporary)}.parquet"
             failpoint("compact.before_rename")
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(folder)
-        _sync(self._place)
+        sync(folder)
+        sync(self._place)
         failpoint("compact.renamed")
         for unit in run.units:
             unit.path.unlink()
             failpoint("compact.file_removed")
-        _sync(self._place)
+        sync(self._place)
 
     def _described(self, unit: _Unit) -> Iterator[Part]:
         """What the new file will list of an old one."""
@@ -438,11 +439,3 @@ def _reader(paths: Sequence[Path]) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,11 +11,11 @@ moment it stands in the list; its bytes go afterwards. Left out: what may expire
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ingestion.durable import write_whole
 from ingestion.errors import BadInput
 from ingestion.settings import Settings
 
@@ -84,16 +84,5 @@ def write_expired(
 ) -> None:
     """Puts a list in the place of the one that was, durably and in one step."""
     path = list_path(settings, source, table)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
     listed = sorted(files, key=lambda entry: (entry.load_id, entry.file))
-    with temporary.open("w", encoding="utf-8") as handle:
-        json.dump({"files": [asdict(entry) for entry in listed]}, handle, indent=0)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, json.dumps({"files": [asdict(entry) for entry in listed]}, indent=0))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import shutil
 import threading
 import time
@@ -30,6 +29,7 @@ from ingestion.budget import require_free
 from ingestion.database import OnTable, Reading
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.delta import COMPARED_AT_ONCE, Delta, Difference
+from ingestion.durable import sync
 from ingestion.errors import (
     DiskFull,
     IngestionError,
@@ -527,10 +527,10 @@ class _SourceRun:
         for name in (*(parcel.name for parcel in self._parcels), landing.COUNTS_TABLE):
             for file in landing.landed_files(self._settings, self._declaration.name, name):
                 if file.load_id in loads:
-                    _sync_path(file.path)
+                    sync(file.path)
                     folders.add(file.path.parent)
         for folder in folders:
-            _sync_path(folder)
+            sync(folder)
 
     def _count(self, before: set[str]) -> None:
         """Takes rows and files from what has landed, also from loads that were pending."""
@@ -550,14 +550,6 @@ class _SourceRun:
                     result.files += 1
                     result.bytes += file.path.stat().st_size
                     result.rows += pq.read_metadata(file.path).num_rows
-
-
-def _sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _resource(parcel: _Parcel) -> Any:

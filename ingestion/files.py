@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.connections import Connection, resolve
 from ingestion.declarations import FilesTable, SourceDeclaration, TableDeclaration
+from ingestion.durable import sync
 from ingestion.errors import (
     RIGHTS,
     IngestionError,
@@ -409,7 +410,7 @@ class _TableFiles:
         original.parent.mkdir(parents=True, exist_ok=True)
         if not original.exists():
             temporary.replace(original)
-            streams.sync_folder(original.parent)
+            sync(original.parent)
         failpoint("files.original_placed")
         units = prepare(original, found.name, self._declared, self._prepared_folder(original))
         failpoint("files.prepared")

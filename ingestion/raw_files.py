@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingestion.durable import sync
 from ingestion.evolution import METADATA, literal, quoted
 from ingestion.failpoints import failpoint
 from ingestion.formats.ndjsonfile import LINE, select_rows
-from ingestion.formats.streams import sync_folder
 from ingestion.ledger import forget_files
 from ingestion.settings import Settings
 
@@ -102,7 +101,7 @@ class RawFiles:
             files: The landed files whose rows they hold.
         """
         placed = [self._placed(path) for path in pieces]
-        sync_folder(self._folder)
+        sync(self._folder)
         failpoint("load.raw_files_placed")
         for path in placed:
             self._list(path, files)
@@ -215,8 +214,7 @@ class RawFiles:
         self.add([target], list(files))
 
     def _placed(self, path: Path) -> Path:
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())
+        sync(path)
         target = self._folder / f"{uuid.uuid4().hex}.parquet"
         return path.rename(target)
 

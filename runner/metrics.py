@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingestion.durable import sync
 from ingestion.errors import SettingsError
 from ingestion.lock import current_owner, lock_path
 from ingestion.settings import Settings
@@ -26,7 +27,7 @@ from runner.landers import lander_fields
 from runner.observers import Ending, Observer
 from runner.runs import as_it_is, seconds_between
 from runner.status import status_fields
-from runner.versions import all_versions, current_version, sync_folder, waiting_version
+from runner.versions import all_versions, current_version, waiting_version
 from runner.watch.state import last_state, watch_fields
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def write_metrics(settings: Settings, path: Path, own_run: str | None = None) ->
             os.fsync(handle.fileno())
         unfinished.chmod(0o644)
         unfinished.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise SettingsError(

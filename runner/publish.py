@@ -25,6 +25,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingestion.durable import sync
 from ingestion.errors import BadInput, disk_full, disk_full_error, first_line
 from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
@@ -43,7 +44,6 @@ from runner.versions import (
     current_version,
     make_waiting,
     remove,
-    sync_folder,
     waiting_version,
 )
 
@@ -593,12 +593,12 @@ def _seal(settings: Settings, folder: Path, run_id: str) -> Version:
         for name in names:
             with (Path(place) / name).open("rb") as handle:
                 os.fsync(handle.fileno())
-        sync_folder(Path(place))
+        sync(Path(place))
     path = settings.published_dir / run_id
     failpoint("publish.synced")
     folder.rename(path)
     failpoint("publish.renamed")
-    sync_folder(settings.published_dir)
+    sync(settings.published_dir)
     return Version(run_id, path)
 
 

@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from ingestion.durable import sync
 from ingestion.errors import BadInput, IngestionError
 from ingestion.failpoints import failpoint
 from ingestion.landing import check_whole
@@ -28,7 +29,6 @@ from runner.report import count
 from runner.steps import Run, audit_step, build_step, load_step
 from runner.transform import Dbt
 from runner.veracity.observe import Observed
-from runner.versions import sync_folder
 
 # What the trial shares with the project: the log of dbt is looked for there, extensions are there.
 _SHARED = ("logs", "duckdb_extensions")
@@ -118,7 +118,7 @@ class Rebuild:
         present.parent.mkdir(parents=True, exist_ok=True)
         failpoint("rebuild.before_swap")
         made.replace(present)
-        sync_folder(present.parent)
+        sync(present.parent)
         failpoint("rebuild.after_swap")
         shutil.rmtree(rebuild_folder(run.settings), ignore_errors=True)
         return StepResult("ok", f"{present.stat().st_size / 2**20:,.1f} MiB in place")

@@ -22,6 +22,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
+from ingestion.durable import sync
 from ingestion.errors import BadInput
 from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
@@ -89,7 +90,7 @@ class Version:
             place.touch()
         else:
             place.unlink()
-        sync_folder(self.path)
+        sync(self.path)
 
 
 def current_version(settings: Settings) -> Version | None:
@@ -211,7 +212,7 @@ def make_waiting(settings: Settings, version: Version | None) -> None:
         return
     (settings.published_dir / WAITING).unlink(missing_ok=True)
     if settings.published_dir.is_dir():
-        sync_folder(settings.published_dir)
+        sync(settings.published_dir)
 
 
 def _point(settings: Settings, name: str, version: Version) -> None:
@@ -221,7 +222,7 @@ def _point(settings: Settings, name: str, version: Version) -> None:
     fresh.symlink_to(version.name, target_is_directory=True)
     failpoint("publish.link_made")
     os.replace(fresh, link)  # noqa: PTH105  # Path.replace says the same; os.replace names the call
-    sync_folder(settings.published_dir)
+    sync(settings.published_dir)
 
 
 def surplus(settings: Settings, turns: Mapping[str, int], *, coming: int = 0) -> list[Version]:
@@ -276,12 +277,3 @@ def remove(path: Path) -> None:
     (path / MANIFEST).unlink(missing_ok=True)
     failpoint("publish.manifest_removed")
     shutil.rmtree(path)
-
-
-def sync_folder(path: Path) -> None:
-    """Makes renames within a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

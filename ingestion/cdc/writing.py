@@ -26,9 +26,10 @@ from ingestion.cdc.shape import OWN_COLUMNS, Shape
 from ingestion.database import typed
 from ingestion.databases.base import TIMESTAMP_TEXT, Column, Raw
 from ingestion.delta import Delta, Spool
+from ingestion.durable import sync
 from ingestion.evolution import literal, quoted
 from ingestion.failpoints import failpoint
-from ingestion.lander.written import next_load_id, sync_path
+from ingestion.lander.written import next_load_id
 from ingestion.landing import LandedCount, LandedFile
 from ingestion.settings import Settings
 
@@ -450,6 +451,6 @@ def rename_durably(temporary: Path, target: Path) -> None:
         temporary: The file, on the same disk as the target.
         target: Its name from now on.
     """
-    sync_path(temporary)
+    sync(temporary)
     temporary.replace(target)
-    sync_path(target.parent)
+    sync(target.parent)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-import os
 import uuid
 import zipfile
 import zlib
@@ -385,12 +384,3 @@ def placed(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename inside a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

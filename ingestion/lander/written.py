@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingestion.durable import sync
 from ingestion.errors import BadInput, LockHeld, first_line
 from ingestion.failpoints import failpoint
 from ingestion.lander.consumer import Gap
@@ -176,14 +177,14 @@ class StreamFolder:
             )
             size = temporary.stat().st_size
             failpoint("land.file_written")
-            sync_path(temporary)
+            sync(temporary)
             failpoint("land.before_rename")
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         failpoint("land.renamed")
-        sync_path(folder)
+        sync(folder)
         return Written(target, load_id, content.num_rows, size)
 
     def _day_folder(self, load_id: str) -> Path:
@@ -194,7 +195,7 @@ class StreamFolder:
             failpoint("land.day_made")
             # A folder whose name is lost in a power cut would take its files with it.
             for parent in (self.path, self.path.parent, self.path.parent.parent):
-                sync_path(parent)
+                sync(parent)
         return folder
 
 
@@ -252,15 +253,6 @@ def read_gaps(path: Path) -> list[Gap]:
     """
     told: list[dict[str, Any]] = json.loads(read_footer(path).get(GAPS_KEY, b"[]"))
     return [Gap(**gap) for gap in told]
-
-
-def sync_path(path: Path) -> None:
-    """Waits until a file's or folder's content is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _loads(folder: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ingestion.declarations import TableDeclaration
+from ingestion.durable import write_whole
 from ingestion.evolution import TEXT, widened
 from ingestion.failpoints import failpoint
 from ingestion.schema.renames import Values, paired
@@ -197,19 +197,11 @@ class Journal:
             "relations": self._relations,
             "changes": [noted.fields() for noted in self._changes],
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        failpoint("extract.schema_noted")
-        fresh.replace(self.path)
-        descriptor = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_whole(
+            self.path,
+            json.dumps(content, indent=1),
+            before=lambda: failpoint("extract.schema_noted"),
+        )
         self._is_changed = False
 
     def _returned(self, table: str, changes: Sequence[Change]) -> tuple[Change, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestion.connections import Connection, offered, resolve, variable
+from ingestion.durable import write_whole
 from ingestion.errors import BadInput
 from ingestion.failpoints import failpoint
 from ingestion.redaction import register_secret
@@ -23,7 +24,7 @@ from runner.add import places, secrets
 from runner.add.offers import Found, Kind, Offer, Place
 from runner.add.report import Shown
 from runner.add.request import Asker, Request, chosen
-from runner.add.writing import Draft, compose, write_file
+from runner.add.writing import Draft, compose
 
 _ASKED_FOR_PASSWORD = ("postgresql", "postgres", "mysql", "mariadb")
 
@@ -98,7 +99,7 @@ def add(settings: Settings, request: Request, ask: Asker, shown: Shown) -> Added
         settings.project_dir, place.connection, target.keys
     )
     failpoint("add.between_connection_and_declaration")
-    write_file(draft.path, draft.text)
+    write_whole(draft.path, draft.text)
     return Added(target.name, draft, True, is_new, place.connection)
 
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ingestion.durable import write_whole
 from ingestion.errors import BadInput
-from runner.add.writing import write_file
 
 
 def secrets_path(project: Path) -> Path:
@@ -65,7 +65,7 @@ def write_connection(project: Path, name: str, keys: Mapping[str, Any]) -> bool:
     text = f"{before}{gap}" + "\n".join(section) + "\n"
     _parsed(text, path)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    write_file(path, text, mode)
+    write_whole(path, text, mode=mode)
     return True
 
 

@@ -8,7 +8,6 @@ left alone. Left out: connections, which `secrets` writes.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,23 +99,6 @@ def find_declared(project: Path, name: str) -> tuple[Path, str, dict[str, Any]] 
             if isinstance(source, dict) and source.get("name") == name:
                 return path, text, source
     return None
-
-
-def write_file(path: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a file whole or not at all, and its folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _head(name: str, ingest: Mapping[str, Any], description: str, owner: str | None) -> list[str]:

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingestion.durable import sync
 from ingestion.errors import BadInput, DiskFull
 from ingestion.failpoints import failpoint
 from ingestion.schema.journal import journal_folder
@@ -28,7 +29,6 @@ from ingestion.settings import Settings
 from runner.backup.manifest import HISTORY, Entry, Manifest
 from runner.backup.store import Store
 from runner.history import now
-from runner.versions import sync_folder
 
 OnFile = Callable[[int, int, str], None]
 _THREADS = 4
@@ -108,7 +108,7 @@ def restore(
     _make_links(settings, manifest)
     failpoint("restore.before_unmarked")
     settings.restore_mark.unlink()
-    sync_folder(settings.data_dir)
+    sync(settings.data_dir)
     return Restored(manifest, fetched, removed, time.monotonic() - began)
 
 
@@ -135,7 +135,7 @@ def _mark(settings: Settings, store: Store, manifest: Manifest) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     temporary.replace(settings.restore_mark)
-    sync_folder(settings.data_dir)
+    sync(settings.data_dir)
 
 
 def _remove_others(settings: Settings, manifest: Manifest) -> int:
@@ -175,13 +175,13 @@ def _fetch_all(settings: Settings, store: Store, manifest: Manifest, on_file: On
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for folder in {(settings.data_dir / entry.path).parent for entry in landed}:
-        sync_folder(folder)
+        sync(folder)
     for entry in entries[len(landed) :]:
         for ending in ("-wal", "-shm"):
             # They belong to the history that was here; SQLite would apply them to the other one.
             settings.history_path.with_name(f"history.sqlite{ending}").unlink(missing_ok=True)
         fetched += _fetch(settings, store, entry)
-        sync_folder(settings.history_path.parent)
+        sync(settings.history_path.parent)
     return fetched
 
 
@@ -214,7 +214,7 @@ def _make_links(settings: Settings, manifest: Manifest) -> None:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(link.target)
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingestion.durable import sync
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.redaction import redact
 from ingestion.settings import Settings
 from runner.errors import StoreFailed
-from runner.versions import sync_folder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -183,9 +183,9 @@ class Store:
         if not self.is_local:
             return
         for place, _, _ in os.walk(self._at(folder)):
-            sync_folder(Path(place))
+            sync(Path(place))
         if self.folder.is_dir():
-            sync_folder(self.folder)
+            sync(self.folder)
 
     # -- inside --------------------------------------------------------------------------------
 

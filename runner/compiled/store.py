@@ -10,7 +10,6 @@ Left out: playing it.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +17,11 @@ from graphlib import TopologicalSorter
 from hashlib import sha256
 from typing import Any
 
+from ingestion.durable import write_whole
 from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.compiled.recording import Recording, recorded
 from runner.compiled.view import Part, View
-from runner.versions import sync_folder
 
 # Materializations whose statements say the same each time.
 _PLAYED = {"table", "view", "incremental", "seed", "staging", "by_key"}
@@ -267,15 +266,8 @@ class Store:
         return found if is_ours and found.get("key") == key else None
 
     def _write(self, name: str, key: str, fields: Mapping[str, Any]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        fresh = self._folder / f"{name}.{os.getpid()}.tmp"
-        with fresh.open("w", encoding="utf-8") as handle:
-            json.dump({"format": _FORMAT, "key": key, **fields}, handle, default=str)
-            handle.flush()
-            os.fsync(handle.fileno())
-        failpoint("compiled.written")
-        fresh.replace(self._folder / name)
-        sync_folder(self._folder)
+        text = json.dumps({"format": _FORMAT, "key": key, **fields}, default=str)
+        write_whole(self._folder / name, text, before=lambda: failpoint("compiled.written"))
 
 
 def short_hash(parts: Iterable[Any]) -> str:

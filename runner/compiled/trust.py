@@ -10,17 +10,16 @@ Left out: who writes between two connections of one step.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from ingestion.durable import write_whole
 from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.compiled.verdicts import Verdicts
 from runner.compiled.versions import drop_marks
 from runner.fingerprint import fingerprint
-from runner.versions import sync_folder
 
 _CHANGED = (
     "the warehouse is not as the last run left it: another program wrote to it, or a run was "
@@ -77,12 +76,4 @@ def _note(settings: Settings, noted: Path) -> None:
     if stamp is None:
         noted.unlink(missing_ok=True)
         return
-    noted.parent.mkdir(parents=True, exist_ok=True)
-    fresh = noted.with_name(f"{noted.name}.{os.getpid()}.tmp")
-    with fresh.open("w", encoding="utf-8") as handle:
-        handle.write(stamp)
-        handle.flush()
-        os.fsync(handle.fileno())
-    failpoint("compiled.before_note")
-    fresh.replace(noted)
-    sync_folder(noted.parent)
+    write_whole(noted, stamp, before=lambda: failpoint("compiled.before_note"))

@@ -9,15 +9,14 @@ that ask for the time or chance, or read something without a version.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ingestion.durable import write_whole
 from ingestion.settings import Settings
 from runner.compiled.store import short_hash
 from runner.project import is_volatile
-from runner.versions import sync_folder
 
 
 class Verdicts:
@@ -57,14 +56,7 @@ class Verdicts:
         good = set(passed)
         found = {test.unique_id: _version(test, versions) for test in tests}
         self._passed = {key: told for key, told in found.items() if told and key in good}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_name(f"verdicts.{os.getpid()}.tmp")
-        with fresh.open("w", encoding="utf-8") as handle:
-            json.dump(self._passed, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        fresh.replace(self._path)
-        sync_folder(self._path.parent)
+        write_whole(self._path, json.dumps(self._passed))
 
 
 def _path(settings: Settings) -> Path:

@@ -10,7 +10,6 @@ what is made of the findings, which is `wellspring draft`'s.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingestion.durable import write_whole
 from ingestion.errors import BadInput
 from ingestion.lock import RunLock, lock_path
 from ingestion.settings import Settings
@@ -117,8 +117,8 @@ def keep_discovery(
         )
     target = discovery_path(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _write(page_path(settings), discovery_page(found))
-    _write(target, json.dumps(discovery_fields(found), indent=1, default=str) + "\n")
+    write_whole(page_path(settings), discovery_page(found))
+    write_whole(target, json.dumps(discovery_fields(found), indent=1, default=str) + "\n")
     return found
 
 
@@ -141,21 +141,6 @@ def declared_sources(settings: Settings, wanted: Sequence[str]) -> list[SourceDe
             near = nearest(name, names)[:3] or names
             raise BadInput(f"no source {name} is declared", hint=f"Perhaps: {', '.join(near)}.")
     return [source for source in known if not wanted or source.name in wanted]
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def discover(

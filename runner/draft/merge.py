@@ -11,7 +11,6 @@ comments, make no new draft. A death at any moment leaves each file as it was or
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingestion.durable import sync, write_whole
 from ingestion.failpoints import failpoint
 
 BASES = ".drafts"
@@ -169,7 +169,7 @@ def write(root: Path, outcome: Outcome) -> None:
     failpoint("draft.written")
     if outcome.base is not None:
         pending.replace(base)
-        _sync_folder(base.parent)
+        sync(base.parent)
 
 
 def recover(root: Path) -> None:
@@ -192,26 +192,6 @@ def proposals(root: Path) -> list[str]:
     folder = root / "models"
     found = folder.rglob(f"*{PROPOSED}") if folder.is_dir() else ()
     return sorted(str(path.relative_to(root)) for path in found)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="\n") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def replaced(path: str, before: str, after: str) -> Outcome:

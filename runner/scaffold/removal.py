@@ -14,9 +14,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingestion.durable import write_whole
 from ingestion.errors import BadInput
 from ingestion.failpoints import failpoint
-from runner.add.writing import write_file
 from runner.scaffold.new_project import plain_text, project_files
 from runner.scaffold.parts import read_parts
 
@@ -92,7 +92,7 @@ def check_committed(root: Path) -> None:
 def remove(removal: Removal) -> None:
     """Rewrites what stays, then removes the example's files and the folders that get empty."""
     for file, text in removal.changed.items():
-        write_file(removal.root / file, text, (removal.root / file).stat().st_mode & 0o777)
+        write_whole(removal.root / file, text, mode=(removal.root / file).stat().st_mode & 0o777)
     failpoint("example.between_rewriting_and_removing")
     folders = set()
     for file in removal.removed:

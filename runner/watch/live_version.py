@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingestion.durable import sync
 from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.errors import BuildFailed
 from runner.history import now
 from runner.project import Relation
-from runner.versions import CURRENT, DATABASE, MANIFEST, UNFINISHED, sync_folder
+from runner.versions import CURRENT, DATABASE, MANIFEST, UNFINISHED
 
 if TYPE_CHECKING:
     import duckdb
@@ -138,14 +139,14 @@ def publish_live(
     for name in (DATABASE, MANIFEST):
         with (unfinished / name).open("rb") as handle:
             os.fsync(handle.fileno())
-    sync_folder(unfinished)
+    sync(unfinished)
     unfinished.rename(folder / str(number))
     failpoint("watch.named")
     link = folder / f"{CURRENT}{UNFINISHED}"
     link.unlink(missing_ok=True)
     link.symlink_to(str(number))
     link.rename(folder / CURRENT)
-    sync_folder(folder)
+    sync(folder)
     failpoint("watch.swapped")
     for old in sorted(_numbers(folder))[: -settings.watch.keep]:
         _remove(folder / str(old))
