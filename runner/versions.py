@@ -119,8 +119,12 @@ def _linked(settings: Settings, link: str) -> Version | None:
         target = found
 
 
-def require_current(settings: Settings) -> Version:
+def require_current(settings: Settings, otherwise: str = "") -> Version:
     """The version that readers get now.
+
+    Args:
+        settings: The project's settings.
+        otherwise: What else helps, where nothing is published.
 
     Raises:
         BadInput: Nothing is published yet.
@@ -130,7 +134,7 @@ def require_current(settings: Settings) -> Version:
         raise BadInput(
             "nothing is published yet",
             file=settings.published_dir,
-            hint="`wellspring run` extracts, builds, audits and publishes.",
+            hint=f"`wellspring run` extracts, builds, audits and publishes. {otherwise}".strip(),
         )
     return version
 

@@ -111,7 +111,7 @@ def open_books(settings: Settings, warehouse: bool = False) -> Iterator[Books]:
 
         opened, origin = connect(settings, read_only=True), "the warehouse"
     else:
-        version = require_current(settings)
+        version = require_current(settings, "`--warehouse` shows what was built last.")
         opened, origin = open_version(settings, version), f"version {version.name}"
     with closing(opened) as connection:
         yield Books(connection, origin, _relations(connection, origin))
