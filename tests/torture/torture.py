@@ -131,6 +131,11 @@ AREAS = {
     "expire": ("prune",),
     "notify": ("run", "held"),
     "clean": ("clean",),
+    # These change the project itself, so that tests kill them, each on a project of its own.
+    "init": (),
+    "example": (),
+    "add": (),
+    "draft": (),
 }
 
 

@@ -23,7 +23,7 @@ COPIED = (
     "tests/dbt/singular/_ledger__tests.yml",
     "tests/dbt/singular/assert_every_raw_row_has_one_outcome.sql",
     "tests/dbt/singular/assert_quarantine_stays_within_limits.sql",
-    "models/docs/columns.md",
+    "models/docs/loader.md",
     "models/staging/_staging__docs.md",
     "models/ledger/_ledger__sources.yml",
     *(

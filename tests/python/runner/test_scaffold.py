@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dying import killed_at
 
 from ingestion.errors import BadInput
 from ingestion.settings import load_settings
@@ -118,6 +119,14 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
         make_project("other", tmp_path / "other", origin=tmp_path)
 
 
+def test_a_project_that_was_not_made_to_its_end_is_not_there(tmp_path: Path) -> None:
+    target = tmp_path / "harbour"
+    killed_at("init.before_rename", lambda: make_project("harbour", target))
+    assert not target.exists()
+    assert make_project("harbour", target) == target
+    assert (target / "dbt_project.yml").is_file()
+
+
 def test_marks_that_have_no_other_half_are_told() -> None:
     text = "a\n# example: begin\nb\n# example: end\nc\n"
     assert without_example(text, "x") == "a\nc\n"
@@ -143,6 +152,9 @@ def test_the_example_leaves_a_clone_and_nothing_else_does(tmp_path: Path) -> Non
     git("add", "--all", cwd=clone)
     with pytest.raises(BadInput, match="not committed"):
         check_committed(clone)
+    removal = plan_removal(clone)
+    assert {"anycompany", "models/staging/shop", "seeds"} <= dict(removal.by_folder()).keys()
+    killed_at("example.between_rewriting_and_removing", lambda: remove(removal))
     removal = plan_removal(clone)
     assert {"anycompany", "models/staging/shop", "seeds"} <= dict(removal.by_folder()).keys()
     remove(removal)

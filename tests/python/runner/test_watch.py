@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from dying import killed_at
 from livepark import LivePark, make_livepark
 
 from ingestion.lock import RunLock, others_wait
@@ -248,16 +248,7 @@ def test_a_kill_loses_and_doubles_nothing(at_work: tuple[LivePark, Cycles], poin
     park, cycles = at_work
     number = 1000 * (POINTS.index(point) + 1)
     park.land(passages(number, number))
-    child = os.fork()
-    if child == 0:
-        # Nothing of the test's own may run on in the child.
-        os.environ["WELLSPRING_FAILPOINT"] = point
-        try:
-            cycles.run()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), f"{point} was not passed"
+    killed_at(point, cycles.run)
     outcome = cycles.run()
     assert outcome.error is None
     assert sees_truth(park)
@@ -297,7 +288,9 @@ def test_old_rows_are_left_to_the_batch(at_work: tuple[LivePark, Cycles]) -> Non
 
 
 def test_few_live_versions_are_kept_and_leftovers_go(at_work: tuple[LivePark, Cycles]) -> None:
-    park, _ = at_work
+    park, cycles = at_work
+    park.land(passages(90_000, 9))
+    cycles.run()
     folder = live_folder(park.settings)
     number = int(park.current.name)
     (folder / "77.tmp").mkdir()
