@@ -96,7 +96,9 @@ def _link(page: Path, others: Mapping[str, str]) -> None:
     look = "padding:4px 12px;border-radius:4px;background:#23785a;color:#fff"
     links = "".join(f'<a href="{file}" style="{look}">{name}</a>' for file, name in others.items())
     head, end, tail = page.read_text(encoding="utf-8").rpartition("</body>")
-    text = f'{head}<div style="{place}">{links}</div>{end}{tail}'
+    # dbt's search field would reach below them.
+    room = "<style>#search{max-width:calc(100% - 400px)}</style>"
+    text = f'{head}{room}<div style="{place}">{links}</div>{end}{tail}'
     page.write_text(text, encoding="utf-8")
 
 

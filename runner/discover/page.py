@@ -15,6 +15,7 @@ from runner.discover.diagram import anchor, diagram
 from runner.discover.model import ColumnProfile, Discovery, Reference, TableProfile
 from runner.discover.report import behind_text, key_text, overlap_text, reference_cells
 from runner.pages import html_page, html_table
+from runner.report import count
 
 FILE = "discovery.html"
 _BAR_WIDTH, _BAR_HEIGHT = 96, 22
@@ -45,7 +46,7 @@ def discovery_page(found: Discovery) -> str:
         A complete HTML document.
     """
     header = (
-        f"{len(found.tables)} tables of {len(found.sources)} sources, looked at "
+        f"{count(len(found.tables), 'table')} of {count(len(found.sources), 'source')}, looked at "
         f"{escape(found.made_at[:16].replace('T', ' '))} UTC in {found.seconds:,.0f} s."
     )
     body = (
