@@ -7,12 +7,17 @@ Left out: what stands in the drafted files anyway, as descriptions and evidence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.discover.model import Discovery
+from runner.discover.model import ColumnProfile, Discovery
 from runner.draft.marts import is_wide, unkept
 from runner.draft.tables import Table
+
+# Figures, and what stands between them in numbers, days and times; long runs as `9{5}`.
+_FIGURES = re.compile(r"[-+]?\d[\d{}.,:/' TZ+-]*")
+_MOSTLY = 0.8
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ def _on_table(table: Table) -> list[str]:
         told = column.reading.told
         if "stays text" in told or "no macro" in told:
             notes.append(f"{column.name}: {told[0].lower()}{told[1:].rstrip('.')}")
+        if column.reading.group == "strings" and (almost := almost_figures(column.profile)):
+            notes.append(f"{column.name}: {almost}")
         misses = column.profile.behind.misses if column.profile.behind else 0
         if misses and column.reading.is_typed:
             notes.append(f"{column.name}: {misses:,} rows cannot be read and go to quarantine")
@@ -83,3 +90,17 @@ def _on_table(table: Table) -> list[str]:
     if is_wide(table):
         notes.append(f"{len(table.columns)} columns make models of more than 200 lines: split them")
     return notes
+
+
+def almost_figures(profile: ColumnProfile) -> str:
+    """Why a text of numbers or times stays text, if a few values keep it from being one."""
+    if profile.behind is not None or profile.personal is not None:
+        return ""
+    figures = [(form, share) for form, share in profile.shapes if _FIGURES.fullmatch(form)]
+    share = sum(share for _, share in figures)
+    if not _MOSTLY <= share < 1:
+        return ""
+    values = [one.value.strip() for one in profile.frequent]
+    odd = [f"`{value}`" for value in values if value and not _FIGURES.fullmatch(value)]
+    listed = f" because of {', '.join(odd[:3])}" if odd else ""
+    return f"stays text{listed}; {share:.0%} of its values look like `{figures[0][0]}`"

@@ -25,6 +25,7 @@ from runner.discover.model import (
     Discovery,
     Frequent,
     Key,
+    Personal,
     Problem,
     Reference,
     TableProfile,
@@ -33,6 +34,7 @@ from runner.draft import merge
 from runner.draft.columns import Column, draft_column
 from runner.draft.marts import keyed_sql
 from runner.draft.names import column_name, entity_of, foreign_key, plural
+from runner.draft.notes import almost_figures
 from runner.draft.project_files import with_area, with_staging_models
 from runner.draft.tables import plan_tables
 
@@ -314,6 +316,18 @@ def column_of(data_type: str, name: str = "pieces", **more: Any) -> Column:
         primary_key=Key(("thing_no",), 0, 0, 1.0),
     )  # fmt: skip
     return draft_column(profile, table, "thing", (), False, set())
+
+
+def test_a_value_that_keeps_a_column_from_being_a_number_is_told() -> None:
+    sums: dict[str, Any] = {"shapes": (("99,99", 0.9), ("Aaaaa", 0.1))}
+    sums["frequent"] = (Frequent("12,50", 2), Frequent("Total", 1))
+    told = almost_figures(column_of("VARCHAR", **sums).profile)
+    assert told == "stays text because of `Total`; 90% of its values look like `99,99`"
+    codes = {"shapes": (("A-99", 0.7), ("99", 0.3))}
+    assert almost_figures(column_of("VARCHAR", **codes).profile) == ""
+    assert almost_figures(column_of("VARCHAR", **{**sums, **WHOLE}).profile) == ""
+    hidden = {**sums, "personal": Personal("national_id", "name")}
+    assert almost_figures(column_of("VARCHAR", **hidden).profile) == ""
 
 
 DAY = {"behind": Behind("date", "date", format="%d.%m.%Y")}
