@@ -20,6 +20,7 @@ from runner.add import dialects
 from runner.add.evidence import weigh
 from runner.add.grouping import Group, fitting, given, grouped, suffix_of
 from runner.add.offers import Found, Listing, Offer, OfferedColumn, Place, Proposal
+from runner.report import count
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -83,7 +84,7 @@ def look(settings: Settings, place: Place, name: str, patterns: Sequence[str]) -
         yield Found(
             [_listing(group, by_name, filesystem, Path(folder)) for group in groups],
             {},
-            f"{len(names):,} files found" + (f", {left:,} of no known kind" if left else ""),
+            f"{count(len(names), 'file')} found" + (f", {left:,} of no known kind" if left else ""),
         )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from runner.discover.model import ColumnProfile, Discovery
 from runner.draft.marts import is_wide, unkept
 from runner.draft.tables import Table
+from runner.report import count
 
 # Figures, and what stands between them in numbers, days and times; long runs as `9{5}`.
 _FIGURES = re.compile(r"[-+]?\d[\d{}.,:/' TZ+-]*")
@@ -74,7 +75,7 @@ def _on_table(table: Table) -> list[str]:
         notes.append("nothing identifies a row: row_key is made of all columns, copies are one row")
     elif key is not None and not key.holds:
         rows = key.duplicates + key.nulls
-        notes.append(f"its key {', '.join(table.key)} does not hold for {rows:,} rows")
+        notes.append(f"its key {', '.join(table.key)} does not hold for {count(rows, 'row')}")
     for column in table.columns:
         told = column.reading.told
         if "stays text" in told or "no macro" in told:
@@ -83,7 +84,9 @@ def _on_table(table: Table) -> list[str]:
             notes.append(f"{column.name}: {almost}")
         misses = column.profile.behind.misses if column.profile.behind else 0
         if misses and column.reading.is_typed:
-            notes.append(f"{column.name}: {misses:,} rows cannot be read and go to quarantine")
+            notes.append(
+                f"{column.name}: {count(misses, 'row')} cannot be read and will be quarantined"
+            )
     names = [column.name for column in unkept(table)]
     if names:
         notes.append(f"{', '.join(names)}: lists or objects, kept in staging, not in its mart")
