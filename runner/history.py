@@ -276,8 +276,13 @@ def now() -> str:
 
 
 def new_run_id() -> str:
-    """A name for a run that sorts by time: `20260630T120000Z-4f1c`."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}"
+    """A name for a run that sorts by time: `20260630T120000Z-1f44f1c`.
+
+    Behind the second, in hexadecimal: three digits of milliseconds, four of chance.
+    """
+    moment = datetime.now(UTC)
+    milliseconds = moment.microsecond // 1000
+    return f"{moment:%Y%m%dT%H%M%SZ}-{milliseconds:03x}{os.urandom(2).hex()}"
 
 
 @dataclass(frozen=True)
@@ -1013,7 +1018,8 @@ class History:
     def _together(self) -> Iterator[None]:
         """One transaction."""
         with self._explained():
-            self._connection.execute("begin")
+            # At once, not at the first write: only so does another's transaction get waited for.
+            self._connection.execute("begin immediate")
             try:
                 yield
             except BaseException:

@@ -34,7 +34,8 @@ WAITING = "waiting"
 UNFINISHED = ".tmp"
 _PINNED = "pinned"
 _ROLLED_BACK = "rolled_back"
-_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+# Runs had four digits of chance alone once; their versions may be kept.
+_NAME = re.compile(r"\d{8}T\d{6}Z-(?:[0-9a-f]{3})?[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.history import Attempt, History, Item, Origin
+from runner.history import Attempt, History, Item, Origin, new_run_id
 
 ORIGIN = Origin("a" * 40, "5e77", "ada", "loom", 7, "make")
 # The tables as the first version made them; later ones only added to them.
@@ -174,3 +175,11 @@ def test_a_run_knows_what_started_it(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.split(" < ")[0] == "sh"
     assert len(done.stdout.split(" < ")) > 1
+
+
+def test_runs_within_a_second_are_named_in_order() -> None:
+    names = []
+    for _ in range(200):
+        names.append(new_run_id())
+        time.sleep(0.002)
+    assert names == sorted(set(names))
