@@ -39,9 +39,10 @@ _SMALLEST_WINDOW = 10
 _WINDOW = 1000
 _SILENT_SECONDS = 0.2
 # MQTT tells no end. A broker that was slow to answer the login is slow to send what waits, too.
-_QUIET_SECONDS = 2.0
+# What comes later than that is landed by the next run.
+_QUIET_SECONDS = 1.0
 _LONGEST_QUIET_SECONDS = 15.0
-_LOGINS_OF_SILENCE = 20
+_LOGINS_OF_SILENCE = 40
 _REFUSED = {
     1: "it does not speak MQTT 3.1.1",
     2: "it refuses the client id",
