@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists the targets. Python 3.11 and make are all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lint-python lint-sql unit format docs clean bench torture torture-streams torture-changes torture-watch
+.PHONY: help setup run test test-code lint lint-python lint-sql unit format docs clean bench torture torture-streams torture-changes torture-watch
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -9,6 +9,12 @@ BIN := .venv/bin
 ARGS ?=
 # Each worker goes on with its own half, so that what a module's tests share is made once.
 PYTEST_ARGS ?= -n 2 --dist worksteal
+# example: begin
+# Where Wellspring itself is worked on, its code is tested with every change.
+TESTS ?= tests/python
+# example: end
+# What a project that uses it is asked: the rules of the house, its unit tests, tests of its own.
+TESTS ?= tests/python/own
 
 # The environment is made here and of what is installed, whatever surrounds us; what is compiled is kept.
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -25,8 +31,11 @@ setup: .venv/.synced ## make the environment, as locked in uv.lock
 run: .venv/.synced ## extract, load, build, audit, publish and document (ARGS="--select ...")
 	@$(BIN)/wellspring run $(ARGS)
 
-test: lint ## everything CI runs: lint, tests of the code, which run the models' unit tests
-	@$(BIN)/pytest $(PYTEST_ARGS)
+test: lint ## everything CI runs: lint, checks of the project, unit tests of the models
+	@$(BIN)/pytest $(PYTEST_ARGS) $(TESTS)
+
+test-code: .venv/.synced ## the tests of Wellspring's own code, for whoever changes it (some 20 minutes)
+	@$(BIN)/pytest $(PYTEST_ARGS) tests/python
 
 # Side by side: what reads the project for sqlfluff and what checks types keep one core each.
 lint: .venv/.synced ## check style and types, of Python and SQL

@@ -623,8 +623,6 @@ def _check_meaning(kind: str, ingest: TableIngest, name: str, fault: Any) -> Non
     """Keys that are valid each for itself but not together."""
     if ingest.deletes == "sweep" and kind != "database":
         fault("ingest.deletes", "sweep", "none: only a database can be swept", name)
-    if ingest.deletes == "sweep" and not ingest.primary_key:
-        fault("ingest.primary_key", None, "the key's columns, which a sweep compares", name)
     if ingest.window and not ingest.cursor:
         fault("ingest.window", str(ingest.window), "a cursor beside it, or no window", name)
     if isinstance(ingest, RestTable) and ingest.rest.incremental and not ingest.cursor:

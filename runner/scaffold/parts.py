@@ -95,7 +95,7 @@ def without_example(text: str, file: str) -> str:
             kept.append(line)
     if inside:
         raise BadInput(f"the mark {_BEGIN!r} has no other half", file=file)
-    return "".join(kept)
+    return "".join(kept).rstrip("\n") + "\n" if kept else ""
 
 
 def without_models(text: str, names: Collection[str]) -> str:

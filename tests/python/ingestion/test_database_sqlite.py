@@ -187,6 +187,18 @@ def test_types_stay_when_a_run_reads_no_row(db: sqlite3.Connection, settings: Se
     assert run(source, settings).status == "nothing_new"
 
 
+def test_a_sweep_of_what_has_no_key_says_which_is_missing(
+    db: sqlite3.Connection, settings: Settings
+) -> None:
+    db.execute("create table t (id integer primary key, v text)")
+    db.execute("create view seen as select * from t")
+    error = run(declared("database", {"seen": {"deletes": "sweep"}}), settings).error
+    assert isinstance(error, DeclarationError)
+    assert "table seen" in str(error)
+    assert "ingest.primary_key" in str(error)
+    assert "a sweep needs them" in str(error)
+
+
 @pytest.mark.parametrize("form", ["{:%Y-%m-%d %H:%M:%S}", "{:%Y-%m-%dT%H:%M:%S}"])
 def test_rows_older_than_the_window_are_found_by_any_key(
     db: sqlite3.Connection, settings: Settings, form: str

@@ -118,7 +118,6 @@ def test_every_fault_of_every_source_is_reported_at_once() -> None:
             {"path": "x", "format": "csv", "csv": {"header": False}},
             "ingest.csv.columns",
         ),
-        ({"kind": "database"}, {"deletes": "sweep"}, "ingest.primary_key: found nothing"),
         ({"kind": "database"}, {"window": "1 day"}, "a cursor beside it"),
         ({"kind": "database"}, {"deletes": "swep", "primary_key": "a"}, "expected sweep"),
         ({"kind": "database", "curser": "x"}, {}, "source s, ingest.curser"),
@@ -145,6 +144,12 @@ def test_every_fault_of_every_source_is_reported_at_once() -> None:
 def test_a_fault_names_its_key_and_what_was_expected(shared: Any, own: Any, told: str) -> None:
     found = faults(manifest("s", {"connection": "c", **shared}, {"t": own}))
     assert any(told in fault for fault in found), found
+
+
+def test_a_sweep_may_rest_on_the_key_that_the_catalog_has() -> None:
+    shared = {"kind": "database", "connection": "c", "deletes": "sweep"}
+    (source,) = load_declarations(manifest("shop", shared, {"orders": None}))
+    assert source.tables[0].database.deletes == "sweep"
 
 
 def test_names_must_fit_dlt_and_the_warehouse() -> None:

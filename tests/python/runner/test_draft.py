@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sqlite3
-import sys
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import checks
 import pytest
 import yaml
 from dying import killed_at
-from screenedshop import PROJECT, rows
+from screenedshop import rows
 from studio import make_studio, put, sale
 from toyshop import ToyShop, command
 
@@ -118,13 +117,6 @@ def test_the_draft_says_what_it_rests_on(studio: ToyShop) -> None:
 
 
 def test_the_draft_passes_the_checks_of_the_house(studio: ToyShop) -> None:
-    place = PROJECT / "tests/python/project/checks.py"
-    spec = importlib.util.spec_from_file_location("house_checks", place)
-    assert spec is not None
-    assert spec.loader is not None
-    checks = importlib.util.module_from_spec(spec)
-    sys.modules["house_checks"] = checks
-    spec.loader.exec_module(checks)
     target = studio.root / "target"
     manifest = json.loads((target / "manifest.json").read_text())
     catalog = json.loads((target / "catalog.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -82,6 +83,29 @@ def test_a_new_project_has_its_name_and_settings_that_hold(made: Path) -> None:
         assert packages["project"][key] == ours["project"][key]
     assert packages["dependency-groups"] == ours["dependency-groups"]
     assert git("check-ignore", ".dlt/secrets.toml", cwd=made).strip() == ".dlt/secrets.toml"
+
+
+def test_a_new_project_is_linted_and_asks_only_for_its_own_tests(made: Path) -> None:
+    for command in (["check", "."], ["format", "--check", "."]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--no-cache"],
+            cwd=made, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    asked = subprocess.run(
+        ["make", "--dry-run", "--assume-old", ".venv/.synced", "test"],
+        cwd=made, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    (tests,) = [line.split()[-1] for line in asked.splitlines() if "pytest" in line]
+    assert tests == "tests/python/own"
+    # What they need is all there: nothing of the example is imported.
+    listed = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", tests],
+        cwd=made, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert listed.returncode == 0, listed.stdout
+    for name in ("test_manifest", "test_portability", "test_dbt_unit_tests"):
+        assert f"{tests}/{name}.py::" in listed.stdout
 
 
 def test_a_new_project_can_make_another_one_without_its_models(made: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ import duckdb
 import pytest
 import warm
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[2]
 EXAMPLE_SCALE = "0.02"
 WEEKS = "24"
 """Days that pass in the example, told to `advance`."""

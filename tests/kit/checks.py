@@ -273,7 +273,8 @@ def no_orphans(manifest: Manifest) -> list[Finding]:
     for source in manifest["sources"].values():
         if not children[source["unique_id"]]:
             message = (
-                f"no model reads {source['source_name']}.{source['name']}; stage it or drop it"
+                f"no model reads {source['source_name']}.{source['name']}; stage it, as "
+                f"`wellspring draft {source['source_name']}` does, or drop it"
             )
             findings.append(Finding(source["original_file_path"], message))
     for node in manifest["nodes"].values():
