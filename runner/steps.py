@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from ingestion.progress import ProgressEvent
     from ingestion.schema.journal import Noted
     from ingestion.verify import LandingFault
+    from runner.changes.telling import Told
     from runner.resuming import Resumption
 
 _SAMPLE_ROWS = 3
@@ -106,6 +107,7 @@ class Run:
         failed_nodes: What could not be built.
         landing_faults: Where landing is not what was loaded.
         changes_met: Changes of sources that are not told yet.
+        changes_told: Those that are.
         resumption: What is left of the run that this one goes on with; None for a new one.
         docs_page: The page of the documentation, once it is written.
         observers: Who is told of it while it goes on.
@@ -128,6 +130,7 @@ class Run:
     landing_faults: list[LandingFault] = field(default_factory=list)
     loaded_tables: set[str] = field(default_factory=set)
     changes_met: list[Noted] = field(default_factory=list)
+    changes_told: list[Told] = field(default_factory=list)
     resumption: Resumption | None = None
     docs_page: str | None = None
     observers: Observers = field(default_factory=Observers)

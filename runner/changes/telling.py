@@ -1,11 +1,13 @@
-"""What a run says of the changes that it met: as they are met, in its summary, in the history.
+"""What is said of changes of sources by who met them: a run in its summary and history, a watch.
 
-noted changes of extract and load -> what depends on them -> reporter, items of the step
+noted changes of extract and load -> what depends on them -> `Told` -> reporter, items of the step,
+who is notified
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ingestion.schema.words import tell
@@ -15,12 +17,47 @@ from runner.history import Item
 
 if TYPE_CHECKING:
     from ingestion.schema.journal import Noted
+    from ingestion.settings import Settings
     from runner.steps import Run
+    from runner.transform import Dbt
 
 KIND = "schema_change"
 # So many changes of one kind in a table are told one by one.
 _ONE_BY_ONE = 3
 _NAMED = 8
+
+
+@dataclass(frozen=True)
+class Told:
+    """Changes of a table that are told together.
+
+    Attributes:
+        name: The table, as `source.table`.
+        text: What happened, for people.
+        needs_decision: Whether the contract refuses it, or a model depends on what has changed.
+    """
+
+    name: str
+    text: str
+    needs_decision: bool
+
+
+def told_changes(settings: Settings, due: Sequence[Noted], dbt: Dbt) -> tuple[list[Told], str]:
+    """Changes in words, and why it cannot be told what depends on them.
+
+    Args:
+        settings: The project's settings.
+        due: The changes.
+        dbt: The project's dbt.
+    """
+    found, note = reaches(settings, due, dbt)
+    told = []
+    for group in _grouped(due):
+        models = {m.model: m for n in group if n.id in found for m in found[n.id].models}
+        depends = Reach(tuple(models.values())).told if group[0].id in found else ""
+        needs_decision = bool(models) or any(n.status == "refused" for n in group)
+        told.append(Told(name_of(group[0]), _text(group, depends), needs_decision))
+    return told, note
 
 
 def tell_changes(run: Run, step: str) -> list[Item]:
@@ -34,19 +71,13 @@ def tell_changes(run: Run, step: str) -> list[Item]:
         An item for each.
     """
     due, run.changes_met = run.changes_met, []
-    found, note = reaches(run.settings, due, run.dbt)
-    items = []
-    for group in _grouped(due):
-        reach = {m for n in group if n.id in found for m in found[n.id].models}
-        text = _told(
-            group,
-            Reach(tuple({m.model: m for m in reach}.values())).told if group[0].id in found else "",
-        )
-        items.append(Item(KIND, name_of(group[0]), "warned", message=text))
-        run.reporter.item(step, name_of(group[0]), "warned", text, kind=KIND)
+    told, note = told_changes(run.settings, due, run.dbt)
+    for change in told:
+        run.reporter.item(step, change.name, "warned", change.text, kind=KIND)
     if note:
         run.reporter.warn(note)
-    return items
+    run.changes_told += told
+    return [Item(KIND, change.name, "warned", message=change.text) for change in told]
 
 
 def _grouped(noted: Sequence[Noted]) -> list[list[Noted]]:
@@ -61,7 +92,7 @@ def _grouped(noted: Sequence[Noted]) -> list[list[Noted]]:
     ]
 
 
-def _told(group: Sequence[Noted], depends: str) -> str:
+def _text(group: Sequence[Noted], depends: str) -> str:
     first = group[0]
     text = tell(first.change)
     where = first.id

@@ -1,6 +1,7 @@
 """What people are told of a change: what broke, since when, what depends on it, what to run.
 
-`Change`, dbt's manifest, the current version -> `Message` -> text for people, fields for programs
+`Change`, changes of sources, dbt's manifest, the current version -> `Message` -> text for people,
+fields for programs
 
 One message tells all that a run changed. Its id is that of the run: who receives it twice can tell.
 """
@@ -21,6 +22,7 @@ from runner.project import descendants, parents, published_relations
 from runner.versions import current_version
 
 if TYPE_CHECKING:
+    from runner.changes.telling import Told
     from runner.compiled.view import Project
 
 _SHOWN_PROBLEMS = 10
@@ -36,6 +38,9 @@ _TO_DO = {
     "freshness": "see whether the source still delivers; its declaration says how old it may be",
     "landing": "restore landing from a backup, then `wellspring load build audit publish docs`",
     "anomaly": "`wellspring veracity` shows what was expected; if the rows are right, declare it",
+    "schema_change": "declare the change, or `contract: evolve`; `wellspring changes {name}` has a "
+    "patch",
+    "watch": "mend the cause: it tries again by itself, `wellspring status` shows what it is doing",
     "version": "`wellspring versions` shows what waits, `wellspring approve` makes it current",
 }
 _LAST_RESORT = "`wellspring runs show last` tells more; mend the cause, then `wellspring resume`"
@@ -68,6 +73,8 @@ def make_message(
     change: Change,
     manifest: Project | None,
     withheld: Sequence[str] = (),
+    sources: Sequence[Told] = (),
+    number: int = 0,
 ) -> Message:
     """Puts a change into words.
 
@@ -77,13 +84,16 @@ def make_message(
         change: What is new and what has recovered.
         manifest: dbt's manifest; None if the project could not be read.
         withheld: Tables that stay at their last good version.
+        sources: Changes of sources that somebody has to decide about.
+        number: Which message of the run it is, if it may send several.
     """
+    message_id = f"{run_id}-{number}" if number else run_id
     project, host = settings.project_dir.name, socket.gethostname()
-    title = f"Wellspring {project} on {host}: {_counts(change)}"
+    title = f"Wellspring {project} on {host}: {_counts(change, sources)}"
     new = [describe(problem, manifest) for problem in change.new]
     recovered = [describe(problem, None) for problem in change.recovered]
     fields: dict[str, Any] = {
-        "message_id": run_id,
+        "message_id": message_id,
         "event": "problems",
         "made_at": now(),
         "project": project,
@@ -93,11 +103,12 @@ def make_message(
         "new": new,
         "recovered": recovered,
         "open": len(change.new) + len(change.remaining),
+        "source_changes": [{"table": told.name, "message": told.text} for told in sources],
         "withheld": list(withheld),
         "readers_have": _version(settings),
     }
     text = "\n".join([title, *_lines(fields, len(change.remaining))])
-    return Message(run_id, title, text, fields)
+    return Message(message_id, title, text, fields)
 
 
 def test_message(settings: Settings, message_id: str) -> Message:
@@ -109,12 +120,14 @@ def test_message(settings: Settings, message_id: str) -> Message:
     return Message(message_id, title, text, {**fields, "made_at": now()})
 
 
-def _counts(change: Change) -> str:
+def _counts(change: Change, sources: Sequence[Told]) -> str:
     parts = []
     if change.new:
         parts.append(f"{len(change.new)} new problem{'s' if len(change.new) > 1 else ''}")
     if change.recovered:
         parts.append(f"{len(change.recovered)} recovered")
+    if sources:
+        parts.append(f"{len(sources)} change{'s' if len(sources) > 1 else ''} of sources")
     return ", ".join(parts)
 
 
@@ -135,14 +148,14 @@ def describe(problem: Problem, manifest: Project | None) -> dict[str, Any]:
         **vars(problem),
         "lasted_seconds": round(age(problem.first_seen)),
         "depends_on_it": marts,
-        "to_do": to_do.format(file=file),
+        "to_do": to_do.format(file=file, name=problem.name),
     }
 
 
 def _nodes(manifest: Project, problem: Problem) -> list[str]:
     """Unique ids of what a problem is about."""
     name = problem.name.partition(":")[0]
-    if problem.kind in ("source", "file", "freshness"):
+    if problem.kind in ("source", "file", "freshness", "schema_change"):
         return [
             key
             for key, source in manifest.sources.items()
@@ -202,6 +215,11 @@ def _lines(fields: dict[str, Any], remaining: int) -> Iterator[str]:
         lasted = tell_seconds(problem["lasted_seconds"])
         yield f"✓ {problem_title(problem)} is well again; it had lasted {lasted}"
     yield from _more(len(fields["recovered"]))
+    if fields["source_changes"]:
+        yield ""
+    for told in fields["source_changes"][:_SHOWN_PROBLEMS]:
+        yield f"! {told['table']} {told['message']}"
+    yield from _more(len(fields["source_changes"]))
     yield ""
     if remaining:
         yield f"{remaining} known before and still open"
@@ -227,6 +245,8 @@ def problem_lines(problem: dict[str, Any]) -> Iterator[str]:
 
 def problem_title(problem: dict[str, Any]) -> str:
     """Step, kind and name."""
+    if problem["kind"] == "schema_change":
+        return str(problem["name"])
     if problem["kind"] == "step":
         return f"{problem['step']} broke off ({problem['name']})"
     return f"{problem['kind']} {problem['name']}"

@@ -1,6 +1,7 @@
 """Looks at how each run ended, and tells what has changed.
 
-run ends -> problems compared with those of the history -> one message to every target
+run ends -> problems compared with those of the history, changes of sources -> one message to every
+target
 """
 
 from __future__ import annotations
@@ -29,20 +30,16 @@ class Notifier(Observer):
             return
         change = problems.compare(run, ending, problems.open_problems(run.history))
         told = targets(run.settings)
+        sources = [changed for changed in run.changes_told if changed.needs_decision]
         noted = list(problems.statements(change, run.run_id))
-        if change and told:
+        if (change or sources) and told:
             manifest, withheld = _manifest(run, ending), _withheld(ending)
-            message = make_message(run.settings, run.run_id, change, manifest, withheld)
+            message = make_message(run.settings, run.run_id, change, manifest, withheld, sources)
             noted += outbox.statements(message, told)
         failpoint("notify.noting")
         run.history.write_all(noted)
         failpoint("notify.noted")
-        for delivery in outbox.deliver(run.history, told):
-            if delivery.error:
-                run.reporter.warn(
-                    f"{delivery.target} could not be told: {delivery.error}; "
-                    "it is tried again after the next run, or by `wellspring notify`"
-                )
+        outbox.deliver_all(run.history, told, run.reporter)
 
 
 def _withheld(ending: Ending) -> list[str]:

@@ -21,6 +21,7 @@ from ingestion.failpoints import failpoint
 from runner.history import History, now
 from runner.notify.message import Message
 from runner.notify.targets import DeliveryFailed, Target
+from runner.report import Reporter
 
 _PAUSES = (0.0, 1.0, 3.0)
 _GIVEN_UP_DAYS = 7
@@ -79,6 +80,16 @@ def deliver(history: History, targets: Sequence[Target]) -> list[Delivery]:
 
     with ThreadPoolExecutor(len(due), "notify") as pool:
         return list(pool.map(lambda to: _deliver_to(to, waiting[to.name], note), due))
+
+
+def deliver_all(history: History, targets: Sequence[Target], reporter: Reporter) -> None:
+    """Sends whatever waits, and says whom it did not reach."""
+    for delivery in deliver(history, targets):
+        if delivery.error:
+            reporter.warn(
+                f"{delivery.target} could not be told: {delivery.error}; "
+                "it is tried again after the next run, or by `wellspring notify`"
+            )
 
 
 def try_thrice(target: Target, content: dict[str, Any]) -> None:

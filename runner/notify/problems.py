@@ -11,7 +11,7 @@ out: warnings, and tables of a failed source, which its message names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,8 @@ class Problem:
     Attributes:
         step: The step that met it.
         kind: What it is: source, file, model, seed, test, freshness, anomaly, landing, version,
-            or `step` for a step that broke off.
+            `step` for a step that broke off; of a watch, `watch` for its cycles and
+            `schema_change` for a table whose contract refuses what came.
         name: Its name, such as `shop` or `fct_orders`.
         message: What was said when it was met last.
         first_seen: When it was met first (ISO 8601, UTC).
@@ -98,20 +99,37 @@ def compare(run: Run, ending: Ending, before: Sequence[Problem]) -> Change:
         ending: How it ended.
         before: What was wrong before it.
     """
-    moment = now()
     found = dict(_found(ending))
+    return differences(found, before, run.run_id, lambda known: _is_over(known, run, ending))
+
+
+def differences(
+    found: Mapping[Key, str],
+    before: Sequence[Problem],
+    run_id: str,
+    is_over: Callable[[Problem], bool],
+) -> Change:
+    """What is new, over and still there, and notes nothing.
+
+    Args:
+        found: What is wrong now, with what to say of it.
+        before: What was wrong before.
+        run_id: The run that found it.
+        is_over: Whether a problem that was not found has recovered.
+    """
+    moment = now()
     known = {problem.key: problem for problem in before}
     new = [
-        Problem(*key, text, moment, run.run_id, moment, run.run_id)
+        Problem(*key, text, moment, run_id, moment, run_id)
         for key, text in found.items()
         if key not in known
     ]
     remaining, recovered = [], []
     for key, problem in known.items():
-        seen = {**vars(problem), "last_seen": moment, "last_run": run.run_id}
+        seen = {**vars(problem), "last_seen": moment, "last_run": run_id}
         if key in found:
             remaining.append(Problem(**{**seen, "message": found[key]}))
-        elif _is_over(problem, run, ending):
+        elif is_over(problem):
             recovered.append(Problem(**seen))
         else:
             remaining.append(problem)
@@ -155,14 +173,14 @@ def decided(history: History, run_id: str) -> None:
 def _found(ending: Ending) -> Iterator[tuple[Key, str]]:
     """Every failing thing of a run, with what to say of it."""
     if ending.result is None:
-        yield ("run", "step", "a fault in the program"), _short(ending.message)
+        yield ("run", "step", "a fault in the program"), shortened(ending.message)
         return
     for step in ending.result.steps:
         failing = [item for item in step.result.items if _is_bad(item)]
         for item in failing:
-            yield _key(step.name, item), _short(item.message)
+            yield _key(step.name, item), shortened(item.message)
         error = step.result.stop or next(iter(step.result.later), None)
-        text = _short(str(error) if error else step.result.text)
+        text = shortened(str(error) if error else step.result.text)
         if step.result.status == "waiting":
             yield (step.name, *_WAITING), text
         elif step.result.status == "failed" and not failing:
@@ -178,7 +196,8 @@ def _key(step: str, item: Item) -> Key:
     return (step, item.kind, "landing" if item.kind == "landing" else item.name)
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """What is kept of a message: its first lines, without secrets."""
     lines = [line.rstrip() for line in redact(text).strip().splitlines() if line.strip()]
     return "\n".join(lines[:_LINES])[:_LONGEST]
 

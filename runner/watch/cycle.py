@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
     from ingestion.declarations import SourceDeclaration
     from ingestion.load import LoadResult
+    from ingestion.schema.journal import Noted
+    from runner.changes.telling import Told
+    from runner.compiled.view import Project
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class Outcome:
         seconds: How long it took under the lock.
         parts: Seconds by part of the cycle.
         refused: What could not be loaded, in words.
+        schema: How sources have changed, and what their contracts refuse.
         error: What did not pass; None if all is well.
     """
 
@@ -76,6 +80,7 @@ class Outcome:
     seconds: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    schema: list[Noted] = field(default_factory=list)
     error: IngestionError | None = None
 
     @property
@@ -119,6 +124,11 @@ class Cycles:
         self._tables = live_tables(published_relations(manifest), tagged)
 
     @property
+    def project(self) -> Project:
+        """The project, as it was read last."""
+        return self._dbt.project
+
+    @property
     def declarations(self) -> Sequence[SourceDeclaration]:
         """The sources of the live models."""
         return self._declared
@@ -151,6 +161,17 @@ class Cycles:
                 outcome.error = error
             outcome.seconds = time.monotonic() - began
         return outcome
+
+    def changed(self, noted: Sequence[Noted]) -> tuple[list[Told], str]:
+        """Changes of sources in words, and why it cannot be told what depends on them.
+
+        Raises:
+            LockHeld: A reader has the warehouse open at the moment.
+        """
+        from runner.changes.telling import told_changes
+
+        with RunLock(*self._lock):
+            return told_changes(self._settings, noted, self._dbt)
 
     def _learn(self, outcome: Outcome) -> None:
         began = time.monotonic()
@@ -202,8 +223,12 @@ class Cycles:
         from ingestion.load import LoadResult, SourceLoader
 
         result: LoadResult = LoadResult()
-        for declaration in self._declared:
-            SourceLoader(connection, self._settings, declaration, result, None).run()
+        try:
+            for declaration in self._declared:
+                SourceLoader(connection, self._settings, declaration, result, None).run()
+        finally:
+            # What is committed is not met again.
+            outcome.schema += result.schema
         outcome.rows += result.rows
         outcome.files += sum(table.files for table in result.tables)
         outcome.refused += [str(refused) for refused in result.refused]

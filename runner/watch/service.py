@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from types import FrameType
 
-from ingestion.errors import IngestionError, LockHeld
+from ingestion.errors import BadInput, IngestionError, LockHeld
 from ingestion.lander.landers import works_of
 from ingestion.lock import Owner, tell_wait
 from ingestion.settings import Settings
@@ -30,6 +30,7 @@ from runner.watch.cycle import Cycles, Outcome
 from runner.watch.lander import LanderProcess
 from runner.watch.live_version import tidy_live
 from runner.watch.state import WatchState, last_state, only_watch
+from runner.watch.telling import Teller
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class WatchService:
         self._exit_code = 0
         self._told_at = -_TELL_SECONDS
         self._untold = Outcome()
+        self._refused: list[str] = []
+        self._teller = Teller(settings, reporter, self._state.run_id)
 
     def run(self) -> int:
         """Watches until it is told to end.
@@ -120,6 +123,7 @@ class WatchService:
             self._loop(cycles, landing, lander)
         finally:
             lander.end()
+            self._teller.end()
 
     def _loop(self, cycles: Cycles, landing: Landing, lander: LanderProcess) -> None:
         began = time.monotonic()
@@ -165,6 +169,7 @@ class WatchService:
             state.published += 1
             state.version, state.published_at = outcome.version, now()
             state.lag_seconds = outcome.lag_seconds
+        self._teller.tell(outcome, cycles)
         self._tell(outcome)
         state.write(self._settings)
         return outcome
@@ -173,7 +178,10 @@ class WatchService:
         """Says what is new, a line every half minute, and what fails or recovers, at once."""
         log.debug("cycle %s", outcome)
         for refused in outcome.refused:
-            self._reporter.warn(refused)
+            # What a contract refuses is looked at again in each cycle.
+            if refused not in self._refused:
+                self._reporter.warn(refused)
+        self._refused = outcome.refused
         failing = str(outcome.error) if outcome.error else None
         if failing != self._failing:
             if outcome.error is not None:
@@ -181,8 +189,9 @@ class WatchService:
             else:
                 self._reporter.item("watch", "recovered", "ok", "all is well again")
         self._failing = failing
-        self._exit_code = outcome.error.exit_code if outcome.error else 0
-        self._state.failing = {"cycle": failing} if failing else {}
+        held_back = BadInput.exit_code if self._teller.refused else 0
+        self._exit_code = outcome.error.exit_code if outcome.error else held_back
+        self._state.failing = self._teller.refused | ({"cycle": failing} if failing else {})
         self._untold.rows += outcome.rows
         self._untold.version = outcome.version or self._untold.version
         if self._untold.version and time.monotonic() - self._told_at >= _TELL_SECONDS:

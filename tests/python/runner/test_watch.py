@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import duckdb
 import pytest
@@ -16,13 +20,22 @@ from dying import killed_at
 from livepark import LivePark, make_livepark
 
 from ingestion.lock import RunLock, others_wait
+from ingestion.schema.journal import Noted
+from ingestion.schema.shapes import Change
+from ingestion.schema.words import tell
+from runner.changes.telling import Told
 from runner.cli import main
+from runner.compiled.view import Project
+from runner.history import History
 from runner.metrics import metrics_text
+from runner.notify.problems import open_problems
+from runner.report import Reporter
 from runner.status import status_fields
 from runner.watch.changes import Landing
-from runner.watch.cycle import Cycles
+from runner.watch.cycle import Cycles, Outcome
 from runner.watch.live_version import live_folder, tidy_live
 from runner.watch.state import last_state
+from runner.watch.telling import Teller
 
 PATIENCE = 400
 Passage = tuple[str, str, int, object]
@@ -54,6 +67,7 @@ def failing(park: LivePark) -> str:
 
 def test_a_watch_follows_what_lands_and_gives_way(tmp_path: Path) -> None:
     park = make_livepark(tmp_path / "park")
+    park.write("wellspring.toml", SOON + TOLD)
     park.land([*passages(1, 0), ("x", "a", 5, "free")])
     watch = park.start("watch", "--no-land")
     try:
@@ -75,12 +89,15 @@ def test_a_watch_follows_what_lands_and_gives_way(tmp_path: Path) -> None:
         _test_that_fails_and_recovers(park, watch)
         _batch_gets_in(park, watch)
         _column_that_is_new(park, watch)
+        _column_that_reads_otherwise(park, watch)
 
         watch.send_signal(signal.SIGTERM)
         said, _ = watch.communicate(timeout=PATIENCE)
         assert watch.returncode == 0, said
         assert said.count("assert_fees_are_not_negative: Got 1 result") == 1, said
         assert said.count("recovered") == 1, said
+        assert "barriers.passages: warned: gained column lane" in said
+        assert said.count("retyped column fee") == 1, said
     finally:
         watch.kill()
         watch.wait()
@@ -90,6 +107,7 @@ def test_a_watch_follows_what_lands_and_gives_way(tmp_path: Path) -> None:
         ((status, message),) = rows.fetchall()
     assert status == "succeeded"
     assert "live versions, " in message
+    _messages_are_of_the_failure_and_the_column(park)
 
 
 def _test_that_fails_and_recovers(park: LivePark, watch: subprocess.Popen[str]) -> None:
@@ -124,6 +142,72 @@ def _column_that_is_new(park: LivePark, watch: subprocess.Popen[str]) -> None:
     park.more = {}
 
 
+def _column_that_reads_otherwise(park: LivePark, watch: subprocess.Popen[str]) -> None:
+    """Its rows are kept aside by a rule of staging; that they all are has to be told."""
+    park.land(passages(7000, 7000, 25))
+    until(lambda: sees_truth(park), watch)
+    rows = status_fields(park.settings)["watch"]["rows"]
+    park.land([(f"{9000 + n}", "a", 7000 + n, f"{n} coins") for n in range(25)])
+    until(lambda: status_fields(park.settings)["watch"]["rows"] == rows + 25, watch)
+    until(lambda: "retyped" in (park.root / "told").read_text(), watch)
+    assert sees_truth(park)
+
+
+def _messages_are_of_the_failure_and_the_column(park: LivePark) -> None:
+    told = [json.loads(line) for line in (park.root / "told").read_text().splitlines()]
+    fields = [message["wellspring"] for message in told]
+    assert len({message["message_id"] for message in fields}) == len(fields) == 3
+    ((failed,), (recovered,)) = fields[0]["new"], fields[1]["recovered"]
+    assert (failed["step"], failed["kind"]) == ("watch", "watch")
+    assert "assert_fees_are_not_negative" in failed["message"]
+    assert recovered["name"] == failed["name"]
+    (change,) = fields[2]["source_changes"]
+    assert change["table"] == "barriers.passages"
+    assert "retyped column fee" in change["message"]
+    assert "3 models depend on it" in change["message"]
+
+
+class _Known(Cycles):
+    """Cycles of a project that nothing is to be read of."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def changed(self, noted: Sequence[Noted]) -> tuple[list[Told], str]:
+        self.asked += [entry.id for entry in noted]
+        return [Told(f"{n.source}.{n.table}", tell(n.change), True) for n in noted], ""
+
+    @property
+    def project(self) -> Project:
+        return cast(Project, SimpleNamespace(sources={}, nodes={}, child_map={}, parent_map={}))
+
+
+def test_what_a_contract_refuses_is_open_until_it_is_not_met_again(tmp_path: Path) -> None:
+    park = make_livepark(tmp_path)
+    park.write("wellspring.toml", TOLD)
+    (tmp_path / "data" / "state").mkdir(parents=True)
+    change = Change("column_added", "lane")
+    frozen = Noted("barriers#1", "barriers", "passages", change, "", "", "freeze", "refused")
+    cycles = _Known()
+    teller = Teller(park.settings, Reporter(), "watch-1")
+    for outcome in (Outcome(), *[Outcome(schema=[frozen])] * 3):
+        teller.tell(outcome, cycles)
+    assert cycles.asked == ["barriers#1"]
+    assert "gained column lane" in teller.refused["barriers.passages"]
+    with closing(History(park.settings.history_path)) as history:
+        (problem,) = open_problems(history)
+    assert problem.key == ("watch", "schema_change", "barriers.passages")
+    # Another watch, of a project that was mended meanwhile.
+    Teller(park.settings, Reporter(), "watch-2").tell(Outcome(), cycles)
+    with closing(History(park.settings.history_path)) as history:
+        assert open_problems(history) == []
+    teller.end()
+
+
+TOLD = """
+    [notifications]
+    command = ["sh", "-c", "cat >> told; echo >> told"]
+    """
 FOLDER = """
     sources:
       - name: barriers
