@@ -17,12 +17,14 @@ import logging
 import os
 import posixpath
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ingestion.connections import Connection, resolve
 from ingestion.declarations import FilesTable, SourceDeclaration, TableDeclaration
@@ -58,7 +60,10 @@ _REMOTE_WORKERS = 8
 _LARGE_BYTES = 2**20
 _REGISTER_BATCH = 200
 _ATTEMPTS = 3
-_COPIED_AT_ONCE = 4 * streams.CHUNK
+# Copying and hashing share buffers that stay in the processor's cache.
+_COPIED_AT_ONCE, _BUFFERS = streams.CHUNK, 8
+# After so many bytes the disk is told to begin.
+_SYNCED_BYTES = 64 * 2**20
 _LEFTOVER_SECONDS = 24 * 3600
 _LOCAL = ("file", "local")
 
@@ -543,32 +548,51 @@ def _iso(value: Any) -> str:
 
 def _copied(filesystem: AbstractFileSystem, path: str, folder: Path) -> tuple[Path, str, int]:
     """Copies a file into a temporary one, fsynced; returns it, its checksum and its size."""
-    import os
-    import uuid
-
-    digest = hashlib.sha256()
-    size = 0
     temporary = folder / f".{uuid.uuid4().hex}.part"
     try:
-        with (
-            filesystem.open(path, "rb") as origin,
-            temporary.open("wb") as copy,
-            ThreadPoolExecutor(1) as beside,
-        ):
-            while chunk := origin.read(_COPIED_AT_ONCE):
-                # Both let other threads go on meanwhile; the thread begins with the first long one.
-                is_long = len(chunk) == _COPIED_AT_ONCE
-                hashed = beside.submit(digest.update, chunk) if is_long else None
-                copy.write(chunk)
-                hashed.result() if hashed else digest.update(chunk)
-                failpoint("files.half_copied")
-                size += len(chunk)
+        with filesystem.open(path, "rb") as origin, temporary.open("wb") as copy:
+            sha256, size = _copied_and_hashed(origin, copy)
             copy.flush()
             os.fsync(copy.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return temporary, digest.hexdigest(), size
+    return temporary, sha256, size
+
+
+def _copied_and_hashed(origin: Any, copy: BinaryIO) -> tuple[str, int]:
+    """Copies all of a file; hashing it and waiting for the disk go on beside that.
+
+    Both let other threads go on meanwhile. They begin with the first whole buffer, so that small
+    files are copied without them.
+    """
+    digest = hashlib.sha256()
+    size = unsynced = 0
+    hashed: deque[tuple[Future[None], bytearray]] = deque()
+    synced: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as syncing:
+        while True:
+            if len(hashed) == _BUFFERS:
+                done, buffer = hashed.popleft()
+                done.result()
+            else:
+                buffer = bytearray(_COPIED_AT_ONCE)
+            chunk = memoryview(buffer)[: origin.readinto(buffer)]
+            if not chunk:
+                break
+            if hashed or len(chunk) == _COPIED_AT_ONCE:
+                hashed.append((hashing.submit(digest.update, chunk), buffer))
+            else:
+                digest.update(chunk)
+            copy.write(chunk)
+            failpoint("files.half_copied")
+            size, unsynced = size + len(chunk), unsynced + len(chunk)
+            if unsynced >= _SYNCED_BYTES:
+                synced.append(syncing.submit(os.fsync, copy.fileno()))
+                unsynced = 0
+        for future in (*(done for done, _ in hashed), *synced):
+            future.result()
+    return digest.hexdigest(), size
 
 
 def _unchanged(filesystem: AbstractFileSystem, found: OriginFile, size: int) -> bool:

@@ -671,9 +671,9 @@ def _csv_reader(files: Sequence[DueFile], options: CsvOptions) -> tuple[dict[str
         f"quote = {literal(options.quote)}, escape = {literal(escape)}, "
         f"header = {str(options.header).lower()}, skip = {options.skip_lines}, "
         f"nullstr = [{nulls}], compression = {literal(told['compression'])}, "
-        f"max_line_size = {csvfile.LONGEST_RECORD}, null_padding = false, "
-        "strict_mode = true, ignore_errors = false, hive_partitioning = false, "
-        f"filename = {_filename(files)})"
+        f"max_line_size = {csvfile.LONGEST_RECORD}, buffer_size = {csvfile.BUFFER_BYTES}, "
+        "null_padding = false, strict_mode = true, ignore_errors = false, "
+        f"hive_partitioning = false, filename = {_filename(files)})"
     )
 
 

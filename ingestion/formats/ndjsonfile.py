@@ -12,7 +12,7 @@ out: files of which many lines are odd; they are refused here and read record by
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 LINE = "_line"
 # Columns with more different values than that are not worth a dictionary: to find out costs more.
 WRITTEN = "format parquet, compression zstd, dictionary_size_limit 1000"
-_LONGEST_LINE = 32 * 2**20
+# Small buffers stay in the processor's cache and leave memory to others; a longer line is rare.
+_LONGEST_USUAL, _LONGEST_LINE = 4 * 2**20, 32 * 2**20
 _LONGEST_TOLD = 10_000
 # So many lines are read by themselves without a word, or one in so many of a large file.
 _ODD_LINES, _ODD_SHARE = 2_000, 100
@@ -105,10 +106,7 @@ def write_piece(
         raise BadInput("read record by record")
     names = column_mapping(list(layout.keys))
     target = folder / f"{uuid.uuid4().hex}.parquet"
-    connection.execute(
-        f"copy ({_told(_lines(path, compression), names, layout, origin)}) "
-        f"to {literal(str(target))} ({WRITTEN})"
-    )
+    _write(connection, path, compression, lambda lines: _told(lines, names, layout, origin), target)
     written = f"read_parquet({literal(str(target))}, file_row_number = true)"
     [(count, odd)] = connection.execute(f"select count(*), count({LINE}) from {written}").fetchall()
     if not odd:
@@ -153,13 +151,33 @@ def own_columns(origin: Origin) -> str:
     )
 
 
-def _lines(path: Path, compression: str) -> str:
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    compression: str,
+    told: Callable[[str], str],
+    target: Path,
+) -> None:
+    """Writes what a query tells of the lines; with larger buffers, if one does not fit."""
+    import duckdb
+
+    for longest in (_LONGEST_USUAL, _LONGEST_LINE):
+        lines = _lines(path, compression, longest)
+        try:
+            connection.execute(f"copy ({told(lines)}) to {literal(str(target))} ({WRITTEN})")
+            return
+        except duckdb.InvalidInputException as error:
+            if longest == _LONGEST_LINE or "line size" not in str(error):
+                raise
+
+
+def _lines(path: Path, compression: str, longest: int) -> str:
     """A reader of lines; a control character stands in no JSON, so that nothing separates."""
     return (
         f"read_csv({literal(str(path))}, auto_detect = false, columns = {{'line': 'VARCHAR'}}, "
         "delim = '\x01', quote = '', escape = '', header = false, strict_mode = true, "
-        f"hive_partitioning = false, max_line_size = {_LONGEST_LINE}, "
-        f"buffer_size = {2 * _LONGEST_LINE}, compression = {literal(compression)})"
+        f"hive_partitioning = false, max_line_size = {longest}, "
+        f"buffer_size = {2 * longest}, compression = {literal(compression)})"
     )
 
 
@@ -186,12 +204,15 @@ def _told(lines: str, names: Mapping[str, str], layout: Layout, origin: Origin) 
             cast(null as bigint) as _row,
             {own_columns(origin)}
         from (
-            select *, case when not is_usual then json_keys(json) end as keys
+            select *, json_keys(json) as keys
             from (
-                select line, json, data, {is_usual} as is_usual
+                select *, case when not is_usual then try_cast(line as json) end as json
                 from (
-                    select line, json, json_transform(json, {literal(shape)}) as data
-                    from (select line, try_cast(line as json) as json from {lines})
+                    select line, data, {is_usual} as is_usual
+                    from (
+                        select line, try(json_transform(line, {literal(shape)})) as data
+                        from {lines}
+                    )
                 )
             )
         )

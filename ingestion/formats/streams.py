@@ -268,7 +268,7 @@ class _Undecodable(Exception):
 
 @dataclass
 class _LineEnds:
-    """Counts the line ends of a text."""
+    """Counts the line ends of a text, as far as that tells whether they are of several kinds."""
 
     feeds: int = 0
     returns: int = 0
@@ -277,10 +277,13 @@ class _LineEnds:
 
     def count(self, text: str) -> None:
         """Takes the next part of the text."""
-        self.feeds += text.count("\n")
-        if "\r" in text or self._last == "\r":
+        if self.returns or "\r" in text:
+            self.feeds += text.count("\n")
             self.returns += text.count("\r")
             self.pairs += text.count("\r\n") + (self._last == "\r" and text[:1] == "\n")
+        elif not self.feeds and "\n" in text:
+            # Before the first return, one says as much as all, and counting takes long.
+            self.feeds = 1
         self._last = text[-1:] or self._last
 
     @property
@@ -304,7 +307,7 @@ def _decoded(content: Content, encoding: str) -> _LineEnds:
                 # The decoder still held `pending` bytes of the chunk before.
                 position = done - pending + error.start
                 good = error.object[: error.start].decode(encoding, errors="replace")
-                line = ends.feeds + good.count("\n") + 1
+                line = _feeds(content, encoding, done) + good.count("\n") + 1
                 byte = error.object[error.start]
                 raise _Undecodable(
                     f"it is not {encoding}: byte 0x{byte:02x} at position {position}, line {line}"
@@ -312,6 +315,17 @@ def _decoded(content: Content, encoding: str) -> _LineEnds:
             if not chunk:
                 return ends
             done += len(chunk)
+
+
+def _feeds(content: Content, encoding: str, size: int) -> int:
+    """The line feeds in the first bytes of a unit, of which it is known that they decode."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    feeds = 0
+    with opened(content) as stream:
+        while size and (chunk := stream.read(min(CHUNK, size))):
+            feeds += decoder.decode(chunk).count("\n")
+            size -= len(chunk)
+    return feeds
 
 
 @contextmanager
