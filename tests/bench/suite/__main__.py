@@ -1,7 +1,7 @@
 """`make bench`: runs benchmarks, writes the report, compares it with the last one.
 
     .venv/bin/python -m suite [--only NAME ...] [--rounds 5] [--quick] [--size KEY=VALUE ...]
-        [--check] [--list]
+        [--check] [--list] [--data FOLDER] [--into FOLDER] [--through COMMAND]
 
 With tests/bench in PYTHONPATH, which `make bench` sees to. `--quick` takes small sizes and two
 rounds: it shows that everything works, prints the figures and keeps nothing.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
     parser.add_argument("--data", type=Path, help="keep made data here for the next time")
     parser.add_argument("--into", type=Path, default=_KEPT, help="folder of the report")
+    parser.add_argument(
+        "--through",
+        default="",
+        metavar="COMMAND",
+        help="start each contender through this command, such as one that waits for quiet",
+    )
     options = parser.parse_args()
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -93,6 +100,7 @@ def _taken(chosen: list[Benchmark], options: argparse.Namespace) -> tuple[list[R
                 keep=options.data,
                 tell=_say,
                 failed=failures.append,
+                through=shlex.split(options.through),
             )
         except BenchmarkFailed as error:
             failures.append(f"{benchmark.name} failed: {error}")

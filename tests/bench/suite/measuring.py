@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +72,13 @@ Tell = Callable[[str], None]
 
 
 def run(
-    benchmark: Benchmark, *, rounds: int, keep: Path | None, tell: Tell, failed: Tell
+    benchmark: Benchmark,
+    *,
+    rounds: int,
+    keep: Path | None,
+    tell: Tell,
+    failed: Tell,
+    through: Sequence[str] = (),
 ) -> dict[str, list[Sample]]:
     """Prepares a benchmark and runs it.
 
@@ -83,6 +89,8 @@ def run(
             temporary one.
         tell: Told what happens.
         failed: Told of a contender that failed and goes on without.
+        through: A command that starts each contender's process, such as one that waits for a
+            moment when nothing else is on; empty to start it as it is.
 
     Returns:
         By contender its samples; those that failed, or whose environment cannot be made, are left
@@ -102,7 +110,7 @@ def run(
                 if contender.name not in samples or number >= limit:
                     continue
                 try:
-                    sample = _measured(contender, data, Path(scratch), options)
+                    sample = _measured(contender, data, Path(scratch), options, through)
                 except BenchmarkFailed as error:
                     if contender.name == benchmark.baseline:
                         raise
@@ -145,7 +153,13 @@ def _able(contender: Contender, tell: Tell) -> bool:
     return True
 
 
-def _measured(contender: Contender, data: Path, scratch: Path, common: Mapping[str, Any]) -> Sample:
+def _measured(
+    contender: Contender,
+    data: Path,
+    scratch: Path,
+    common: Mapping[str, Any],
+    through: Sequence[str],
+) -> Sample:
     """Runs a contender once, in a child process."""
     own = Path(tempfile.mkdtemp(prefix="round-", dir=scratch))
     options = {**common, **contender.options}
@@ -156,7 +170,7 @@ def _measured(contender: Contender, data: Path, scratch: Path, common: Mapping[s
     try:
         with log.open("wb") as out:
             child = subprocess.Popen(
-                [str(python), str(_CHILD), contender.call, given],
+                [*through, str(python), str(_CHILD), contender.call, given],
                 cwd=ROOT,
                 env=_environment(writing),
                 stdin=subprocess.PIPE,
