@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import threading
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -540,10 +541,34 @@ def _naming() -> Any:
     return NamingConvention()
 
 
+# What a symbol says that tells two columns from each other: `Share` and `Share %`.
+_SYMBOLS = {"%": "pct", "#": "no", "$": "dollar", "&": "and", "+": "plus"}
+_TRAILING = re.compile(r"[^\w]+$")
+
+
 @lru_cache(maxsize=65536)
 def normalise(name: str) -> str:
-    """A column's name in raw: dlt's snake_case, `InvoiceId` -> `invoice_id`."""
-    return str(_naming().normalize_path(name.strip() or "column"))
+    """A column's name in raw: dlt's snake_case of its Latin letters.
+
+    `InvoiceId` -> `invoice_id`, `Größe` -> `grosse`, `Beleg-Nr.` -> `beleg_nr`, `Anteil %` ->
+    `anteil_pct`. A character that has no Latin form becomes its number, so that names stay apart.
+    """
+    return str(_naming().normalize_path(_latin(name.strip()) or "column"))
+
+
+def _latin(name: str) -> str:
+    if not name.isascii():
+        from text_unidecode import unidecode
+
+        name = unicodedata.normalize("NFKC", name)
+        name = "".join(unidecode(char) or _numbered(char) for char in name)
+    for symbol, word in _SYMBOLS.items():
+        name = name.replace(symbol, f" {word} ")
+    return _TRAILING.sub("", name).strip() or name
+
+
+def _numbered(char: str) -> str:
+    return f" u{ord(char):x} " if char.isprintable() else ""
 
 
 def normalise_columns(names: Sequence[str], **where: Any) -> list[str]:

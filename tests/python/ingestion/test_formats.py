@@ -415,6 +415,19 @@ def test_an_ambiguous_header_is_refused(tmp_path: Path, content: bytes, told: st
     assert told in unit(tmp_path, "a.csv", content).refused
 
 
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("Beleg-Nr.,Größe (cm),Anteil,Anteil %", ["beleg_nr", "grosse_cm", "anteil", "anteil_pct"]),
+        ("名前,住所,Имя,№,🙂", ["ming_qian", "zhu_suo", "imia", "no", "u1f642"]),
+        ("class_,_id,InvoiceId,order#,?", ["classx", "_id", "invoice_id", "order_no", "x"]),
+    ],
+)
+def test_names_of_any_script_stay_apart(tmp_path: Path, header: str, columns: list[str]) -> None:
+    row = ",".join("1" for _ in columns)
+    assert unit(tmp_path, "a.csv", f"{header}\n{row}\n".encode()).columns == columns
+
+
 def test_names_that_are_empty_get_their_position(tmp_path: Path) -> None:
     assert unit(tmp_path, "a.csv", b"a,,c,,\n").columns == ["a", "column_2", "c"]
 
