@@ -56,7 +56,8 @@
 {% macro default__parse_timestamp(column, format) -%}
     {%- set spelled = namespace(format=format) -%}
     {%- for letters, code in [
-        ("yyyy", "%Y"), ("MM", "%m"), ("dd", "%d"), ("HH", "%H"), ("mm", "%M"), ("ss", "%S"),
+        ("yyyy", "%Y"), ("MMMM", "%B"), ("MMM", "%b"), ("MM", "%m"), ("dd", "%d"),
+        ("HH", "%H"), ("mm", "%M"), ("ss", "%S"),
     ] -%}
         {%- set spelled.format = spelled.format | replace(letters, code) -%}
     {%- endfor -%}
@@ -65,7 +66,15 @@
 
 
 {% macro spark__parse_timestamp(column, format) -%}
-    cast(try_to_timestamp({{ column }}, {{ sql_literal(format) }}) as timestamp_ntz)
+    {%- set read = namespace(text=column) -%}
+    {%- if "MMM" in format -%}
+        {#- there names of months have to begin with a capital -#}
+        {%- set read.text = "lower(" ~ column ~ ")" -%}
+        {%- for month in "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split() -%}
+            {%- set read.text = "replace(" ~ read.text ~ ", '" ~ month | lower ~ "', '" ~ month ~ "')" -%}
+        {%- endfor -%}
+    {%- endif -%}
+    cast(try_to_timestamp({{ read.text }}, {{ sql_literal(format) }}) as timestamp_ntz)
 {%- endmacro %}
 
 
@@ -76,13 +85,13 @@
 
 {% macro checked_time_format(format) %}
     {%- set rest = namespace(letters=format) -%}
-    {%- for letters in ["yyyy", "MM", "dd", "HH", "mm", "ss"] -%}
+    {%- for letters in ["yyyy", "MMMM", "MMM", "MM", "dd", "HH", "mm", "ss"] -%}
         {%- set rest.letters = rest.letters | replace(letters, "") -%}
     {%- endfor -%}
     {%- if modules.re.search("[A-Za-z%]", rest.letters) -%}
         {{ exceptions.raise_compiler_error(
             "parse_date, parse_timestamp: the format is " ~ format
-            ~ "; expected one built of yyyy, MM, dd, HH, mm, ss and punctuation"
+            ~ "; expected one built of yyyy, MM, MMM (Jan), MMMM (January), dd, HH, mm, ss and punctuation"
         ) }}
     {%- endif -%}
     {{ return(format) }}

@@ -26,6 +26,7 @@ STREAMS = {
 _SQLITE = b"SQLite format 3\x00"
 _GLOB = re.compile(r"[*?\[]")
 _NO_NAME = {"www", "api", "com", "org", "net", "io", "local", "localhost", "host"}
+_VERSION = re.compile(r"/|v?\d+([._]\d+)*|api|rest")
 _NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
 
 
@@ -57,14 +58,15 @@ def locate(location: str, kind: str | None = None) -> tuple[Kind, str, str]:
 
 
 def _local(location: str) -> tuple[Kind, str, str]:
-    path = Path(location).expanduser()
+    # Not `resolve`: a link may lead elsewhere tomorrow.
+    path = Path(os.path.abspath(Path(location).expanduser()))  # noqa: PTH100
     if path.is_file():
         with path.open("rb") as handle:
             if handle.read(len(_SQLITE)) == _SQLITE:
-                return "database", f"sqlite:///{quote(str(path.absolute()))}", ""
+                return "database", f"sqlite:///{quote(str(path))}", ""
     if path.is_dir():
-        return "files", str(path.absolute()), ""
-    base, pattern = _parted(str(path.absolute()))
+        return "files", str(path), ""
+    base, pattern = _parted(str(path))
     if Path(base).is_dir() and (path.is_file() or _GLOB.search(pattern)):
         return "files", base, pattern
     raise BadInput(
@@ -113,7 +115,8 @@ def proposed_name(kind: Kind, url: str, pattern: str = "") -> str:
     else:
         words = [word for word in (parts.hostname or "").split(".") if word not in _NO_NAME]
         candidates = [] if re.fullmatch(r"[\d.]+", parts.hostname or "") else words[:1]
-        candidates.append(last)
+        folders = PurePosixPath(parts.path).parts[::-1]
+        candidates += [name for name in folders if not _VERSION.fullmatch(name.lower())]
     for candidate in candidates:
         name = re.sub(r"[^a-z0-9]+", "_", normalise(candidate) if candidate else "").strip("_")
         name = re.sub(r"^\d+_?", "", name)

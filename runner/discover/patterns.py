@@ -82,9 +82,9 @@ _DATE_FORMATS: dict[str, tuple[str, ...]] = {
         for a in ("9", "99")
         for b in ("9", "99")
     },
-    **{f"{day} Aaa 9999": ("%d %b %Y",) for day in ("9", "99")},
-    **{f"{day}-Aaa-9999": ("%d-%b-%Y",) for day in ("9", "99")},
-    **{f"Aaa {day}, 9999": ("%b %d, %Y",) for day in ("9", "99")},
+    **{f"{day} Aaa 9999": ("%d %b %Y", "%d %B %Y") for day in ("9", "99")},
+    **{f"{day}-Aaa-9999": ("%d-%b-%Y", "%d-%B-%Y") for day in ("9", "99")},
+    **{f"Aaa {day}, 9999": ("%b %d, %Y", "%B %d, %Y") for day in ("9", "99")},
 }
 _CLOCKS = {
     " 99:99": " %H:%M", " 99:99:99": " %H:%M:%S", " 9:99": " %H:%M", " 9:99:99": " %H:%M:%S",

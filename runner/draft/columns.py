@@ -38,7 +38,10 @@ _UNSHARED = {
     "INTERVAL": "string",
     "BIT": "string",
 }
-_FORMATS = {"%Y": "yyyy", "%m": "MM", "%d": "dd", "%H": "HH", "%M": "mm", "%S": "ss"}
+_FORMATS = {
+    "%Y": "yyyy", "%m": "MM", "%b": "MMM", "%B": "MMMM", "%d": "dd",
+    "%H": "HH", "%M": "mm", "%S": "ss",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ def draft_column(
         reading, checks=tuple((c.format(name=name), t.format(name=name)) for c, t in reading.checks)
     )
     words = _words(profile, reading, table) if not is_id else ()
-    filled = table.rows - profile.nulls - _vain(profile)
+    filled = table.rows - profile.nulls - _vain(profile, reading)
+    different = _count(profile, reading)
     return Column(
         raw=profile.name,
         name=name,
@@ -138,7 +142,7 @@ def draft_column(
         pii=profile.personal.kind if profile.personal else "",
         rules=tuple(_rules(profile, table, reading, name, words, is_id, filled)),
         words=words,
-        seen=f"{filled:,} of {table.rows:,} rows have a value, {_count(profile)} different",
+        seen=f"{filled:,} of {table.rows:,} rows have a value, {different} different",
         profile=profile,
     )
 
@@ -149,14 +153,20 @@ def _held(reading: Reading, is_key: bool, key: Collection[str]) -> str:
     return "key" if is_key and len(key) == 1 else ""
 
 
-def _vain(profile: ColumnProfile) -> int:
-    """Rows whose text says that there is no value."""
-    return sum(p.rows for p in profile.problems if p.kind in ("placeholder", "empty"))
+def _empty(reading: Reading) -> tuple[str, ...]:
+    """The kinds of problems that mean there is no value; text keeps its words: `Na` is sodium."""
+    return ("empty",) if reading.data_type == "string" else ("placeholder", "empty")
 
 
-def _count(profile: ColumnProfile) -> str:
+def _vain(profile: ColumnProfile, reading: Reading) -> int:
+    """Rows that have no value as the column is read."""
+    return sum(p.rows for p in profile.problems if p.kind in _empty(reading))
+
+
+def _count(profile: ColumnProfile, reading: Reading) -> str:
     """Different values, without those that stand for none."""
-    vain = sum(len(p.values) or 1 for p in profile.problems if p.kind in ("placeholder", "empty"))
+    kinds = _empty(reading)
+    vain = sum(len(p.values) or 1 for p in profile.problems if p.kind in kinds)
     count = max(0, profile.distinct - vain)
     return f"{count:,}" if profile.is_distinct_exact else f"about {count:,}"
 
@@ -268,7 +278,7 @@ def _typed(profile: ColumnProfile, behind: Behind, column: str) -> Reading | Non
     form = behind.format
     for code, letters in _FORMATS.items():
         form = form.replace(code, letters)
-    if re.search(r"%|[A-Za-z]", re.sub(r"yyyy|MM|dd|HH|mm|ss", "", form)):
+    if re.search(r"%|[A-Za-z]", re.sub(r"yyyy|M{2,4}|dd|HH|mm|ss", "", form)):
         return None
     macro, group = ("parse_date", "dates") if behind.kind == "date" else ("", "timestamps")
     call = f"{{{{ {macro or 'parse_timestamp'}('{column}', '{form}') }}}}"
@@ -321,9 +331,7 @@ def _words(profile: ColumnProfile, reading: Reading, table: TableProfile) -> tup
     """The values of a column that takes few words, if there is evidence enough."""
     if reading.data_type != "string" or profile.personal or is_prose_name(profile.name):
         return ()
-    values = [value.value for value in profile.frequent if value.value.strip()]
-    vain = _placeholders(profile)
-    values = sorted({value.strip() for value in values if value.strip().lower() not in vain})
+    values = sorted({value.value.strip() for value in profile.frequent if value.value.strip()})
     if not profile.is_frequent_exact or profile.distinct > _MOST_WORDS or len(values) < 2:
         return ()
     if max(map(len, values)) > _LONGEST_WORD or table.rows < _ROWS_PER_WORD * profile.distinct:
@@ -385,7 +393,7 @@ def _description(
     parts = [_kind_text(profile, reading, words)]
     if reading.told:
         parts.append(reading.told)
-    missing = profile.nulls + _vain(profile)
+    missing = profile.nulls + _vain(profile, reading)
     if missing:
         parts.append(f"Missing in {missing:,} of {table.rows:,} rows.")
     else:
@@ -415,14 +423,15 @@ def _kind_text(profile: ColumnProfile, reading: Reading, words: tuple[str, ...])
     text = _TYPE_TEXT.get(reading.data_type, "Number with decimals")
     if words:
         return f"{text}, one of {', '.join(f'`{word}`' for word in words)}."
+    different = _count(profile, reading)
     if reading.data_type == "string" and profile.longest is not None:
-        return f"{text} of up to {profile.longest:,} characters, {_count(profile)} different."
+        return f"{text} of up to {profile.longest:,} characters, {different} different."
     if profile.minimum is not None and not is_text(profile.data_type):
         low, high = profile.minimum, profile.maximum
         if reading.data_type == "date":
             low, high = low[:10], (high or "")[:10]
         return f"{text} from {low} to {high}."
-    return f"{text}, {_count(profile)} different values."
+    return f"{text}, {different} different values."
 
 
 _PLAIN = re.compile(r"[A-Za-zÀ-ÿ_][\w ()/&+.-]*[\w)]|[A-Za-zÀ-ÿ]")

@@ -102,6 +102,9 @@ EXPRESSIONS: list[tuple[str, Any]] = [
     ("parse_date(\"'31.12.2026'\", 'dd.MM.yyyy')", dt.date(2026, 12, 31)),
     ("parse_date(\"'31.02.2026'\", 'dd.MM.yyyy')", None),
     ("parse_date(\"'2026-12-31'\", 'dd.MM.yyyy')", None),
+    ("parse_date(\"'12-MAR-2026'\", 'dd-MMM-yyyy')", dt.date(2026, 3, 12)),
+    ("parse_date(\"'March 2, 2026'\", 'MMMM dd, yyyy')", dt.date(2026, 3, 2)),
+    ("parse_date(\"'2 Mrz 2026'\", 'dd MMM yyyy')", None),
     (f"minutes_between({WINTER}, \"timestamp '2026-03-28 03:31:59'\")", 1),
     (f"minutes_between({SUMMER}, {WINTER})", -1440),
     ("json_text(\"'{\\\"a\\\": {\\\"b\\\": [7, 8]}}'\", 'a.b[1]')", "8"),
@@ -141,7 +144,7 @@ QUERIES: list[tuple[str, list[tuple[Any, ...]]]] = [
 
 MISUSES = {
     "json_text('a', '$.b')": "json_text: the path is $.b; expected keys joined by dots",
-    "parse_date('a', 'dd MMM')": "the format is dd MMM; expected one built of yyyy",
+    "parse_date('a', 'dd Mon')": "the format is dd Mon; expected one built of yyyy",
     "parse_date('a', '%d.%m')": "the format is %d.%m",
     "surrogate_key('a')": "surrogate_key: columns is a; expected a list",
     "replace_matches('a', 'b', '\\\\1')": "replace_matches: the replacement is \\1",

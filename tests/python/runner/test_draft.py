@@ -301,7 +301,7 @@ def test_lists_gain_what_is_missing_and_keep_the_rest() -> None:
 
 
 def column_of(data_type: str, name: str = "pieces", **more: Any) -> Column:
-    profile = ColumnProfile(name, data_type, 0, 0.0, 40, True, **more)
+    profile = replace(ColumnProfile(name, data_type, 0, 0.0, 40, True), **more)
     key = ColumnProfile("thing_no", "VARCHAR", 0, 0.0, 100, True)
     table = TableProfile(
         "crm", "things", "raw_crm.things", rows=100, columns=(key, profile),
@@ -324,6 +324,7 @@ def test_a_value_that_keeps_a_column_from_being_a_number_is_told() -> None:
 
 DAY = {"behind": Behind("date", "date", format="%d.%m.%Y")}
 SWAPPED_DAY = {"behind": Behind("date", "date", format="%m/%d/%Y", is_ambiguous=True)}
+SHORT_DAY = {"behind": Behind("date", "date", format="%d.%m.%y")}
 WORDED_DAY = {"behind": Behind("date", "date", format="%d %b %Y")}
 MOMENT = {"behind": Behind("timestamp", "timestamp with time zone", format="iso")}
 EPOCH = {"behind": Behind("epoch", "timestamp", format="ms")}
@@ -344,7 +345,8 @@ READINGS: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("VARCHAR", SWAPPED_COMMA, TEXT, "string", "pieces"),
     ("VARCHAR", DAY, "{{ parse_date('pieces', 'dd.MM.yyyy') }}", "date", "pieces_date"),
     ("VARCHAR", SWAPPED_DAY, TEXT, "string", "pieces"),
-    ("VARCHAR", WORDED_DAY, TEXT, "string", "pieces"),
+    ("VARCHAR", WORDED_DAY, "{{ parse_date('pieces', 'dd MMM yyyy') }}", "date", "pieces_date"),
+    ("VARCHAR", SHORT_DAY, TEXT, "string", "pieces"),
     ("VARCHAR", MOMENT, "{{ utc_timestamp('pieces') }}", "timestamp", "pieces_at"),
     ("VARCHAR", EPOCH, f"{{{{ {EPOCH_CALL} }}}}", "timestamp", "pieces_at"),
     ("VARCHAR", YES_OR_NO, "{{ boolean_of('pieces', ['yes'], ['no']) }}", "boolean", "is_pieces"),
@@ -372,6 +374,16 @@ def test_a_column_is_read_as_what_its_values_mean(
     )
     may_fail = data_type == "HUGEINT" or (data_type == "VARCHAR" and typed != "string")
     assert any("typed_from" in rule for rule in column.rules) == may_fail
+
+
+def test_a_word_that_may_mean_nothing_is_a_value_where_it_stays_one() -> None:
+    vain = Problem("placeholder", 40, "stands for no value", ("Na",))
+    words = (Frequent("Na", 40), Frequent("K", 30), Frequent("Glucose", 30))
+    column = column_of(
+        "VARCHAR", frequent=words, is_frequent_exact=True, problems=(vain,), distinct=3
+    )
+    assert "{one_of: [Glucose, K, Na], severity: flag}" in column.rules
+    assert "3 different" in column.seen
 
 
 def test_identifiers_and_leading_zeros_stay_text() -> None:
