@@ -20,6 +20,7 @@ from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
 from runner.beside import Companion
 from runner.compiled.trust import in_our_hands
+from runner.contract_text import with_missing_contract
 from runner.errors import AuditFailed, BuildFailed, SourceStale
 from runner.fingerprint import fingerprint
 from runner.history import History, Item
@@ -463,7 +464,7 @@ def build_step(run: Run) -> StepResult:
         text += f", {count(same, 'node')} unchanged" if same else ""
         return StepResult("ok" if same < len(results) else "nothing_new", text, tuple(items))
     for result in failed:
-        run.reporter.item("build", result.name, "failed", _told(result), kind=result.kind)
+        run.reporter.item("build", result.name, "failed", _told(run, result), kind=result.kind)
     names = ", ".join(result.name for result in failed[:5])
     text = f"{len(failed)} of {count(len(results), 'node')} failed ({names})"
     text += f", {skipped} below them skipped" if skipped else ""
@@ -479,9 +480,10 @@ def nothing_to_build(run: Run) -> StepResult:
     return StepResult("nothing_new", text, tuple(_outcomes(run)))
 
 
-def _told(result: NodeResult) -> str:
+def _told(run: Run, result: NodeResult) -> str:
     place = f"\n  compiled SQL: {result.compiled_path}" if result.compiled_path else ""
-    return f"{result.message or result.file}{place}"
+    text = with_missing_contract(result, lambda sql: _ask(run, sql))
+    return f"{text or result.file}{place}"
 
 
 def _node_items(results: Sequence[NodeResult]) -> Iterator[Item]:

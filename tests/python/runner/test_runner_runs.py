@@ -206,6 +206,20 @@ def test_failed_model_names_its_file_and_stops_the_run_if_so_set(
     assert shop.current == before
 
 
+def test_a_contract_without_columns_gets_them_written_down(shop: ToyShop, call: Call) -> None:
+    config = '{{ config(contract={"enforced": true}) }}'
+    query = "select 1.50::decimal(10, 2) as price, 'x' as word, current_date as day_taken"
+    shop.write("models/marts/sales/rpt_words.sql", f"{config}\n{query}")
+    answer = call(shop, "build", "--select", "rpt_words")
+    assert answer.code == 1
+    assert "Put this into models/marts/sales/rpt_words.yml" in answer.err + answer.out
+    told = answer.err.partition("models:")[2].partition("compiled SQL")[0]
+    lines = [line.split(" build      ", 1)[-1] for line in told.splitlines()]
+    shop.write("models/marts/sales/rpt_words.yml", "\n".join(["models:", *lines[1:-1]]))
+    again = call(shop, "build", "-q", "--select", "rpt_words")
+    assert again.code == 0, answer.err + again.err
+
+
 def test_one_failed_source_does_not_stop_the_others(shop: ToyShop, call: Call) -> None:
     before = shop.current
     (shop.systems / "stock.sqlite").write_bytes(b"this is no database, whatever it is called")
