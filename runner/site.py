@@ -4,8 +4,9 @@ dbt docs, lineage of columns, veracity scores, run history -> HTML pages without
 `published/<version>/docs/`, or `docs/` in the data folder before anything is published -> a small
 web server
 
-Left out: guides, which are Markdown in the repository, and a server for others: any web server can
-serve the folder.
+What code and columns decide, dbt's page and the lineage, is kept below the state folder and taken
+from there while these are the same: other rows change neither. Left out: guides, which are Markdown
+in the repository, and a server for others: any web server can serve the folder.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from ingestion.durable import write_whole
 from ingestion.errors import BadInput
 from ingestion.failpoints import failpoint
 from ingestion.redaction import redact
 from ingestion.settings import Settings
+from runner.compiled.key import own_code
+from runner.compiled.store import short_hash
 from runner.history import History
 from runner.lineage.page import FILE as LINEAGE_PAGE
 from runner.lineage.page import lineage_page
@@ -59,15 +64,13 @@ def build_docs(
     Raises:
         BuildFailed: dbt could not write it.
     """
-    page = dbt.docs()
+    texts = _code_pages(dbt)
     fresh = folder.with_name(f"{folder.name}{UNFINISHED}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    shutil.copyfile(page, fresh / PAGE)
-    pages: dict[str, str] = {}
-    text = redact(lineage_page(project_graph(dbt.settings, dbt)))
-    (fresh / LINEAGE_PAGE).write_text(text, encoding="utf-8")
-    pages[LINEAGE_PAGE] = "Lineage"
+    for name, text in texts.items():
+        (fresh / name).write_text(text, encoding="utf-8")
+    pages: dict[str, str] = {LINEAGE_PAGE: "Lineage"}
     if version is not None and has_scores(dbt.settings, version):
         text = veracity_page(veracity_fields(dbt.settings, version))
         (fresh / SCORES_PAGE).write_text(text, encoding="utf-8")
@@ -83,6 +86,48 @@ def build_docs(
     failpoint("docs.former_removed")
     os.rename(fresh, folder)  # noqa: PTH104  # a rename of a folder, not of a file
     return folder / PAGE
+
+
+def _code_pages(dbt: Dbt) -> dict[str, str]:
+    """Dbt's page and the lineage, by file; those of the last time if they would be the same."""
+    settings = dbt.settings
+    key = dbt.code_key
+    maker = [own_code(Path(__file__).parent), own_code(Path(__file__).parent / "lineage")]
+    name = short_hash([key, *maker, _shape(settings)])
+    kept = settings.state_dir / "compiled" / "pages" / name
+    names = (PAGE, LINEAGE_PAGE)
+    if key and all((kept / name).is_file() for name in names):
+        return {name: (kept / name).read_text(encoding="utf-8") for name in names}
+    made = {
+        PAGE: dbt.docs().read_text(encoding="utf-8"),
+        LINEAGE_PAGE: redact(lineage_page(project_graph(settings, dbt))),
+    }
+    if key:
+        for name, text in made.items():
+            write_whole(kept / name, text)
+        for other in kept.parent.iterdir():
+            if other != kept:
+                shutil.rmtree(other)
+    return made
+
+
+def _shape(settings: Settings) -> list[tuple[Any, ...]]:
+    """All that these pages tell of the warehouse."""
+    from ingestion.warehouse import connect
+
+    if not settings.warehouse_path.is_file():
+        return []
+    with closing(connect(settings, read_only=True)) as connection:
+        rows: list[tuple[Any, ...]] = connection.execute(
+            "select schema_name, table_name, column_name, column_index, data_type, comment "
+            "from duckdb_columns() where not internal and database_name = current_database() "
+            "union all select schema_name, table_name, null, null, 'table', null "
+            "from duckdb_tables() where database_name = current_database() "
+            "union all select schema_name, view_name, null, null, 'view', null "
+            "from duckdb_views() where not internal and database_name = current_database() "
+            "order by all"
+        ).fetchall()
+    return rows
 
 
 def _link(page: Path, others: Mapping[str, str]) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
     from runner.batch import Verdict
+    from runner.compiled.recording import Rehearsed
     from runner.compiled.store import Kept
     from runner.compiled.view import Project
     from runner.withholding import Former
@@ -46,6 +47,8 @@ _STATUS = {
 }
 # What the macro `asked` logs before an answer.
 _ANSWER = "asked: "
+# What the macro `rehearse` logs before what would have been sent with other answers.
+_REHEARSED = "rehearsed: "
 OnNode = Callable[[int, int, str], None]
 
 
@@ -144,6 +147,7 @@ class Dbt:
     _compiled_models: set[str] = field(default_factory=set, init=False, repr=False)
     _building: bool = field(default=False, init=False)
     _statements: list[Statement] | None = field(default=None, init=False, repr=False)
+    _rehearsed: dict[str, list[Rehearsed]] = field(default_factory=dict, init=False, repr=False)
     _finished: set[str] = field(default_factory=set, init=False, repr=False)
     _kept: Kept | None = field(default=None, init=False, repr=False)
     _profile: dict[str, Any] | None = field(default=None, init=False, repr=False)
@@ -177,6 +181,11 @@ class Dbt:
                 if key:
                     store.write_project(self._kept)
         return self._kept
+
+    @property
+    def code_key(self) -> str | None:
+        """Names the code of the project; None if it is not known by name."""
+        return self.kept.key if self._may_keep else None
 
     def _parsed_project(self, key: str) -> Kept:
         import json
@@ -362,6 +371,7 @@ class Dbt:
         arguments = ["build", "--exclude-resource-type", "test"]
         arguments += ["--exclude-resource-type", "unit_test", *chosen.arguments()]
         sent = self._statements = []
+        self._rehearsed = {}
         self._finished = set()
         self._building = True
         try:
@@ -403,7 +413,8 @@ class Dbt:
             own = getattr(node.config, "full_refresh", None)
             asked = full_refresh if own is None else own
             existed = not asked and self._there.get((node.schema, node.alias)) == "table"
-            self.kept.note(key, statements, existed, self._ground[key])
+            others = self._rehearsed.get(key, ())
+            self.kept.note(key, statements, existed, self._ground[key], others)
         self.kept.connection = self._profile
         store = Store(self.settings)
         store.write_project(self.kept)
@@ -658,6 +669,7 @@ class Dbt:
             self._statements.append(Statement(unique_id, event.data.sql))
         elif event.info.name == "JinjaLogDebug" and self._statements:
             self._note_answer(event.data.node_info.unique_id, event.data.msg)
+            self._note_rehearsed(event.data.node_info.unique_id, event.data.msg)
         elif event.info.name == "NodeFinished":
             failpoint("build.node_finished")
             self._done += 1
@@ -679,6 +691,16 @@ class Dbt:
             if self._statements[place].unique_id == unique_id:
                 self._statements[place] = replace(self._statements[place], answer=given[told])
                 return
+
+    def _note_rehearsed(self, unique_id: str, told: str) -> None:
+        """Keeps what the macro `rehearse` logs: what its node would have sent last."""
+        from runner.compiled.recording import Rehearsed
+
+        if self._statements is None or not told.startswith(_REHEARSED):
+            return
+        place = sum(one.unique_id == unique_id for one in self._statements)
+        one = Rehearsed.of_log(told.removeprefix(_REHEARSED), place)
+        self._rehearsed.setdefault(unique_id, []).append(one)
 
 
 def room_fault(settings: Settings, failed: Iterable[NodeResult]) -> IngestionError | None:

@@ -14,16 +14,16 @@
     {%- if existing_relation is not none and not existing_relation.is_table -%}
         {%- do adapter.drop_relation(existing_relation) -%}
     {%- endif -%}
-    {%- set how = how_to_make(plan) if is_there else "anew" -%}
+    {%- set ways = ways_to_make(plan) -%}
+    {%- set way = fitting_way(ways) if is_there else {"how": "anew", "when": none} -%}
 
     {#- one transaction: the table and the account of its changes -#}
     {%- call statement("main") -%}
-        {%- if how == "anew" -%}
-            {{ make_anew(plan, sql, target_relation) }}
-        {%- else -%}
-            {{ make_what_differs(plan, sql, target_relation, how) }}
-        {%- endif -%}
+        {{ make_by_key(plan, sql, target_relation, way.how) }}
     {%- endcall %}
+    {%- for other in ways if other.when != way.when -%}
+        {%- do rehearse(other.when, make_by_key(plan, sql, target_relation, other.how)) -%}
+    {%- endfor -%}
 
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do apply_grants(target_relation, grant_config, should_revoke=False) -%}
@@ -108,16 +108,31 @@
 {%- endmacro %}
 
 
-{% macro how_to_make(plan) %}
+{#- each with the answers under which it is gone -#}
+{% macro ways_to_make(plan) %}
     {%- set places = [this, plan.changes] + (plan.logged.values() | map(attribute="changes") | list) -%}
-    {%- if not asked(count_places(places, [plan.name] + (plan.logged | list))) -%}
-        {{ return("anew") }}
+    {%- set there = count_places(places, [plan.name] + (plan.logged | list)) -%}
+    {%- set same = "select count(*) = 1 as is_same from " ~ plan.marks ~ " where code = " ~ plan.code -%}
+    {%- set found = [{"how": "anew", "when": [[there, false]]}, {"how": "anew", "when": [[there, true], [same, false]]}] -%}
+    {%- set known = [[there, true], [same, true]] -%}
+    {%- if plan.logged -%}
+        {%- set continued = select_is_continued_by_key(plan) -%}
+        {%- do found.append({"how": "grown", "when": known + [[continued, true]]}) -%}
+        {%- do found.append({"how": "compared", "when": known + [[continued, false]]}) -%}
+    {%- else -%}
+        {%- do found.append({"how": "compared", "when": known}) -%}
     {%- endif -%}
-    {%- if not asked("select count(*) = 1 as is_same from " ~ plan.marks ~ " where code = " ~ plan.code) -%}
-        {{ return("anew") }}
-    {%- endif -%}
-    {{ return("grown" if plan.logged and asked(select_is_continued_by_key(plan)) else "compared") }}
+    {{ return(found) }}
 {% endmacro %}
+
+
+{% macro make_by_key(plan, model_sql, target_relation, how) -%}
+    {%- if how == "anew" -%}
+        {{ make_anew(plan, model_sql, target_relation) }}
+    {%- else -%}
+        {{ make_what_differs(plan, model_sql, target_relation, how) }}
+    {%- endif -%}
+{%- endmacro %}
 
 
 {#- more than a third of the rows are sooner made all together -#}

@@ -72,15 +72,6 @@
 
 
 {#- whether all that is staged is what a rebuild would make of the same loads -#}
-{% macro is_continued(plan) %}
-    {%- set places = [plan.marks, ledger_of_files()] -%}
-    {%- for name in ["quarantine", "rejected", "absent_keys", "outcomes", "findings"] -%}
-        {%- do places.append(plan[name]) -%}
-    {%- endfor -%}
-    {{ return(asked(count_places(places)) and asked(select_is_continued(plan))) }}
-{% endmacro %}
-
-
 {% macro select_is_continued(plan) -%}
 select count(*) = 1 as is_continued
 from {{ plan.marks }} as marks
@@ -92,11 +83,15 @@ where
 
 
 {% macro staging_code(plan) -%}
-    {%- set parts = [
-        sql, judge_rows(plan, sql), select_repeated_rows(plan), select_set_aside(plan), select_findings(plan),
-        plan.content_columns,
-    ] -%}
-    {{- sql_literal(local_md5(parts | join ~ (select_history(plan) if plan.history else ""))) -}}
+    {#- told once: all of the model is rendered for it -#}
+    {%- if "code" not in plan -%}
+        {%- set parts = [
+            sql, judge_rows(plan, sql), select_repeated_rows(plan), select_set_aside(plan), select_findings(plan),
+            plan.content_columns,
+        ] -%}
+        {%- do plan.update({"code": local_md5(parts | join ~ (select_history(plan) if plan.history else ""))}) -%}
+    {%- endif -%}
+    {{- sql_literal(plan.code) -}}
 {%- endmacro %}
 
 
@@ -166,7 +161,7 @@ insert into {{ plan.outcomes }} by name
 insert into {{ plan.findings }} by name
 {{ select_findings(plan) }};
 
-{{ note_staged_loads(plan, is_rebuilt=false) }}
+{{ note_staged_loads(plan, is_rebuilt=false, has_ledger=true) }}
 
 drop table {{ plan.judged }};
 drop table {{ plan.repeated }};
@@ -175,9 +170,7 @@ drop table {{ plan.set_aside }};
 
 
 {#- a load may have brought no row; the ledger knows of it -#}
-{% macro note_staged_loads(plan, is_rebuilt) -%}
-    {#- without it nothing is added to -#}
-    {%- set has_ledger = not is_rebuilt or asked(count_places([ledger_of_files()])) -%}
+{% macro note_staged_loads(plan, is_rebuilt, has_ledger) -%}
     {%- set marks = plan.marks -%}
     {%- if is_rebuilt %}
 create table if not exists {{ marks }} (

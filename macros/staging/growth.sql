@@ -23,34 +23,25 @@
 {% endmacro %}
 
 
-{#- grown: only keys that something new touches are judged; compared: all are, and what differs is noted; anew: all are -#}
-{% macro how_to_stage(plan, target_relation) %}
-    {%- if not asked(select_is_there(plan, target_relation)) -%}
-        {{ return("anew") }}
-    {%- endif -%}
-    {%- if asked(select_is_grown(plan, target_relation)) -%}
-        {{ return("grown") }}
-    {%- endif -%}
-    {%- set is_same = asked(
-        "select count(*) = 1 as is_same from " ~ plan.marks ~ " as marks where " ~ is_same_code(plan)
-    ) -%}
-    {{ return("compared" if is_same else "anew") }}
-{% endmacro %}
-
-
 {% macro select_is_there(plan, target_relation) -%}
-    {%- set places = [target_relation, plan.growth.changes, plan.growth.kept_aside] -%}
+    {%- set places = [target_relation] -%}
     {%- for name in ["quarantine", "rejected", "absent_keys", "outcomes", "findings"] -%}
         {%- do places.append(plan[name]) -%}
     {%- endfor -%}
-    {%- if plan.history -%}
-        {%- do places.append(plan.history.relation) -%}
-    {%- endif -%}
-    {%- for input in plan.growth.logged.values() -%}
-        {%- do places.append(input.changes) -%}
-    {%- endfor -%}
     {%- do places.append(ledger_of_files()) -%}
-    {{- count_places(places, [plan.name] + (plan.growth.logged | list)) -}}
+    {%- if plan.events -%}
+        {%- do places.append(plan.marks) -%}
+        {{- count_places(places) -}}
+    {%- else -%}
+        {%- do places.extend([plan.growth.changes, plan.growth.kept_aside]) -%}
+        {%- if plan.history -%}
+            {%- do places.append(plan.history.relation) -%}
+        {%- endif -%}
+        {%- for input in plan.growth.logged.values() -%}
+            {%- do places.append(input.changes) -%}
+        {%- endfor -%}
+        {{- count_places(places, [plan.name] + (plan.growth.logged | list)) -}}
+    {%- endif -%}
 {%- endmacro %}
 
 
@@ -209,7 +200,7 @@ where {{ is_same_place("former", "judged") }};
 insert into {{ growth.kept_aside }} by name
 {{ select_kept_aside(plan) }};
 
-{{ note_changes(plan, target_relation, how="grown") }}
+{{ note_changes(plan, target_relation, "grown", is_alone=none, has_ledger=true) }}
 
 drop table {{ growth.touched }};
 drop table {{ growth.chosen }};
@@ -385,10 +376,8 @@ inner join {{ plan.judged }} as judged
 
 
 {#- who takes changes since a version finds all of them, as long as that is not before the oldest one -#}
-{% macro note_changes(plan, target_relation, how, is_alone=none) -%}
+{% macro note_changes(plan, target_relation, how, is_alone, has_ledger) -%}
     {%- set growth = plan.growth -%}
-    {#- without it all is staged anew -#}
-    {%- set has_ledger = how != "anew" or asked(count_places([ledger_of_files()])) -%}
 {% if how == "anew" -%}
 {{ begin_changes(plan.name, plan.marks, growth.changes, target_relation, plan.clean_columns) }}
 {%- else -%}

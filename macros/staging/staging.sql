@@ -15,24 +15,20 @@
     {%- endif -%}
 
     {#- one transaction: all relations are replaced or added to, or none is -#}
-    {%- set how = "anew" -%}
-    {%- if existing_relation is not none and existing_relation.is_table and not should_full_refresh() -%}
-        {%- if not plan.events -%}
-            {%- set how = how_to_stage(plan, target_relation) -%}
-        {%- elif is_continued(plan) -%}
-            {%- set how = "grown" -%}
-        {%- endif -%}
-    {%- endif -%}
-    {%- set is_alone = how != "grown" and not plan.events and sees_rows_alone(plan, sql) -%}
+    {%- set is_there = existing_relation is not none and existing_relation.is_table and not should_full_refresh() -%}
+    {%- set ways = ways_to_stage(plan, target_relation) -%}
+    {%- set way = fitting_way(ways) if is_there else {"how": "anew", "when": none} -%}
+    {#- without it all is staged anew -#}
+    {%- set has_ledger = way.how != "anew" or asked(count_places([ledger_of_files()])) -%}
+    {#- what has grown does so -#}
+    {%- set is_alone = not plan.events and (way.how == "grown" or sees_rows_alone(plan, sql)) -%}
     {%- call statement("main") -%}
-        {%- if how != "grown" -%}
-            {{ replace_all_loads(plan, sql, target_relation, how, is_alone) }}
-        {%- elif plan.events -%}
-            {{ add_new_loads(plan, sql, target_relation) }}
-        {%- else -%}
-            {{ add_touched_keys(plan, sql, target_relation) }}
-        {%- endif -%}
+        {{ stage(plan, sql, target_relation, way.how, is_alone, has_ledger) }}
     {%- endcall %}
+    {%- for other in ways if other.when != way.when -%}
+        {%- set more = [[count_places([ledger_of_files()]), true]] if other.how == "anew" else [] -%}
+        {%- do rehearse(other.when + more, stage(plan, sql, target_relation, other.how, is_alone, true)) -%}
+    {%- endfor -%}
 
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do apply_grants(target_relation, grant_config, should_revoke=False) -%}
@@ -44,7 +40,38 @@
 {% endmaterialization %}
 
 
-{% macro replace_all_loads(plan, model_sql, target_relation, how, is_alone) -%}
+{#- each with the answers under which it is gone -#}
+{% macro ways_to_stage(plan, target_relation) %}
+    {%- set found = [] -%}
+    {%- set there = select_is_there(plan, target_relation) -%}
+    {%- set grown = select_is_continued(plan) if plan.events else select_is_grown(plan, target_relation) -%}
+    {%- do found.append({"how": "anew", "when": [[there, false]]}) -%}
+    {%- do found.append({"how": "grown", "when": [[there, true], [grown, true]]}) -%}
+    {%- if plan.events -%}
+        {%- do found.append({"how": "anew", "when": [[there, true], [grown, false]]}) -%}
+    {%- else -%}
+        {%- set same = "select count(*) = 1 as is_same from " ~ plan.marks ~ " as marks where " ~ is_same_code(plan) -%}
+        {%- for how, is_same in {"compared": true, "anew": false}.items() -%}
+            {%- do found.append({"how": how, "when": [[there, true], [grown, false], [same, is_same]]}) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- grown: only keys that something new touches are judged; compared: all are, and what differs is noted; anew: all are -#}
+{% macro stage(plan, model_sql, target_relation, how, is_alone, has_ledger) -%}
+    {%- if how != "grown" -%}
+        {{ replace_all_loads(plan, model_sql, target_relation, how, is_alone, has_ledger) }}
+    {%- elif plan.events -%}
+        {{ add_new_loads(plan, model_sql, target_relation) }}
+    {%- else -%}
+        {{ add_touched_keys(plan, model_sql, target_relation) }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{% macro replace_all_loads(plan, model_sql, target_relation, how, is_alone, has_ledger) -%}
 create or replace temporary table {{ plan.judged }} as
 {{ judge_rows(plan, model_sql) }};
 
@@ -86,13 +113,13 @@ create or replace table {{ plan.history.relation }} as
 
 {%- if plan.events %}
 
-{{ note_staged_loads(plan, is_rebuilt=true) }}
+{{ note_staged_loads(plan, is_rebuilt=true, has_ledger=has_ledger) }}
 {%- else %}
 
 create or replace table {{ plan.growth.kept_aside }} as
 {{ select_kept_aside(plan) }};
 
-{{ note_changes(plan, target_relation, how, is_alone) }}
+{{ note_changes(plan, target_relation, how, is_alone, has_ledger) }}
 {%- endif %}
 {%- if how == "compared" %}
 

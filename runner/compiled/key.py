@@ -66,7 +66,7 @@ def project_key(settings: Settings) -> str | None:
     told += [f"{name}={text}" for name, text in sorted(given.items()) if name.startswith("DBT_")]
     # Seeds are read from where they lie.
     told += [str(root), *(f"{name} {_version(name)}" for name in _PACKAGES)]
-    digest.update("\n".join([*told, _own_code()]).encode())
+    digest.update("\n".join([*told, own_code(Path(__file__).parent)]).encode())
     return digest.hexdigest()[:32]
 
 
@@ -93,9 +93,9 @@ def _version(package: str) -> str:
         return ""
 
 
-def _own_code() -> str:
-    """What of our own decides how code is kept and played."""
+def own_code(folder: Path) -> str:
+    """A name for what of our own lies in a folder."""
     digest = sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

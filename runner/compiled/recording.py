@@ -5,14 +5,16 @@ statements of a node, as dbt executed them -> `recorded` -> `Recording`: answers
 dbt asks the catalog what is there and swaps tables by names that it makes up; what is kept says
 where the swap comes, and whoever plays it looks at the catalog itself. What a macro asks with
 `asked` is kept with its answer, and holds as long as the answer is the same. A node that asks
-anything else is not kept: its text may depend on what it is told. Left out: which nodes may be
-kept at all, which `store` decides.
+anything else is not kept: its text may depend on what it is told. What a macro would have sent with
+other answers it tells with `rehearse`; that is kept as well, so that the first load after a first
+build needs no dbt. Left out: which nodes may be kept at all, which `store` decides.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +39,7 @@ _CATALOG = re.compile(
 _SHOWN_LETTERS = 500
 _TEMPORARY_NAME = re.compile(r"__dbt_tmp\d{14,}")
 _TEMPORARY = re.compile(r"\Acreate\s+temporary\s+table\b", re.IGNORECASE)
+Sent = tuple[str, bool | None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,39 @@ class Recording:
         return cls(tuple(statements), tuple((sql, so) for sql, so in answers), on_existing)
 
 
+@dataclass(frozen=True)
+class Rehearsed:
+    """What a macro would have sent with other answers.
+
+    Attributes:
+        place: How many statements of the node had been sent; it stands for the last of these that
+            asks nothing.
+        sql: The statement.
+        answers: Queries, and what they would have been answered with.
+    """
+
+    place: int
+    sql: str
+    answers: tuple[tuple[str, bool], ...]
+
+    @classmethod
+    def of_log(cls, told: str, place: int) -> Rehearsed:
+        """What the macro `rehearse` logged."""
+        found = json.loads(told)
+        answers = tuple((sql.strip(), bool(answer)) for sql, answer in found["when"])
+        return cls(place, found["sql"], answers)
+
+    def sent(self, really: Sequence[Sent]) -> list[Sent]:
+        """What would have been sent for the node, where `really` was."""
+        others = list(really)
+        for place in range(self.place - 1, -1, -1):
+            bare = _LINE_COMMENTS.sub("", plain(others[place][0])).lstrip()
+            if not _ASKS.match(bare) and not _CONTROL.match(bare):
+                others[place] = (self.sql, None)
+                break
+        return [*self.answers, *(one for one in others if one[1] is None)]
+
+
 def plain(sql: str) -> str:
     """A statement without dbt's comment, and with a name where dbt makes one of the time."""
     text = _COMMENT.sub("", sql).strip()
@@ -71,9 +107,7 @@ def plain(sql: str) -> str:
     return _TEMPORARY_NAME.sub("__dbt_tmp", text)
 
 
-def recorded(
-    relation: str, sent: Iterable[tuple[str, bool | None]], on_existing: bool
-) -> Recording | None:
+def recorded(relation: str, sent: Iterable[Sent], on_existing: bool) -> Recording | None:
     """What builds a node, learnt from what dbt sent for it.
 
     Args:
@@ -106,9 +140,17 @@ def recorded(
         else:
             if relation and not is_made and _makes(relation, bare):
                 is_made = True
-                statements.append(GIVE_WAY)
+                # What replaces a table may look at it first.
+                if not (on_existing and _replaces(relation, bare)):
+                    statements.append(GIVE_WAY)
             statements.append(text)
     return Recording(tuple(statements), tuple(answers), on_existing)
+
+
+def _replaces(relation: str, text: str) -> bool:
+    """Whether a statement puts another table in the place of the relation, by itself."""
+    made = rf"\bcreate\s+or\s+replace\s+table\s+{re.escape(relation)}(?!\w)"
+    return bool(re.search(made, text, re.IGNORECASE))
 
 
 def _beside(relation: str, suffix: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from ingestion.durable import write_whole
 from ingestion.failpoints import failpoint
 from ingestion.settings import Settings
-from runner.compiled.recording import Recording, recorded
+from runner.compiled.recording import Recording, Rehearsed, Sent, recorded
 from runner.compiled.view import Part, View
 
 # Materializations whose statements say the same each time.
@@ -37,7 +37,6 @@ _GRAPH = re.compile(r"\bgraph\s*[.\[]")
 _FORMAT = 1
 # Answers are few; more would be answers that change all the time.
 _MOST_WAYS = 8
-Sent = tuple[str, bool | None]
 
 
 @dataclass
@@ -76,7 +75,14 @@ class Kept:
             self._view = View(self.content)
         return self._view
 
-    def note(self, unique_id: str, sent: Sequence[Sent], on_existing: bool, ground: str) -> None:
+    def note(
+        self,
+        unique_id: str,
+        sent: Sequence[Sent],
+        on_existing: bool,
+        ground: str,
+        rehearsed: Iterable[Rehearsed] = (),
+    ) -> None:
         """Keeps what dbt sent for a node, if it can be sent again.
 
         Args:
@@ -84,6 +90,7 @@ class Kept:
             sent: The statements, in order, each with the answer that a macro was given.
             on_existing: Whether dbt could add to a relation that was there.
             ground: The shape of what the node is made from.
+            rehearsed: What would have been sent with other answers, to a table that is there.
         """
         node = self.view.nodes.get(unique_id)
         if node is None or not self._may_play(node):
@@ -96,10 +103,14 @@ class Kept:
         if found is None:
             self.recordings.pop(unique_id, None)
             return
-        case = (found.on_existing, found.answers)
-        others = self.recordings.get(unique_id, [])
-        others = [one for one in others if (one.on_existing, one.answers) != case]
-        self.recordings[unique_id] = [*others, found][-_MOST_WAYS:]
+        more = [recorded(node.relation_name or "", one.sent(sent), True) for one in rehearsed]
+        ways = {(one.on_existing, one.answers): one for one in self.recordings.get(unique_id, [])}
+        for one in (*more, found):
+            if one is not None:
+                case = (one.on_existing, one.answers)
+                ways.pop(case, None)
+                ways[case] = one
+        self.recordings[unique_id] = list(ways.values())[-_MOST_WAYS:]
 
     def note_test(self, node: Any, sent: Sequence[Sent]) -> None:
         """Keeps a compiled test, if it compiles to the same each time.

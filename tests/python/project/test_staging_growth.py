@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from lab import Lab
 
+from ingestion.settings import load_settings
+from runner.transform import Dbt, Selection
+
 SIDES = (
     "staging", "quarantine", "rejected", "absent_keys", "ledger_outcomes", "findings", "history",
 )  # fmt: skip
@@ -227,6 +230,77 @@ def shop(tmp_path: Path) -> Shop:
     )  # fmt: skip
     shop.run()
     return shop
+
+
+class Runner:
+    """A shop that is built as the runner does; one of its tables is of events."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shop = Shop(folder)
+        self.lab = self.shop.lab
+        self.lab.declare(*TABLES, "visits")
+        self.lab.raw("visits", {"visit_id": "varchar", "page": "varchar"}, [])
+        self.lab.stage(
+            "stg_lab__visits", "visits", "visit_id, nullif(page, '') as page",
+            staging={"events": True, "key": ["visit_id"]}, rules={"page": [{"required": True}]},
+        )  # fmt: skip
+        self.number = 10
+        some = {"city": "Bern", "zip": "1", "updated_at": "2026-06-01"}
+        self.shop.bring("buyers", *({"buyer_id": x} | some for x in "abcd"))
+        orders = [{"order_id": str(n), "buyer_id": "abcde"[n % 5], "total": "5"} for n in range(20)]
+        self.shop.bring("orders", *orders)
+        self.shop.bring("payments", {"payment_id": "1", "order_id": "3", "means": "card"})
+        self.shop.bring("visits", *({"visit_id": str(n), "page": "a"} for n in range(9)))
+
+    def bring(self) -> None:
+        """News of each kind: a row that came late, a correction, rows that are new or rejected."""
+        self.number += 1
+        self.shop.bring("buyers", {"buyer_id": "e", "city": "Chur", "zip": str(self.number)})
+        self.shop.bring("orders", {"order_id": "3", "buyer_id": "b", "total": str(self.number)})
+        pages = [{"visit_id": f"{self.number}{page}", "page": page} for page in ("", "b")]
+        self.shop.bring("visits", *pages)
+
+    def upset(self) -> None:
+        """Files are read again, and parts of two models are lost."""
+        self.lab.execute("update ledger.files set loaded_at = loaded_at + interval 1 second")
+        self.lab.execute("drop table findings.stg_lab__orders; drop table marks.orders_placed")
+
+    def build(self) -> Dbt:
+        dbt = Dbt(load_settings())
+        results = dbt.build(Selection())
+        assert {result.status for result in results} == {"ok"}, results
+        return dbt
+
+    def replaced(self) -> set[str]:
+        """Tables that a build replaces, for which nothing is asked of dbt."""
+        columns = (
+            "select schema_name || '.' || table_name, min(column_name) from duckdb_columns() where"
+            " schema_name in ('staging', 'intermediate') and (comment = 'former' or {}) group by 1"
+        )
+        before = self.lab.query(columns.format("true"))
+        for table, column in before:
+            self.lab.execute(f"comment on column {table}.{column} is 'former'")
+        assert self.build()._manifest is None
+        return {table for table, _ in before} - dict(self.lab.query(columns.format("false"))).keys()
+
+
+def test_what_a_first_build_tells_of_later_ones_is_what_dbt_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no later one needs dbt, whatever the loads bring."""
+    runner = Runner(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WELLSPRING_DATA", str(runner.lab.data))
+    rehearsed = runner.build().kept.recordings
+    staged = {f"staging.stg_lab__{table}" for table in (*TABLES, "visits")}
+    ways = {runner.bring: set(), runner.upset: staged | {"intermediate.orders_placed"}}
+    for happen, replaced in ways.items():
+        happen()
+        assert runner.replaced() == replaced
+        (runner.lab.data / "state" / "compiled" / "statements.json").unlink()
+        happen()
+        for unique_id, sent in runner.build().kept.recordings.items():
+            assert set(sent) <= set(rehearsed[unique_id])
 
 
 def changed(shop: Shop, side: str = "staged") -> set[str]:

@@ -15,6 +15,7 @@ from ingestion.settings import load_settings
 from runner.compiled.key import project_key
 from runner.compiled.recording import GIVE_WAY, recorded
 from runner.compiled.view import View, lasting
+from runner.site import build_docs
 from runner.transform import Dbt, NodeResult, Selection
 
 MODELS = {
@@ -174,6 +175,28 @@ def test_columns_that_a_source_gains_are_looked_at_by_dbt(project: ToyShop) -> N
         connection.execute("alter table raw_till.sales add column till integer")
     assert build()[1]
     assert not build()[1]
+
+
+def test_pages_of_the_code_are_made_when_code_or_columns_are_others(
+    project: ToyShop, tmp_path: Path
+) -> None:
+    def page() -> tuple[str, bool]:
+        dbt = Dbt(load_settings())
+        made = build_docs(dbt, tmp_path / "docs").read_text(encoding="utf-8")
+        return made, dbt._manifest is not None
+
+    build()
+    first, _ = page()
+    add_sale(project)
+    assert page() == (first, False), "rows change nothing"
+    with closing(warehouse(project)) as connection:
+        connection.execute("alter table raw_till.sales add column weather varchar")
+    gained, asked = page()
+    assert asked
+    assert "weather" in gained
+    assert "weather" not in first
+    project.write("models/marts/sales/told.yml", MODELS["models/marts/sales/told.yml"] + "# more")
+    assert page()[1], "code was changed"
 
 
 def test_what_the_warehouse_refuses_is_told_by_dbt(project: ToyShop) -> None:
