@@ -4,7 +4,16 @@
 
 
 {% macro default__matches(column, pattern) -%}
+    {#- plain words are looked for in a third of the time -#}
+    {%- if modules.re.fullmatch("[A-Za-z0-9 _/-]+([|][A-Za-z0-9 _/-]+)*", pattern) -%}
+    (
+        {%- for word in pattern.split("|") -%}
+        {{ " or " if not loop.first }}contains({{ column }}, {{ sql_literal(word) }})
+        {%- endfor -%}
+    )
+    {%- else -%}
     regexp_matches({{ column }}, {{ sql_literal(pattern) }})
+    {%- endif -%}
 {%- endmacro %}
 
 

@@ -19,6 +19,7 @@ from ingestion.declarations import CsvOptions, FilesTable
 from ingestion.errors import BadInput
 from ingestion.formats.csvfile import Tokeniser
 from ingestion.formats.preparing import Unit, prepare
+from ingestion.formats.streams import CHUNK, Content, find_encoding
 from ingestion.formats.tables import rejected_path
 from ingestion.stage import DueFile, Stager
 
@@ -264,6 +265,39 @@ def test_a_wrong_encoding_names_byte_and_line_even_across_chunks(tmp_path: Path)
     refused = unit(tmp_path, "a.csv", content).refused
     assert f"byte 0xe9 at position {len(content) - 2}, line 700002" in refused
     assert "under `encodings`" in refused
+
+
+def test_lines_are_counted_where_chunks_are_ascii_and_where_not(tmp_path: Path) -> None:
+    content = b"name\n" * 500_000 + "é\n".encode() * 400_000 + b"a\n" * 600_000 + b"\xe9\n"
+    assert "line 1500001" in unit(tmp_path, "a.csv", content).refused
+
+
+@pytest.mark.parametrize(
+    ("content", "is_mixed"),
+    [
+        (b"a" * (CHUNK - 1) + b"\r\n" + b"b\r\n", False),
+        (b"a" * (CHUNK - 2) + "é".encode() + b"\r\nb\r\n", False),
+        (b"a" * (CHUNK - 1) + b"\r" + b"b" * CHUNK + b"\n", True),
+        (b"a\n" * CHUNK + b"b\r\n", True),
+        (b"a\r\n" + b"a\n" * CHUNK, True),
+        (b"a\n" * CHUNK, False),
+    ],
+)
+def test_line_ends_of_several_kinds_are_seen_across_chunks(
+    tmp_path: Path, content: bytes, is_mixed: bool
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    assert find_encoding(Content(path, "a.csv"), ["utf-8"]).mixed_line_ends is is_mixed
+
+
+@pytest.mark.parametrize("place", [0, 3, 2_000, -6, -1])
+def test_broken_compression_is_refused(tmp_path: Path, place: int) -> None:
+    packed = bytearray(gzip.compress(b"".join(b"%d\n" % (i * i) for i in range(50_000))))
+    packed[place] ^= 0xFF
+    refused = unit(tmp_path, "a.csv.gz", bytes(packed)).refused
+    assert "broken" in refused or "truncated" in refused
+    assert "bytes of content" in refused
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
