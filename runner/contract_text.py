@@ -18,7 +18,7 @@ _TYPES = {"varchar": "string", "timestamp with time zone": "timestamptz"}
 
 
 def with_missing_contract(result: NodeResult, ask: Callable[[str], list[tuple[Any, ...]]]) -> str:
-    """dbt's message; with the YAML to write, where it misses the columns of a contract.
+    """What dbt said; with the YAML to write, where it misses the columns of a contract.
 
     Args:
         result: What became of the model.
