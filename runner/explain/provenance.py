@@ -16,6 +16,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from runner.lineage.queries import quoted_columns
+
 if TYPE_CHECKING:
     from sqlglot import exp
 
@@ -69,7 +71,7 @@ def trace(
     from sqlglot.errors import SqlglotError
 
     try:
-        query = parse_one(sql, dialect=DIALECT)
+        query = parse_one(quoted_columns(sql), dialect=DIALECT)
     except SqlglotError as error:
         raise NotTraceable(f"the SQL cannot be parsed: {error}") from error
     tracer = _Tracer(frozenset(aggregates), views or {})

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -42,7 +42,7 @@ class Table:
         kind: source, seed, snapshot, staging, model, or beside for what staging keeps beside one.
         columns: Its columns and what each is made of, in order.
         decides: Columns that decide about its rows, by how: filter, join, grouping, limit, unnest,
-            rule, key.
+            rule, key, or unknown where its SQL cannot be followed.
         note: Why its columns cannot be followed; empty if they can.
     """
 
@@ -243,21 +243,26 @@ class _Project:
         self._tables[relation] = Table(relation, unique_id, name, kind, columns, note=note)
         self._set_columns(relation, list(columns))
 
+    def _put_unread(self, node: Any, relation: str, kind: str, note: str) -> None:
+        """A model of which it is only known what it reads: any column of that may decide."""
+        self._put(relation, node.unique_id, node.name, kind, list(node.columns), note)
+        read = [t for t in self._tables.values() if t.unique_id in node.depends_on.nodes]
+        above = frozenset(Column(t.relation, name) for t in read for name in t.columns)
+        self._tables[relation] = replace(self._tables[relation], decides={"unknown": above})
+
     def _add_model(self, node: Any) -> None:
         relation = f"{node.schema}.{node.alias}".lower()
         kind = "staging" if node.config.materialized == "staging" else "model"
         if str(node.language) != "sql" or not node.compiled_code:
-            declared = [name.lower() for name in node.columns]
             note = (
                 "it is written in Python" if str(node.language) != "sql" else "it is not compiled"
             )
-            self._put(relation, node.unique_id, node.name, kind, declared, note)
+            self._put_unread(node, relation, kind, note)
             return
         try:
             read = self._kept.read(node.compiled_code, self._tables_of(node))
         except ValueError as error:
-            declared = [name.lower() for name in node.columns]
-            self._put(relation, node.unique_id, node.name, kind, declared, str(error))
+            self._put_unread(node, relation, kind, str(error))
             return
         decides = dict(read.decides)
         columns = {name: made for name, made in read.columns.items() if name != "_record"}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,6 +75,27 @@ class QueryLineage:
     tables: frozenset[str]
 
 
+def quoted_columns(sql: str, quote: str = '"') -> str:
+    """The query with quotes around `not` and `select` where they name a column.
+
+    Engines read `source.select`, sqlglot does not.
+
+    Args:
+        sql: One query.
+        quote: What the dialect quotes names with.
+
+    Raises:
+        SqlglotError: It cannot be taken apart.
+    """
+    from sqlglot.dialects.dialect import Dialect
+
+    tokens = list(Dialect.get_or_raise(DIALECT).tokenize(sql))
+    for dot, word in reversed(list(pairwise(tokens))):
+        if dot.text == "." and word.text.lower() in ("not", "select"):
+            sql = f"{sql[: word.start]}{quote}{word.text}{quote}{sql[word.end + 1 :]}"
+    return sql
+
+
 def qualified(sql: str, tables: Mapping[str, Mapping[str, Iterable[str]]]) -> exp.Expression:
     """Parses a query, with every column named after its table and every star written out.
 
@@ -99,7 +121,7 @@ def qualified(sql: str, tables: Mapping[str, Mapping[str, Iterable[str]]]) -> ex
         if (full := {name: columns for name, columns in found.items() if columns})
     }
     try:
-        query = parse_one(sql, dialect=DIALECT)
+        query = parse_one(quoted_columns(sql), dialect=DIALECT)
         for table in query.find_all(exp.Table):
             # The catalog's name says nothing here, and the schema has none.
             table.set("catalog", None)

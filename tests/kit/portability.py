@@ -33,6 +33,8 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
+from runner.lineage.queries import quoted_columns
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -324,7 +326,7 @@ def unquote_relations(compiled: str) -> str:
 def spark_error(sql: str) -> str | None:
     """Say why Spark could not parse `sql`, or None if it could."""
     try:
-        statements = sqlglot.parse(sql, read="spark")
+        statements = sqlglot.parse(quoted_columns(sql, "`"), read="spark")
     except SqlglotError as error:
         return str(error).splitlines()[0]
     if any(isinstance(statement, exp.Command) for statement in statements):
@@ -340,7 +342,7 @@ def refusals(sql: str) -> list[Refusal]:
     """
     try:
         tokens = list(Dialect.get_or_raise("duckdb").tokenize(sql))
-        tree = sqlglot.parse_one(sql, read="duckdb")
+        tree = sqlglot.parse_one(quoted_columns(sql), read="duckdb")
     except SqlglotError as error:
         return [Refusal(1, str(error).splitlines()[0], "SQL that DuckDB can parse")]
     found = [*_token_refusals(tokens), *_tree_refusals(tree, sql)]
@@ -443,7 +445,7 @@ def _judge_integer_cast(node: exp.Cast) -> Iterator[tuple[str, str]]:
 def _order_refusals(tree: exp.Expression, sql: str) -> Iterator[Refusal]:
     """Find orders that leave the place of nulls to the engine: the two dialects disagree."""
     try:
-        spark_tree = sqlglot.parse_one(sql, read="spark")
+        spark_tree = sqlglot.parse_one(quoted_columns(sql, "`"), read="spark")
     except SqlglotError:
         return
     pairs = zip(tree.find_all(exp.Ordered), spark_tree.find_all(exp.Ordered), strict=False)

@@ -59,6 +59,31 @@ def test_a_column_that_decides_about_rows_reaches_all_that_is_made_of_them(
     ]
 
 
+def test_a_model_that_cannot_be_followed_may_depend_on_all_that_it_reads(
+    shop: ToyShop, call: Call
+) -> None:
+    shop.write(
+        "models/marts/sales/fct_odd.sql",
+        "select sale_id! as odd from {{ ref('fct_sales') }}",
+    )
+    affected = {p["name"]: p for p in told(call, shop, "fct_sales.amount", "--down")["affects"]}
+    assert affected["fct_odd"]["rows"]
+
+
+def test_columns_named_after_words_of_sql_are_followed(shop: ToyShop, call: Call) -> None:
+    shop.write(
+        "models/marts/sales/fct_odd.sql",
+        """
+        with sales as (
+            select sale_id as "select", amount as "not" from {{ ref('fct_sales') }}
+        )
+        select sales.select as a, sales.not as b from sales
+        """,
+    )
+    found = told(call, shop, "fct_odd.b")
+    assert "sales.fct_sales.amount unchanged" in names(found["made_of"], "from")
+
+
 def test_seeds_and_metadata_of_loads_take_part(shop: ToyShop, call: Call) -> None:
     found = told(call, shop, "dim_toys.is_bright", "--up")
     assert names(found["made_of"], "from") == {"lookups.colours.is_bright unchanged"}
