@@ -1,11 +1,12 @@
 """Clicks from landed files to published page-load marts, beside bare DuckDB, day after day.
 
-clicks_made -> a day's files -> bare DuckDB: one typed table | `wellspring run` of the page-load
-marts -> seconds by step, MB/s of JSON, memory, disk -> the next day ... -> months against the truth
+clicks_made -> a day's files -> bare DuckDB: one typed table | bare DuckDB: the same rules, repeats,
+counts and percentiles | `wellspring run` of the page-load marts -> seconds by step, MB/s of JSON,
+memory, disk -> the next day ... -> months against the truth
 
     .venv/bin/python tests/bench/clicks_day.py [--megabytes 1000] [--days 2] [--truncated]
 
-Both read the same files in turns. Of the project, only what the page-load marts are made of is run,
+All read the same files in turns. Of the project, only what the page-load marts are made of is run,
 with raw rows kept as Parquet (`raw: parquet`) unless `--raw table`. Processor time counts beside
 the clock, as it does not depend on what else the machine does. Exits 1 if a percentile differs.
 """
@@ -89,6 +90,64 @@ where not coalesce(
 )
 """
 
+# Of the same work what bare DuckDB needs: types, rules, repeats, counts, percentiles.
+BARE_MARTS = """
+create or replace temporary table read as
+select * exclude (received, sent, "at"), received, received - (sent - "at") as event_at,
+    contains(lower(agent), 'bot') or contains(lower(agent), 'crawler')
+    or contains(lower(agent), 'spider') as is_bot
+from read_ndjson({files}, columns = {{{columns}}}, ignore_errors = true)
+where event_id <> '' and client <> '' and event is not null and received is not null
+    and event in ('page_view', 'view_product', 'add_to_cart', 'checkout', 'purchase')
+    and coalesce(regexp_matches(country, '^[A-Z]{{2}}$'), true)
+    and coalesce(load_ms between 0 and 120000, true)
+    and (received - (sent - "at"))::date between date '2020-01-01' and date '2027-12-31';
+create table if not exists staged as from read limit 0;
+create or replace temporary table again as
+select min(rowid) as first, event_id from read group by event_id having count(*) > 1
+union all
+select -1, event_id from read semi join staged using (event_id);
+create or replace temporary table fresh as
+select * from read
+where event_id not in (select event_id from again) or rowid in (select first from again)
+    and event_id not in (select event_id from again where first < 0);
+insert into staged from fresh;
+create table if not exists counted (
+    day date, page_type text, country text, device text, connection text, load_ms bigint, n bigint
+);
+insert into counted
+select event_at::date, {page}, country, device, connection, load_ms, count(*)
+from fresh where event = 'page_view' and not is_bot group by all;
+create or replace temporary table summed as
+select date_trunc('month', day) as month, page_type, country, device, connection, load_ms,
+    sum(n) as n
+from counted group by all;
+create or replace table percentiles as
+with asked as (
+    select month, page_type, country, device, connection, load_ms, sum(n) as n
+    from summed
+    where load_ms is not null
+    group by grouping sets (
+        (month, load_ms), (month, page_type, load_ms), (month, country, load_ms),
+        (month, device, load_ms), (month, connection, load_ms),
+        (month, page_type, country, device, connection, load_ms)
+    )
+),
+reached as (
+    select *,
+        sum(n) over (
+            partition by month, page_type, country, device, connection order by load_ms
+        ) as reached,
+        sum(n) over (partition by month, page_type, country, device, connection) as total
+    from asked
+)
+select month, page_type, country, device, connection,
+    min(load_ms) filter (reached > 0.5 * (total - 1)) as p50,
+    min(load_ms) filter (reached > 0.75 * (total - 1)) as p75,
+    min(load_ms) filter (reached > 0.95 * (total - 1)) as p95
+from reached group by all
+"""
+
 
 @dataclass
 class Spent:
@@ -153,6 +212,24 @@ def bare(folder: Path, made: Made) -> Spent:
         "c.execute('set preserve_insertion_order = false'); "
         f'c.execute("create or replace table clicks as from read_ndjson({files}, '
         f'columns = {{{columns}}}, ignore_errors = true)")'
+    )
+    return spend([sys.executable, "-c", code], dict(os.environ), folder)
+
+
+def bare_marts(folder: Path, made: Made) -> Spent:
+    """The same questions by DuckDB alone: no landing, ledger, quarantine, tests, published version.
+
+    Rows that break a rule go, of a key the first stays, counts by millisecond are added to, and
+    percentiles are taken of them, in a database that holds the former days.
+    """
+    database = folder / "bare_marts.duckdb"
+    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in TYPES.items())
+    files = [str(path) for path in made.files]
+    script = BARE_MARTS.format(files=files, columns=columns, page=_PAGE)
+    code = (
+        f"import duckdb; c = duckdb.connect({str(database)!r}); "
+        "c.execute('set preserve_insertion_order = false'); "
+        f"c.execute({script!r})"
     )
     return spend([sys.executable, "-c", code], dict(os.environ), folder)
 
@@ -231,7 +308,11 @@ def main() -> int:
             made = make_day(
                 scratch, FIRST, number, arguments.megabytes, truncated=arguments.truncated
             )
-            tell_day(trial, made, bare(scratch, made), trial.run(), idle)
+            alone = {
+                "bare, a table": bare(scratch, made),
+                "bare, marts": bare_marts(scratch, made),
+            }
+            tell_day(trial, made, alone, trial.run(), idle)
             wrong = trial.wrong()
             print(f"  rows of the mart that differ from the truth: {wrong}", flush=True)
             if wrong:
@@ -245,24 +326,29 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def tell_day(trial: Trial, made: Made, alone: Spent, ours: Spent, idle: Spent | None) -> None:
+def tell_day(
+    trial: Trial, made: Made, alone: dict[str, Spent], ours: Spent, idle: Spent | None
+) -> None:
     """Prints what a day took."""
     size = made.raw_bytes / 1e6
     print(f"{made.events:,} events, {size:,.0f} MB of JSON, {made.gz_bytes / 1e6:,.0f} MB packed")
-    for name, spent in (("bare DuckDB", alone), ("wellspring", ours)):
+    for name, spent in {**alone, "wellspring": ours}.items():
         print(
-            f"  {name:<12}{spent.seconds:8.1f} s {size / spent.seconds:7.1f} MB/s "
+            f"  {name:<14}{spent.seconds:8.1f} s {size / spent.seconds:7.1f} MB/s "
             f"{spent.processor / size * 1e3:7.1f} s of processor a GB, {spent.peak / 1e6:7,.0f} MB"
         )
-    print(
-        f"  ratio to bare: {alone.seconds / ours.seconds:.2f} by the clock, "
-        f"{alone.processor / ours.processor:.2f} by processor"
-    )
-    if idle is not None:
-        net = ours.processor - idle.processor
+    for name, spent in alone.items():
         print(
-            f"  without what a run with nothing new takes: {net / size * 1e3:.1f} s of processor "
-            f"a GB, ratio {alone.processor / net:.2f}"
+            f"  ratio to {name}: {spent.seconds / ours.seconds:.2f} by the clock, "
+            f"{spent.processor / ours.processor:.2f} by processor"
+        )
+    if idle is not None:
+        seconds, net = ours.seconds - idle.seconds, ours.processor - idle.processor
+        marts = alone["bare, marts"]
+        print(
+            f"  without what a run with nothing new takes: {size / seconds:.1f} MB/s, "
+            f"{net / size * 1e3:.1f} s of processor a GB; ratio to bare, marts: "
+            f"{marts.seconds / seconds:.2f} by the clock, {marts.processor / net:.2f} by processor"
         )
     steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in trial.steps().items())
     print(f"  seconds by step: {steps}")
