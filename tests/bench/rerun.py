@@ -64,7 +64,8 @@ FACTS = {
             meta={'touched_key': 'order_id', 'touched_by': {
                 'stg_store__lines': 'order_id', 'stg_store__orders': 'order_id'}}) }}
         select lines.line_id, lines.order_id, orders.customer_id, orders.status, lines.quantity,
-            lines.price, lines.quantity * lines.price as amount
+            lines.price,
+            cast(lines.quantity * lines.price as decimal(18, 2)) as amount
         from {{ ref('stg_store__lines') }} as lines
         inner join {{ ref('stg_store__orders') }} as orders on lines.order_id = orders.order_id
         where {{ in_touched('lines.order_id') }}
@@ -74,7 +75,8 @@ FACTS = {
             meta={'touched_by': {
                 'stg_store__orders': 'order_id', 'fct_order_lines': 'order_id'}}) }}
         with lines as (
-            select order_id, count(*) as line_count, sum(amount) as amount
+            select order_id, count(*) as line_count,
+                cast(sum(amount) as decimal(18, 2)) as amount
             from {{ ref('fct_order_lines') }} where {{ in_touched('order_id') }} group by order_id
         )
         select orders.order_id, orders.customer_id, orders.status, lines.line_count, lines.amount
@@ -85,7 +87,8 @@ FACTS = {
     "fct_customer_totals": """
         {{ config(materialized='by_key', unique_key='customer_id', contract={'enforced': false},
             meta={'touched_by': {'fct_orders': 'customer_id'}}) }}
-        select customer_id, count(*) as order_count, sum(amount) as amount
+        select customer_id, count(*) as order_count,
+            cast(sum(amount) as decimal(18, 2)) as amount
         from {{ ref('fct_orders') }} where {{ in_touched('customer_id') }} group by customer_id
         """,
 }
