@@ -151,6 +151,20 @@ def test_rows_keep_their_place_however_many_threads_read(tmp_path: Path) -> None
     assert all(row["id"].split(".")[0] == str(number - 1) for number, row in found.items())
 
 
+@pytest.mark.parametrize("megabytes", [5, 20])
+def test_a_line_longer_than_a_buffer_is_read_with_larger_ones(
+    tmp_path: Path, megabytes: int
+) -> None:
+    lines = [f'{{"id": {number}, "text": "{"x" * 100}"}}' for number in range(2_000)]
+    lines[1_000] = f'{{"id": 1000, "text": "{"y" * megabytes * 2**20}"}}'
+    with duckdb.connect() as connection:
+        piece = ndjsonfile.write_piece(connection, write(tmp_path, lines), "gzip", tmp_path, ORIGIN)
+    found = read(piece)
+    assert piece.rows == len(found) == len(lines)
+    assert found[1_001] == {"id": "1000", "text": "y" * megabytes * 2**20}
+    assert found[2_000]["id"] == "1999"
+
+
 @pytest.mark.parametrize(
     "lines",
     [
