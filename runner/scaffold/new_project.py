@@ -128,7 +128,9 @@ def plain_text(path: str, text: str, name: str, parts: Parts, gone: set[str]) ->
 
 def _may_have_marks(path: str, text: str) -> bool:
     """The code that speaks of the marks has none."""
-    is_about = path.startswith(("runner/scaffold/", "docs/")) or path.endswith("test_scaffold.py")
+    is_about = path.startswith(("runner/scaffold/", "docs/decisions/")) or path.endswith(
+        "test_scaffold.py"
+    )
     return not is_about and of_parts.has_marks(text)
 
 

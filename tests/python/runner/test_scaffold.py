@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -63,6 +64,16 @@ def test_no_code_model_or_setting_of_a_new_project_speaks_of_the_example(made: P
     }
     assert speaking == {}
     assert not (made / "anycompany").exists()
+
+
+def test_pages_of_a_new_project_lead_nowhere_that_is_not_there(made: Path) -> None:
+    dead = [
+        f"{page.relative_to(made)}: {aim}"
+        for page in made.rglob("*.md")
+        for aim in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if "://" not in aim and not (page.parent / aim).exists()
+    ]
+    assert dead == []
 
 
 def test_a_new_project_has_its_name_and_settings_that_hold(made: Path) -> None:
