@@ -128,9 +128,8 @@ def plain_text(path: str, text: str, name: str, parts: Parts, gone: set[str]) ->
 
 def _may_have_marks(path: str, text: str) -> bool:
     """The code that speaks of the marks has none."""
-    is_about = path.startswith(("runner/scaffold/", "docs/decisions/")) or path.endswith(
-        "test_scaffold.py"
-    )
+    speaks_of_them = ("runner/scaffold/", "docs/decisions/")
+    is_about = path.startswith(speaks_of_them) or path.endswith("test_scaffold.py")
     return not is_about and of_parts.has_marks(text)
 
 
