@@ -9,6 +9,7 @@ column are touched: not aliases, not comments, not columns of later parts that b
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
 _PART = re.compile(r"(?:^|[\s,])(\w+)\s+as\s+\(", re.IGNORECASE)
@@ -27,22 +28,40 @@ def with_fallback(text: str, old: str, new: str) -> str:
         return text
     masked = _COMMENTS.sub(lambda found: " " * len(found.group()), text)
     mention = re.compile(
-        rf"(?<![\w.$])(?P<table>\w+\.)?(?P<name>{re.escape(old)})(?![\w(.])", re.IGNORECASE
+        rf"(?<![\w.$\"])(?P<table>\w+\.)?(?P<name>\"{re.escape(old)}\"|{re.escape(old)})(?![\w(.\"])",
+        re.IGNORECASE,
     )
+    is_word = old.lower() in _reserved()
     edits = [
         (found.start(), found.end(), _read(masked, found, new))
         for start, end in _raw_parts(masked)
         for found in mention.finditer(masked, start, end)
         if not re.search(r"\bas\s+$", masked[: found.start()], re.IGNORECASE)
+        # By itself it is what SQL means by it.
+        and (not is_word or found["table"] or found["name"].startswith('"'))
     ]
     for start, end, written in reversed(edits):
         text = text[:start] + written + text[end:]
     return text
 
 
+@cache
+def _reserved() -> frozenset[str]:
+    """Words that name a column only behind its table or in quotes."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "select keyword_name from duckdb_keywords() where keyword_category = 'reserved'"
+        )
+        return frozenset(row[0] for row in found.fetchall())
+
+
 def _read(text: str, found: re.Match[str], new: str) -> str:
     """What stands for one mention; an item of a select list keeps its name."""
     table, old = found.group("table") or "", found.group("name")
+    if not table and new.lower() in _reserved():
+        new = f'"{new}"'
     written = f"coalesce({table}{new}, {table}{old})"
     before = re.search(r"(,|\bselect(\s+distinct)?)\s*$", text[: found.start()], re.IGNORECASE)
     after = re.match(r"\s*(,|\bfrom\b)", text[found.end() :], re.IGNORECASE)

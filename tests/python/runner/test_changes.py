@@ -179,6 +179,21 @@ def test_staging_reads_the_new_name_and_falls_back_to_the_old_one() -> None:
     assert with_fallback(text, "cust", "customer_no") == text
 
 
+def test_a_column_named_like_a_word_of_sql_is_told_from_the_word() -> None:
+    text = (
+        "select source.select as a, {{ flag('source.select') }} as b, \"select\" as c\n"
+        "from {{ source('a', 'b') }} as source\n"
+    )
+    assert with_fallback(text, "select", "chosen") == (
+        "select coalesce(source.chosen, source.select) as a, "
+        "{{ flag('coalesce(source.chosen, source.select)') }} as b, "
+        'coalesce(chosen, "select") as c\n'
+        "from {{ source('a', 'b') }} as source\n"
+    )
+    bare = with_fallback("select upper(cust) as c from {{ source('a', 'b') }}", "cust", "order")
+    assert 'upper(coalesce("order", cust))' in bare
+
+
 def test_a_query_in_one_part_is_followed_too() -> None:
     text = "select cust, id from {{ source('a', 'b') }}\n"
     assert with_fallback(text, "cust", "no") == (
