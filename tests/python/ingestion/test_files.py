@@ -29,7 +29,7 @@ def test_original_bytes_are_kept_and_registered(lab: Lab) -> None:
     assert row.original == f"src/orders/originals/in/2026/{row.sha256[:16]}-orders.csv"
     assert (lab.settings.landing_dir / row.original).read_bytes() == content
     assert (row.origin_name, row.encoding, row.size) == ("in/2026/orders.csv", "cp1252", 14)
-    assert row.column_names == ["id", "n_me"]
+    assert row.column_names == ["id", "name"]
     assert (lab.settings.landing_dir / row.read_path).read_text() == "ID;Näme\n1;x\n"
 
 
