@@ -211,7 +211,7 @@ def test_types_are_landed_as_the_server_has_them(server: Server, settings: Setti
         "local": datetime(2026, 1, 31, 10, 0, 0, 123000),
         "span": "-838:59:59.000000",
         "zero": "0000-00-00 00:00:00",
-        "per_cent": 7,
+        "per_pct_cent": 7,
         "_deleted": False,
     }
     assert row["instant"].tzinfo is not None

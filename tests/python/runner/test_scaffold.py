@@ -105,10 +105,10 @@ def test_a_new_project_is_linted_and_asks_only_for_its_own_tests(made: Path) -> 
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     asked = subprocess.run(
-        ["make", "--dry-run", "--assume-old", ".venv/.synced", "test"],
+        ["make", "--no-print-directory", "--dry-run", "--assume-old", ".venv/.synced", "test"],
         cwd=made, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    (tests,) = [line.split()[-1] for line in asked.splitlines() if "pytest" in line]
+    (tests,) = [line.split()[-1] for line in asked.splitlines() if "bin/pytest" in line]
     assert tests == "tests/python/own"
     # What they need is all there: nothing of the example is imported.
     listed = subprocess.run(
