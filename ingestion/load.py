@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 from ingestion.arrivals import Arrivals
 from ingestion.budget import require_free
-from ingestion.cdc.shape import OWN_COLUMNS
 from ingestion.declarations import SourceDeclaration, TableDeclaration
 from ingestion.errors import BadInput, IngestionError, disk_full, disk_full_error, first_line
 from ingestion.evolution import METADATA, TEXT, Change, Evolution, converted, literal, quoted
@@ -63,7 +62,7 @@ from ingestion.ledger import (
 )
 from ingestion.messages import ENVELOPE, batches_of, due_messages
 from ingestion.progress import OnProgress, Reporter, counted
-from ingestion.raw_files import RawFiles, as_table, kind_of, views_of
+from ingestion.raw_files import RawFiles, as_table, views_of
 from ingestion.schema.fitting import CONTRACT, Fitting, kept_by, undeclared
 from ingestion.schema.journal import Noted
 from ingestion.schema.loading import LoadWatch, refusal
@@ -700,8 +699,8 @@ class SourceLoader:
             return self._source.kind == "files" and self._source.table(table).files.raw == "parquet"
         if table not in self._as_files:
             # What once became files stays so.
-            kind = kind_of(self._connection, self._source.schema, table)
-            self._as_files[table] = kind == "view" and self._may_be_files(table)
+            is_view = table in views_of(self._connection, self._source.schema)
+            self._as_files[table] = is_view and self._may_be_files(table)
         return self._as_files[table]
 
     def _may_be_files(self, table: str) -> bool:
@@ -738,6 +737,8 @@ class SourceLoader:
         if self._source.kind == "stream":
             declared |= ENVELOPE
         if self._source.kind == "cdc":
+            from ingestion.cdc.shape import OWN_COLUMNS
+
             declared |= OWN_COLUMNS
         return declared
 
@@ -999,6 +1000,8 @@ class SourceLoader:
             The relations to insert, what changed, and the files that a frozen contract refuses;
             why it does stands in `held` then, by load and table.
         """
+        from ingestion.cdc.shape import OWN_COLUMNS
+
         contract = self._source.table(table).ingest.contract
         declared = self._declared(self._source.table(table))
         raw = Side(evolution.relation, dict(evolution.columns))
