@@ -10,6 +10,7 @@ expressions on the way (`explain.lineage`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -75,6 +76,9 @@ class QueryLineage:
     tables: frozenset[str]
 
 
+_WORD_AS_COLUMN = re.compile(r"\.\s*(not|select)\b", re.IGNORECASE)
+
+
 def quoted_columns(sql: str, quote: str = '"') -> str:
     """The query with quotes around `not` and `select` where they name a column.
 
@@ -89,6 +93,8 @@ def quoted_columns(sql: str, quote: str = '"') -> str:
     """
     from sqlglot.dialects.dialect import Dialect
 
+    if not _WORD_AS_COLUMN.search(sql):
+        return sql
     tokens = list(Dialect.get_or_raise(DIALECT).tokenize(sql))
     for dot, word in reversed(list(pairwise(tokens))):
         if dot.text == "." and word.text.lower() in ("not", "select"):
