@@ -18,12 +18,10 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
     ValidationError,
-    ValidationInfo,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -39,6 +37,7 @@ from ingestion.rest.declared import (
 from ingestion.strict import Names, Span, Strict, Text, names
 
 _NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
+Raw = Literal["auto", "table", "parquet"]
 _NAME_EXPECTED = "lower case letters, digits and single underscores, beginning with a letter"
 METADATA_COLUMNS = ("_file", "_row", "_load_id", "_extracted_at", "_deleted")
 
@@ -67,6 +66,8 @@ class TableIngest(Strict):
         contract: `freeze` refuses what would change the columns of the raw table; `quarantine`
             keeps aside the rows that do not fit them.
         on_refused: Whether a file or table that is refused fails the run, or only warns.
+        raw: Whether raw rows are a `table`, or stay as Parquet files beside the warehouse and the
+            raw table is a view (`parquet`); `auto` keeps as files what is large.
     """
 
     primary_key: Names = []
@@ -75,6 +76,7 @@ class TableIngest(Strict):
     deletes: Literal["none", "sweep"] = "none"
     contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
     on_refused: Literal["fail", "warn"] = "fail"
+    raw: Raw = "auto"
 
 
 class DatabaseTable(TableIngest):
@@ -149,13 +151,6 @@ class Retention(Strict):
     days: Annotated[int, Field(ge=1)]
 
 
-def _raw(kept: str, info: ValidationInfo) -> str:
-    """Only what is text in raw can be kept so: then files never differ in their types."""
-    if kept == "parquet" and info.data.get("format") not in {"csv", "ndjson"}:
-        raise ValueError("`parquet` belongs beside `format: csv` or `format: ndjson`")
-    return kept
-
-
 Format = Literal["csv", "json", "ndjson", "xml", "parquet", "excel", "text", "mail", "avro"]
 
 
@@ -174,8 +169,6 @@ class FilesTable(TableIngest):
         excel: Which cells of a workbook are the table.
         retention: How long its rows are kept, where they are events that are never changed.
         watch: Whether `wellspring land` extracts its files soon after they arrive.
-        raw: Whether raw rows are a `table`, or stay as Parquet files beside the warehouse and the
-            raw table is a view (`parquet`); `auto` keeps large text as files, all else as tables.
     """
 
     watch: bool = False
@@ -192,7 +185,6 @@ class FilesTable(TableIngest):
     xml: XmlOptions | None = None
     excel: ExcelOptions = ExcelOptions()
     retention: Retention | None = None
-    raw: Annotated[Literal["auto", "table", "parquet"], AfterValidator(_raw)] = "auto"
 
 
 class RestTable(TableIngest):
@@ -269,8 +261,10 @@ class StreamTable(TableIngest):
 
     Attributes:
         stream: Which messages these are.
+        raw: Never files: they would be thousands.
     """
 
+    raw: Literal["auto", "table"] = "auto"
     stream: StreamEndpoint
 
 
@@ -291,7 +285,13 @@ class CdcSource(Strict):
 
 
 class CdcTable(DatabaseTable):
-    """A table of a database that is read from its change log, after one snapshot."""
+    """A table of a database that is read from its change log, after one snapshot.
+
+    Attributes:
+        raw: Never files: they would be thousands, and changes are completed by what raw has.
+    """
+
+    raw: Literal["auto", "table"] = "auto"
 
 
 Kind = Literal["database", "rest", "files", "python", "stream", "cdc"]

@@ -62,7 +62,7 @@ from ingestion.ledger import (
 )
 from ingestion.messages import ENVELOPE, batches_of, due_messages
 from ingestion.progress import OnProgress, Reporter, counted
-from ingestion.raw_files import RawFiles, as_table, views_of
+from ingestion.raw_files import Landed, RawFiles, as_table, views_of
 from ingestion.schema.fitting import CONTRACT, Fitting, kept_by, undeclared
 from ingestion.schema.journal import Noted
 from ingestion.schema.loading import LoadWatch, refusal
@@ -79,8 +79,8 @@ log = logging.getLogger(__name__)
 # One transaction takes so much of a stream, however much there is to catch up on.
 _STREAM_FILES = 4_096
 _STREAM_BYTES = 256 * 2**20
-# Text of which so much is loaded at once stays as Parquet, unless its declaration says otherwise.
-_LARGE_TEXT = 128 * 2**20
+# Of what so much is loaded at once stays as Parquet, unless its declaration says otherwise.
+_LARGE = 128 * 2**20
 _PACKED = ("compacted", "packed_messages")
 # One transaction takes so many loads of a change log.
 _CHANGE_LOADS = 200
@@ -695,8 +695,9 @@ class SourceLoader:
         return RawFiles(self._connection, self._settings, self._source.name, schema, table)
 
     def _is_as_files(self, table: str) -> bool:
-        if self._source.kind != "files" or self._source.table(table).files.raw != "auto":
-            return self._source.kind == "files" and self._source.table(table).files.raw == "parquet"
+        kept = self._source.table(table).ingest.raw
+        if kept != "auto" or self._source.kind in ("stream", "cdc"):
+            return kept == "parquet"
         if table not in self._as_files:
             # What once became files stays so.
             is_view = table in views_of(self._connection, self._source.schema)
@@ -704,29 +705,37 @@ class SourceLoader:
         return self._as_files[table]
 
     def _may_be_files(self, table: str) -> bool:
-        """Whether all of a table's files are text, and nothing in raw is anything but text."""
+        """Whether a type in raw is that of the files, be it text: nothing is made of texts."""
         declared = self._source.table(table)
-        described = self._declared(declared).values()
-        return is_text_lines(declared.files) and all(kind == TEXT for kind in described)
+        if self._source.kind != "files" or not is_text_lines(declared.files):
+            return True
+        return all(kind == TEXT for kind in self._declared(declared).values())
 
     def _keep_large_as_files(self, due: Iterable[DueFile]) -> None:
-        """Lets tables of which much text is due be kept as files from now on."""
+        """Lets tables of which much is due be kept as files from now on."""
         sizes: dict[str, int] = {}
         for file in due:
-            if file.reader in ("csv", "ndjson") and not file.refused and file.path.is_file():
+            is_large_kind = file.reader in ("csv", "ndjson") or file.own in ("dlt", "original")
+            if is_large_kind and not file.refused and file.path.is_file():
                 sizes[file.table] = sizes.get(file.table, 0) + file.path.stat().st_size
         for name, size in sizes.items():
             table = self._source.table(name)
-            if size < _LARGE_TEXT or table.files.raw != "auto" or self._is_as_files(name):
+            if size < _LARGE or table.ingest.raw != "auto" or self._is_as_files(name):
                 continue
-            is_text = all(kind == TEXT for kind in self._evolution(name).columns.values())
-            if not is_text or not self._may_be_files(name):
+            if not self._may_be_files(name) or not self._is_of_its_files(name):
                 continue
             self._as_files[name] = True
             raw = self._raw_files(name)
             assert raw is not None
             with _transaction(self._connection):
                 raw.prepare(self._declared(table))
+
+    def _is_of_its_files(self, table: str) -> bool:
+        """Whether raw has nothing but text, if the table's files are text."""
+        declared = self._source.table(table)
+        if self._source.kind != "files" or not is_text_lines(declared.files):
+            return True
+        return all(kind == TEXT for kind in self._evolution(table).columns.values())
 
     def _declared(self, table: TableDeclaration) -> dict[str, str]:
         declared = {
@@ -1009,6 +1018,7 @@ class SourceLoader:
         entries: list[ChangeEntry] = []
         refused: list[RefusedFile] = []
         statements: list[str] = []
+        empty: list[str] = []
         settled: set[str] = set()
         for relation in relations:
             # Of streams and change logs, raw has our own columns from the beginning.
@@ -1028,16 +1038,25 @@ class SourceLoader:
                 refused += breached
                 continue
             statements += evolution.take(changes)
+            empty += [change.column for change in changes if change.change == "settled"]
             settled.update(relation.columns)
             taken.append(relation)
             if not fresh:
                 entries += self._changes(table, relation, changes)
-        self._alter(table, evolution, statements)
+        self._alter(table, evolution, statements, empty)
         return taken, entries, refused
 
-    def _alter(self, table: str, evolution: Evolution, statements: list[str]) -> None:
+    def _alter(
+        self, table: str, evolution: Evolution, statements: list[str], empty: list[str]
+    ) -> None:
         """Changes the table; one without rows is made anew, which is quicker than many changes."""
-        if not statements or self._raw_files(table) is not None:
+        raw = self._raw_files(table)
+        if raw is not None:
+            # What the files hold is seen through a view, which is made of the columns at the end.
+            if empty:
+                raw.settle(empty)
+            return
+        if not statements:
             return
         (rows,) = self._connection.execute(f"select count(*) from {evolution.relation}").fetchall()
         if rows[0] == 0:
@@ -1069,25 +1088,21 @@ class SourceLoader:
             converted(f"data.{quoted(name)}", kind, evolution.columns[name])
             for name, kind in relation.columns.items()
         ]
-        values += [
+        own = [
             "data._file",
             "data._row",
             "data._load_id" if relation.has_load else literal(load_id),
             "data._extracted_at" if relation.has_load else _moment(load_id),
             "coalesce(data._deleted, false)" if relation.has_deleted else "false",
         ]
-        raw = self._raw_files(table)
         columns = [*names, *METADATA]
+        raw = self._raw_files(table)
         if raw is not None:
-            files = [counted.due.file for counted in relation.files]
-            told = ", ".join(f"{v} as {n}" for v, n in zip(values, columns, strict=True))
-            query = f"select {told} from ({relation.sql}) as data"
-            pieces = relation.pieces
-            added = raw.add(pieces, files) if pieces else raw.write(query, files)
+            added = self._kept_as_file(raw, relation, load_id, own)
         else:
             (added,) = self._connection.execute(
                 f"insert into {evolution.relation} ({', '.join(columns)}) "
-                f"select {', '.join(values)} from ({relation.sql}) as data"
+                f"select {', '.join([*values, *own])} from ({relation.sql}) as data"
             ).fetchall()[0]
         expected = sum(file.loaded for file in relation.files)
         if added != expected:
@@ -1098,6 +1113,25 @@ class SourceLoader:
                 file=relation.files[0].due.file,
                 hint="The load was rolled back. This is a fault of Wellspring: please report it.",
             )
+
+    def _kept_as_file(
+        self, raw: RawFiles, relation: Relation, load_id: str, own: Sequence[str]
+    ) -> int:
+        """Adds a relation's rows to raw as files, with the types that they came with."""
+        files = [counted.due.file for counted in relation.files]
+        if relation.pieces:
+            return raw.add(relation.pieces, files)
+        if relation.origins is not None:
+            shape = {n: (origin, relation.columns[n]) for n, origin in relation.origins.items()}
+            if relation.has_deleted:
+                shape["_deleted"] = ("_deleted", METADATA["_deleted"])
+            landed = [Landed(counted.due.path, counted.due.file) for counted in relation.files]
+            return raw.link(landed, load_id, shape)
+        told = [f"data.{quoted(name)}" for name in relation.columns]
+        told += [f"{value} as {name}" for value, name in zip(own, METADATA, strict=True)]
+        is_text = all(kind == TEXT for kind in relation.columns.values())
+        columns = None if is_text and not relation.has_deleted else relation.columns
+        return raw.write(f"select {', '.join(told)} from ({relation.sql}) as data", files, columns)
 
     def _filled(self, table: str, evolution: Evolution, relation: Relation) -> Relation:
         """The rows with the values that a change log leaves out because they did not change."""

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -139,6 +139,7 @@ class Relation:
         has_deleted: Whether it yields `_deleted`.
         has_load: Whether it yields `_load_id` and `_extracted_at`, being of several loads.
         pieces: Parquet files that hold all of it, as raw keeps them.
+        origins: Name -> name in its files, if these are Parquet and hold nothing else as it stands.
     """
 
     files: tuple[Counted, ...]
@@ -147,6 +148,7 @@ class Relation:
     has_deleted: bool = False
     has_load: bool = False
     pieces: tuple[Path, ...] = ()
+    origins: Mapping[str, str] | None = None
 
 
 @dataclass
@@ -346,7 +348,12 @@ class Stager:
             Counted(due, footer.rows, self._rejected_beside(due))
             for due, footer in zip(files, footers, strict=True)
         )
-        return Relation(found, columns, sql, has_deleted, has_load=own == "changes")
+        origins = {name: origin for origin, name in names.items()}
+        return Relation(
+            *(found, columns, sql, has_deleted),
+            has_load=own == "changes",
+            origins=origins if own in ("dlt", "original") else None,
+        )
 
     def _compacted(self, files: list[DueFile]) -> Relation:
         """Parts of one compacted file, in one reading of it."""

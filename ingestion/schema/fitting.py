@@ -106,7 +106,7 @@ class Fitting:
             )
             for counted in relation.files
         )
-        return replace(relation, files=files, columns=columns, sql=sql, pieces=())
+        return replace(relation, files=files, columns=columns, sql=sql, pieces=(), origins=None)
 
     def _set_aside(
         self, relation: Relation, faults: Sequence[tuple[str, str]], misfit: str
