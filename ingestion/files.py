@@ -42,7 +42,8 @@ from ingestion.errors import (
 )
 from ingestion.failpoints import failpoint
 from ingestion.formats import streams
-from ingestion.formats.preparing import Unit, prepare, reading_of
+from ingestion.formats.preparing import Unit, look_for, prepare, reading_of
+from ingestion.formats.streams import Encoding, TextLook
 from ingestion.landing import REGISTER_SUFFIX, RegisterRow, register_rows, register_table
 from ingestion.periods import Period, days_of_file
 from ingestion.progress import OnProgress, Reporter
@@ -360,14 +361,13 @@ class _TableFiles:
         self, filesystem: AbstractFileSystem, found: OriginFile, rows: list[RegisterRow]
     ) -> list[RegisterRow]:
         try:
-            landed = self._fetched(filesystem, found)
-            if landed is None:
+            copy = self._fetched(filesystem, found)
+            if copy is None:
                 return []
-            temporary, sha256, size = landed
             try:
-                return self._placed(found, rows, temporary, sha256, size)
+                return self._placed(found, rows, copy)
             finally:
-                temporary.unlink(missing_ok=True)
+                copy.path.unlink(missing_ok=True)
         except OSError as error:
             if disk_full(error):
                 raise disk_full_error(self._folder, error, source=self._source) from error
@@ -379,15 +379,14 @@ class _TableFiles:
                 may_pass=network_fault(error),
             ) from error
 
-    def _fetched(
-        self, filesystem: AbstractFileSystem, found: OriginFile
-    ) -> tuple[Path, str, int] | None:
+    def _fetched(self, filesystem: AbstractFileSystem, found: OriginFile) -> _Copy | None:
         """Copies a file into landing while hashing it; None if it changed meanwhile."""
         folder = self._folder / "originals"
         folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                temporary, sha256, size = _copied(filesystem, found.path, folder)
+                look = look_for(found.name, self._declared)
+                copy = _copied(filesystem, found.path, folder, look)
             except FileNotFoundError:
                 log.warning("%s vanished while it was being read", found.name)
                 return None
@@ -397,29 +396,28 @@ class _TableFiles:
                 log.warning("%s: %s; reading it again", found.name, first_line(error))
                 time.sleep(attempt)
                 continue
-            if _is_local(filesystem) and not _unchanged(filesystem, found, size):
-                temporary.unlink(missing_ok=True)
+            if _is_local(filesystem) and not _unchanged(filesystem, found, copy.size):
+                copy.path.unlink(missing_ok=True)
                 log.warning("%s is still being written; it is left for the next time", found.name)
                 self._outcome.busy.append(found.name)
                 return None
-            return temporary, sha256, size
+            return copy
         raise AssertionError("the last attempt returns or raises")
 
-    def _placed(
-        self, found: OriginFile, rows: list[RegisterRow], temporary: Path, sha256: str, size: int
-    ) -> list[RegisterRow]:
+    def _placed(self, found: OriginFile, rows: list[RegisterRow], copy: _Copy) -> list[RegisterRow]:
         """Gives landed bytes their name, prepares and registers them."""
-        if rows and rows[-1].sha256 == sha256:
+        if rows and rows[-1].sha256 == copy.sha256:
             return []
-        original = self._folder / "originals" / _original_name(found.name, rows, sha256)
+        original = self._folder / "originals" / _original_name(found.name, rows, copy.sha256)
         original.parent.mkdir(parents=True, exist_ok=True)
         if not original.exists():
-            temporary.replace(original)
+            copy.path.replace(original)
             sync(original.parent)
         failpoint("files.original_placed")
-        units = prepare(original, found.name, self._declared, self._prepared_folder(original))
+        folder = self._prepared_folder(original)
+        units = prepare(original, found.name, self._declared, folder, copy.encoding)
         failpoint("files.prepared")
-        made = [self._row(found, original, sha256, size, unit) for unit in units]
+        made = [self._row(found, original, copy.sha256, copy.size, unit) for unit in units]
         self._outcome.files += 1
         self._outcome.bytes += original.stat().st_size
         self._outcome.rows += sum(row.rows or 0 for row in made)
@@ -546,22 +544,41 @@ def _iso(value: Any) -> str:
     return str(value)
 
 
-def _copied(filesystem: AbstractFileSystem, path: str, folder: Path) -> tuple[Path, str, int]:
-    """Copies a file into a temporary one, fsynced; returns it, its checksum and its size."""
+@dataclass(frozen=True)
+class _Copy:
+    """A file on its way into landing.
+
+    Attributes:
+        path: A temporary file, fsynced.
+        sha256: Its checksum.
+        size: Bytes.
+        encoding: How it is encoded, if that could be seen while it passed.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    encoding: Encoding | None
+
+
+def _copied(
+    filesystem: AbstractFileSystem, path: str, folder: Path, look: TextLook | None
+) -> _Copy:
+    """Copies a file into a temporary one."""
     temporary = folder / f".{uuid.uuid4().hex}.part"
     try:
         with filesystem.open(path, "rb") as origin, temporary.open("wb") as copy:
-            sha256, size = _copied_and_hashed(origin, copy)
+            sha256, size = _copied_and_hashed(origin, copy, look)
             copy.flush()
             os.fsync(copy.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return temporary, sha256, size
+    return _Copy(temporary, sha256, size, look.found() if look else None)
 
 
-def _copied_and_hashed(origin: Any, copy: BinaryIO) -> tuple[str, int]:
-    """Copies all of a file; hashing it and waiting for the disk go on beside that.
+def _copied_and_hashed(origin: Any, copy: BinaryIO, look: TextLook | None) -> tuple[str, int]:
+    """Copies and looks at all of a file; hashing it and waiting for the disk go on beside that.
 
     Both let other threads go on meanwhile. They begin with the first whole buffer, so that small
     files are copied without them.
@@ -578,6 +595,8 @@ def _copied_and_hashed(origin: Any, copy: BinaryIO) -> tuple[str, int]:
             else:
                 buffer = bytearray(_COPIED_AT_ONCE)
             chunk = memoryview(buffer)[: origin.readinto(buffer)]
+            if look is not None:
+                look.take(buffer if len(chunk) == len(buffer) else bytes(chunk))
             if not chunk:
                 break
             if hashed or len(chunk) == _COPIED_AT_ONCE:

@@ -54,6 +54,8 @@ SUFFIXES = {
     ".avro": "avro",
 }
 Reader = Literal["parquet", "csv", "ndjson"]
+# Texts whose bytes are read as they are.
+_LOOKED_AT = ("csv", "ndjson", "json", "text")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,29 @@ def is_text_lines(table: FilesTable) -> bool:
         return False
 
 
-def prepare(original: Path, name: str, table: FilesTable, prepared_dir: Path) -> list[Unit]:
+def look_for(name: str, table: FilesTable) -> streams.TextLook | None:
+    """What is to look at the bytes of a file while they are copied; None if that saves nothing.
+
+    Args:
+        name: The name under which it arrived.
+        table: The declaration.
+    """
+    content = Content(Path(name), name)
+    try:
+        is_text = _format(content, table) in _LOOKED_AT and content.compression == "none"
+    except BadInput:
+        return None
+    is_plain = is_text and streams.Encoding(table.encodings[0], bom=False).is_utf8
+    return streams.TextLook(table.encodings[0]) if is_plain else None
+
+
+def prepare(
+    original: Path,
+    name: str,
+    table: FilesTable,
+    prepared_dir: Path,
+    encoding: streams.Encoding | None = None,
+) -> list[Unit]:
     """Checks an original and makes it readable.
 
     Args:
@@ -105,6 +129,7 @@ def prepare(original: Path, name: str, table: FilesTable, prepared_dir: Path) ->
         name: The name under which they arrived, for format and compression.
         table: The declaration.
         prepared_dir: Where prepared files of this original go.
+        encoding: What `look_for` found while the bytes were copied.
 
     Returns:
         One unit; for a zip archive, one for each of its members. Doing it again gives the same.
@@ -113,7 +138,7 @@ def prepare(original: Path, name: str, table: FilesTable, prepared_dir: Path) ->
         OSError: The disk is full, or landing cannot be read or written.
     """
     if not name.lower().endswith(".zip"):
-        return [_unit(Content(original, name), table, prepared_dir)]
+        return [_unit(Content(original, name, encoding=encoding), table, prepared_dir)]
     try:
         members = streams.archive_members(original)
     except BadInput as error:

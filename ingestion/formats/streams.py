@@ -40,11 +40,13 @@ class Content:
         path: A local file.
         name: The name that tells format and compression.
         member: Name of the archive's member; empty for the file itself.
+        encoding: How it is encoded, if that was seen while it was copied.
     """
 
     path: Path
     name: str
     member: str = ""
+    encoding: Encoding | None = None
 
     @property
     def compression(self) -> str:
@@ -249,6 +251,8 @@ def find_encoding(content: Content, encodings: Sequence[str], *, lenient: bool =
     Raises:
         BadInput: None does; the message names the first faulty byte and its line for each.
     """
+    if content.encoding is not None:
+        return content.encoding
     with opened(content) as stream:
         head = stream.read(4)
     marked = next((name for mark, name in _BOMS if head.startswith(mark)), None)
@@ -292,12 +296,13 @@ class _LineEnds:
             self.feeds = 1
         self._last = text[-1:] or self._last
 
-    def count_ascii(self, data: bytes) -> None:
+    def count_ascii(self, data: bytes | bytearray) -> None:
         """Takes the next part of the text, which has no other characters and is not empty."""
-        if b"\r" in data or self._last == "\r":
+        if self.returns or b"\r" in data:
             self.count(data.decode("ascii"))
             return
-        self.feeds += data.count(b"\n")
+        if not self.feeds and b"\n" in data:
+            self.feeds = 1
         self._last = chr(data[-1])
 
     @property
@@ -306,23 +311,68 @@ class _LineEnds:
         return self.returns > 0 and self.feeds > 0 and not self.feeds == self.returns == self.pairs
 
 
+class _Decoding:
+    """A text that is decoded strictly, part by part, while its line ends are counted."""
+
+    def __init__(self, encoding: str) -> None:
+        self.decoder = codecs.getincrementaldecoder(encoding)("strict")
+        self.ends = _LineEnds()
+        self._is_utf8 = Encoding(encoding, bom=False).is_utf8
+
+    def take(self, part: bytes | bytearray) -> None:
+        """Takes the next part; an empty one ends the text.
+
+        Raises:
+            UnicodeDecodeError: It is of another encoding.
+        """
+        if part and self._is_utf8 and not self.decoder.getstate()[0] and part.isascii():
+            # Nothing to decode; as a text it would only be copied.
+            self.ends.count_ascii(part)
+            return
+        self.ends.count(self.decoder.decode(part, final=not part))
+
+
+class TextLook:
+    """Looks whether a text is of an encoding while it passes; a byte order mark is left to others.
+
+    Args:
+        encoding: The encoding to be expected.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._name = encoding
+        self._decoding = _Decoding(encoding)
+        self._is_begun = self._is_odd = False
+
+    def take(self, part: bytes | bytearray) -> None:
+        """Takes the next part; an empty one ends the text."""
+        if not self._is_begun:
+            self._is_begun = True
+            self._is_odd = len(part) < 4 or part.startswith(tuple(mark for mark, _ in _BOMS))
+        if self._is_odd:
+            return
+        try:
+            self._decoding.take(part)
+        except UnicodeDecodeError:
+            self._is_odd = True
+
+    def found(self) -> Encoding | None:
+        """What the whole text is in, once it has ended; None if a closer look is needed."""
+        if self._is_odd or not self._is_begun:
+            return None
+        return Encoding(self._name, bom=False, mixed_line_ends=self._decoding.ends.mixed)
+
+
 def _decoded(content: Content, encoding: str) -> _LineEnds:
     """Decodes a whole unit strictly and counts its line ends."""
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    is_utf8 = Encoding(encoding, bom=False).is_utf8
-    ends = _LineEnds()
+    decoding = _Decoding(encoding)
     done = 0
     with opened(content) as stream:
         while True:
             chunk = stream.read(CHUNK)
-            pending = len(decoder.getstate()[0])
-            if chunk and is_utf8 and not pending and chunk.isascii():
-                # Nothing to decode; as a text it would only be copied.
-                ends.count_ascii(chunk)
-                done += len(chunk)
-                continue
+            pending = len(decoding.decoder.getstate()[0])
             try:
-                ends.count(decoder.decode(chunk, final=not chunk))
+                decoding.take(chunk)
             except UnicodeDecodeError as error:
                 # The decoder still held `pending` bytes of the chunk before.
                 position = done - pending + error.start
@@ -333,7 +383,7 @@ def _decoded(content: Content, encoding: str) -> _LineEnds:
                     f"it is not {encoding}: byte 0x{byte:02x} at position {position}, line {line}"
                 ) from error
             if not chunk:
-                return ends
+                return decoding.ends
             done += len(chunk)
 
 

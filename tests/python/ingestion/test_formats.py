@@ -19,7 +19,7 @@ from ingestion.declarations import CsvOptions, FilesTable
 from ingestion.errors import BadInput
 from ingestion.formats.csvfile import Tokeniser
 from ingestion.formats.preparing import Unit, prepare
-from ingestion.formats.streams import CHUNK, Content, find_encoding
+from ingestion.formats.streams import CHUNK, Content, Encoding, TextLook, find_encoding
 from ingestion.formats.tables import rejected_path
 from ingestion.stage import DueFile, Stager
 
@@ -288,7 +288,47 @@ def test_line_ends_of_several_kinds_are_seen_across_chunks(
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(content)
-    assert find_encoding(Content(path, "a.csv"), ["utf-8"]).mixed_line_ends is is_mixed
+    found = find_encoding(Content(path, "a.csv"), ["utf-8"])
+    assert found.mixed_line_ends is is_mixed
+    assert looked_at(content) == found
+
+
+def looked_at(content: bytes) -> Encoding | None:
+    look = TextLook("utf-8")
+    for start in range(0, len(content), CHUNK):
+        look.take(bytearray(content[start : start + CHUNK]))
+    look.take(b"")
+    return look.found()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a,b",
+        b"a,b\n" * CHUNK + b"\xff",
+        b"a" * (CHUNK - 1) + "é".encode()[:1],
+        b"a" * (CHUNK - 1) + "é".encode()[:1] + b"b",
+        b"\xef\xbb\xbfa,b\n",
+        "a,b\n".encode("utf-16"),
+        "a,é\n".encode("latin-1"),
+        b"a,b\n" * 10,
+        "é,ü\r\n".encode() * CHUNK,
+    ],
+)
+def test_a_look_in_passing_says_what_a_second_reading_says_or_nothing(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    try:
+        found: Encoding | None = find_encoding(Content(path, "a.csv"), ["utf-8"])
+    except BadInput:
+        found = None
+    seen = looked_at(content)
+    assert seen is None or seen == found
+    is_told = found is not None and not found.bom and len(content) >= 4
+    assert (seen is not None) is is_told
 
 
 @pytest.mark.parametrize("place", [0, 3, 2_000, -6, -1])
