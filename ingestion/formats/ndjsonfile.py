@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Begins no normalised column name: the line, where it is not told in columns.
 LINE = "_line"
 # Columns with more different values than that are not worth a dictionary: to find out costs more.
-# The fastest level of zstd: texts of line items get no larger by it, and of what is written is read.
+# The first level of zstd takes less time than its default, and texts of line items no more room.
 WRITTEN = "format parquet, compression zstd, compression_level 1, dictionary_size_limit 1000"
 # Small buffers stay in the processor's cache and leave memory to others; a longer line is rare.
 _LONGEST_USUAL, _LONGEST_LINE = 4 * 2**20, 32 * 2**20
