@@ -36,6 +36,7 @@ from ingestion.databases.base import (
     Relation,
     Session,
     TextWriter,
+    as_arrays,
     batches,
     decimal_text,
 )
@@ -158,9 +159,9 @@ class SQLiteSession(Session):
         names = ", ".join(_quoted(column.name) for column in columns)
         table = f"{_quoted(relation.schema or 'main')}.{_quoted(relation.name)}"
         where, arguments = _where(condition)
-        writer = TextWriter(out.with_suffix(".parquet"), [c.name for c in columns], _text)
+        writer = TextWriter(out.with_suffix(".parquet"), [c.name for c in columns])
         cursor = self._connection.execute(f"select {names} from {table}{where}", arguments)
-        return writer.write(batches(cursor.fetchmany))
+        return writer.write(as_arrays(rows, _text) for rows in batches(cursor.fetchmany))
 
 
 def _quoted(name: str) -> str:
