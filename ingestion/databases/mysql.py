@@ -175,6 +175,8 @@ class MySQL(Database):
             "database": unquote(parts.path.lstrip("/")) or None,
             "unix_socket": query.get("unix_socket"),
             "ssl_ca": query.get("ssl_ca"),
+            # Who names an authority wants the server to be known to it.
+            "ssl_verify_cert": True if query.get("ssl_ca") else None,
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_SECONDS,
         }
