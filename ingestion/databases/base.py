@@ -331,16 +331,6 @@ class TextWriter:
         return Raw(self.path, "parquet", self.names, self.rows)
 
 
-def as_arrays(rows: Sequence[Sequence[Any]], as_text: Callable[[Any], str]) -> list[pa.Array]:
-    """Columns of text from a driver's rows, at least one; `as_text` writes what is not None."""
-    import pyarrow as pa
-
-    return [
-        pa.array([None if value is None else as_text(value) for value in values], pa.large_string())
-        for values in zip(*rows, strict=True)
-    ]
-
-
 def batches(fetch: Callable[[int], Sequence[Any]]) -> Iterator[Sequence[Any]]:
     """Batches of rows from a cursor's `fetchmany`, until there are no more."""
     while rows := fetch(BATCH):

@@ -22,7 +22,7 @@ from test_database_mysql import REAL
 
 from ingestion.connections import Connection
 from ingestion.databases import mysqlrows
-from ingestion.databases.base import Relation, Target, TextWriter, as_arrays
+from ingestion.databases.base import Relation, Target, TextWriter
 from ingestion.databases.mysql import MySQL, MySQLSession
 from ingestion.databases.texts import typed
 from ingestion.errors import SourceFailed, SourceUnreachable
@@ -101,8 +101,8 @@ def _names(relation: Relation) -> dict[str, str]:
 def _by_rows(session: MySQLSession, relation: Relation, out: Path) -> Path:
     """What PyMySQL's own cursor gives, a row at a time, as text and then in its types."""
 
-    def text(value: Any) -> str:
-        return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+    def text(value: Any) -> str | None:
+        return "\\x" + value.hex() if isinstance(value, bytes) else value
 
     names = [column.name for column in relation.columns]
     listed = ", ".join(
@@ -111,7 +111,9 @@ def _by_rows(session: MySQLSession, relation: Relation, out: Path) -> Path:
     with session._connection.cursor(SSCursor) as cursor:
         cursor.execute(f"select {listed} from {relation.name}")
         rows = list(cursor.fetchall())
-    raw = TextWriter(out.with_suffix(".text"), names).write([as_arrays(rows, text)])
+    raw = TextWriter(out.with_suffix(".text"), names).write(
+        [[pa.array(map(text, values), pa.string()) for values in zip(*rows, strict=True)]]
+    )
     with _duckdb() as connection:
         typed(connection, raw, relation.columns, _names(relation), out)
     return out
