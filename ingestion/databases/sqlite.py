@@ -204,7 +204,8 @@ def _arrays(rows: Sequence[Sequence[Any]]) -> list[pa.Array]:
         elif kinds == {int}:
             arrays.append(pa.array(values, pa.int64()).cast(kind))
         else:
-            texts = [None if value is None else _text(value) for value in values]
+            text = repr if kinds <= {int, float} else _text
+            texts = [None if value is None else text(value) for value in values]
             arrays.append(pa.array(texts, kind))
     return arrays
 
