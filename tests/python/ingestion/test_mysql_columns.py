@@ -121,7 +121,7 @@ def _by_rows(session: MySQLSession, relation: Relation, out: Path) -> Path:
 
 def _as_text(session: MySQLSession, relation: Relation, out: Path) -> Path:
     """The other road: texts by columns, then types."""
-    raw = session.read(relation, relation.columns, None, out.with_suffix(".raw"))
+    raw = session.read(relation, relation.columns, None, out.with_name("raw.parquet"))
     with _duckdb() as connection:
         typed(connection, raw, relation.columns, _names(relation), out)
     return out
