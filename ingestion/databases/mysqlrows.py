@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import SourceFailed
-from ingestion.progress import Interrupted, interruption
+from ingestion.progress import interruption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,18 +126,18 @@ class Rows:
             pass
 
     def _blocks(self) -> Iterator[tuple[bytearray, list[int]]]:
+        from pymysql import MySQLError
+
         result = self._cursor._result
         while result.unbuffered_active:
             try:
                 interruption.check()
                 block, bounds, is_end = self._packets.block()
-            except Interrupted:
-                # Too much may be left to read, and nothing else will be asked.
+            except BaseException as error:
                 self._leave(result)
-                self._cursor.connection._force_close()
-                raise
-            except Exception:
-                self._leave(result)
+                if not isinstance(error, MySQLError):
+                    # Rows are left to read, so nothing else can be asked.
+                    self._cursor.connection._force_close()
                 raise
             if is_end:
                 self._leave(result)
@@ -145,7 +145,7 @@ class Rows:
                 yield block, bounds
 
     def _leave(self, result: Any) -> None:
-        """Tells PyMySQL that nothing of its result is left to read."""
+        """Tells PyMySQL that nothing of its result is left for it to read."""
         result.unbuffered_active = False
         result.connection = None
 
