@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ingestion import landing
 from ingestion.cdc.pgoutput import sortable
 from ingestion.cdc.shape import OWN_COLUMNS, Shape
-from ingestion.database import typed
 from ingestion.databases.base import TIMESTAMP_TEXT, Column, Raw
+from ingestion.databases.texts import typed
 from ingestion.delta import Delta, Spool
 from ingestion.durable import sync
 from ingestion.evolution import literal, quoted

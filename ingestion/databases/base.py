@@ -6,9 +6,9 @@
 A system may offer a columnar road, where DuckDB reads the values in their own types; it is taken if
 it is exact for all columns of a table and all their values. On the other road, which every system
 has, a value leaves the database as the text that the database itself writes, and gets its type
-only afterwards (`ingestion.database.typed`). So no driver rounds, shifts or drops anything, and a
-value that its declared type cannot hold (NaN in a decimal, 0000-00-00, text in an SQLite INTEGER)
-is seen and keeps the column as text instead of being lost. Both roads land the same.
+only afterwards (`ingestion.databases.texts.typed`). So no driver rounds, shifts or drops anything,
+and a value that its declared type cannot hold (NaN in a decimal, 0000-00-00, text in an SQLite
+INTEGER) is seen and keeps the column as text instead of being lost. Both roads land the same.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ingestion.progress import interruption
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 BATCH = 20_480
 CONNECT_SECONDS = 10
@@ -300,21 +301,19 @@ class Database(ABC):
 
 @dataclass
 class TextWriter:
-    """Writes rows from a driver's cursor to Parquet, every value as text.
+    """Writes rows to Parquet, every value as text.
 
     Attributes:
         path: The file to write.
         names: The columns.
-        as_text: How a value that is not None is written.
     """
 
     path: Path
     names: list[str]
-    as_text: Callable[[Any], str]
     rows: int = field(default=0, init=False)
 
-    def write(self, batches: Iterable[Sequence[Sequence[Any]]]) -> Raw:
-        """Writes batches of rows.
+    def write(self, batches: Iterable[Sequence[pa.Array]]) -> Raw:
+        """Writes batches of rows, which are arrays of texts, one a column.
 
         Returns:
             The file; it exists even if there were no rows.
@@ -322,21 +321,14 @@ class TextWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        schema = pa.schema([(name, pa.string()) for name in self.names])
+        # No value is too long for these, a row of a gigabyte included.
+        schema = pa.schema([(name, pa.large_string()) for name in self.names])
         with pq.ParquetWriter(self.path, schema, compression="lz4") as writer:
-            for batch in batches:
-                writer.write_batch(pa.record_batch(self._columns(batch), schema=schema))
-                self.rows += len(batch)
+            for arrays in batches:
+                arrays = [array.cast(pa.large_string()) for array in arrays]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+                self.rows += len(arrays[0])
         return Raw(self.path, "parquet", self.names, self.rows)
-
-    def _columns(self, batch: Sequence[Sequence[Any]]) -> list[Any]:
-        import pyarrow as pa
-
-        text = self.as_text
-        return [
-            pa.array([None if value is None else text(value) for value in values], pa.string())
-            for values in zip(*batch, strict=True)
-        ]
 
 
 def batches(fetch: Callable[[int], Sequence[Any]]) -> Iterator[Sequence[Any]]:

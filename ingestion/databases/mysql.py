@@ -1,6 +1,8 @@
-"""MySQL and MariaDB: an unbuffered cursor in one consistent snapshot, through PyMySQL.
+"""MySQL and MariaDB: one connection in one consistent snapshot, its rows taken by columns.
 
-information_schema -> columns, primary key; select ... -> text as the server writes it
+information_schema -> columns, primary key
+select ... -> texts as the server writes them, by columns (`mysqlrows`) ─┬─> cast to their types
+                                                 if one does not fit, again └─> text file
 
 A snapshot cannot be shared between connections here, so one session reads all tables, one after the
 other. Unsigned integers keep their range, FLOAT its full precision, a date of zeros stays as it is.
@@ -8,8 +10,9 @@ other. Unsigned integers keep their range, FLOAT its full precision, a date of z
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -30,16 +33,25 @@ from ingestion.databases.base import (
     Fault,
     KeyIn,
     MissingRelation,
+    Parts,
     Raw,
     Relation,
     Session,
+    Target,
     TextWriter,
-    batches,
     decimal_text,
 )
+from ingestion.databases.mysqlrows import Rows, asked
+from ingestion.databases.texts import copy_typed, does_not_fit
+from ingestion.delta import quoted
+from ingestion.errors import SourceFailed
+from ingestion.progress import interruption
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pymysql
+
+logger = logging.getLogger(__name__)
 
 _INTEGERS = {
     "tinyint": ("tinyint", "smallint"),
@@ -59,6 +71,8 @@ _SIMPLE = {
 }
 _BINARY = ("binary", "blob", "geometry", "point", "linestring", "polygon", "geomcollection")
 _READ_SECONDS = 3600
+# What the rows are called while DuckDB reads them.
+_BATCHES = "rows_of_the_server"
 _LOST = {2006, 2013, 2055, 1927, 1053, 1317}
 _COLUMNS = """
 select
@@ -113,6 +127,8 @@ class MySQL(Database):
     def session(self) -> Iterator[Session]:
         """The one connection."""
         assert self._only is not None
+        # A reading that was interrupted has closed it.
+        interruption.check()
         yield MySQLSession(self._only)
 
     def explain(self, error: BaseException) -> Fault | None:
@@ -159,6 +175,8 @@ class MySQL(Database):
             "database": unquote(parts.path.lstrip("/")) or None,
             "unix_socket": query.get("unix_socket"),
             "ssl_ca": query.get("ssl_ca"),
+            # Who names an authority wants the server to be known to it.
+            "ssl_verify_cert": True if query.get("ssl_ca") else None,
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_SECONDS,
         }
@@ -218,15 +236,35 @@ class MySQLSession(Session):
         self, relation: Relation, columns: Sequence[Column], condition: Condition, out: Path
     ) -> Raw:
         """See `Session.read`."""
-        from pymysql.cursors import SSCursor
+        writer = TextWriter(out.with_suffix(".parquet"), [column.name for column in columns])
+        with self._rows(relation, columns, condition) as rows:
+            return writer.write(map(_as_texts, rows.batches(writer.names)))
 
+    def read_columns(
+        self, relation: Relation, columns: Sequence[Column], condition: Condition, target: Target
+    ) -> Parts | None:
+        """See `Session.read_columns`."""
+        out = target.out.with_suffix(".parquet")
+        with self._rows(relation, columns, condition) as rows:
+            count = _copied(rows, columns, target, out)
+        if count is None:
+            logger.info("%s is read as text: a value does not fit its type", target.label)
+            return None
+        if count != rows.count:
+            raise SourceFailed(
+                f"{target.label}: the database sent {rows.count:,} rows, {count:,} were written",
+                hint="Nothing was landed. Please report this with the table's column types.",
+            )
+        return Parts([out], count)
+
+    def _rows(
+        self, relation: Relation, columns: Sequence[Column], condition: Condition
+    ) -> AbstractContextManager[Rows]:
+        """Asks for rows."""
         expressions = ", ".join((c.select or "{}").format(_quoted(c.name)) for c in columns)
         table = ".".join(_quoted(part) for part in (relation.schema, relation.name) if part)
         where, arguments = _where(condition)
-        writer = TextWriter(out.with_suffix(".parquet"), [c.name for c in columns], _text)
-        with self._connection.cursor(SSCursor) as cursor:
-            cursor.execute(f"select {expressions} from {table}{where}", arguments)
-            return writer.write(batches(cursor.fetchmany))
+        return asked(self._connection, f"select {expressions} from {table}{where}", arguments)
 
 
 def _close(connection: pymysql.Connection[Any]) -> None:
@@ -244,8 +282,50 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``").replace("%", "%%") + "`"
 
 
-def _text(value: Any) -> str:
-    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+def _copied(rows: Rows, columns: Sequence[Column], target: Target, out: Path) -> int | None:
+    """Writes rows in their types while they come in.
+
+    Returns:
+        Number of rows written; None if a value does not fit, so that only text would be exact.
+    """
+    import duckdb
+    import pyarrow as pa
+
+    names = [column.name for column in columns]
+    batches = pa.RecordBatchReader.from_batches(rows.schema(names), rows.batches(names))
+    listed, plain = [], []
+    for column, is_bytes in zip(columns, rows.is_bytes, strict=True):
+        name = quoted(column.name)
+        is_blob = is_bytes and column.type == "blob"
+        as_text = f"'\\x' || lower(hex({name})) as {name}"
+        listed.append(as_text if is_bytes and not is_blob else name)
+        plain.append(replace(column, type="varchar") if is_blob else column)
+    source = f"(select {', '.join(listed)} from {_BATCHES})"
+    target.connection.register(_BATCHES, batches)
+    try:
+        return copy_typed(target.connection, source, plain, target.names, out, target.added)
+    except duckdb.Error as error:
+        out.unlink(missing_ok=True)
+        # DuckDB tells what went wrong in `batches` in its own words.
+        if rows.failure is not None:
+            raise rows.failure from None
+        if not does_not_fit(error):
+            raise
+        return None
+    finally:
+        target.connection.unregister(_BATCHES)
+
+
+def _as_texts(batch: pa.RecordBatch) -> list[pa.Array]:
+    """Columns of text; bytes are spelled out as PostgreSQL does."""
+    import pyarrow as pa
+
+    return [
+        pa.array([None if v is None else "\\x" + v.hex() for v in column.to_pylist()])
+        if pa.types.is_large_binary(column.type)
+        else column
+        for column in batch.columns
+    ]
 
 
 def typed_column(

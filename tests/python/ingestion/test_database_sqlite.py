@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sources_kit import declared, landed, landed_types, rows_of, run, settings_in
 
+from ingestion.databases import base
 from ingestion.errors import DeclarationError, SourceUnreachable
 from ingestion.settings import Settings
 
@@ -98,6 +99,43 @@ def test_a_value_that_does_not_fit_keeps_its_text(
     db.execute("insert into odd values (1, ?)", [value])
     run(declared("database", {"odd": {}}), settings)
     assert str(landed(settings, "odd")[0]["v"]) == text
+
+
+def test_values_of_all_kinds_in_one_column_are_told_apart(
+    db: sqlite3.Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of one kind are taken whole, mixed ones a value at a time; both say the same."""
+    monkeypatch.setattr(base, "BATCH", 4)
+    stored = [
+        1,
+        2,
+        None,
+        -(2**63),
+        "a",
+        "é 😀",
+        "",
+        "1",
+        0.1,
+        3.0,
+        1e300,
+        2**53 + 1,
+        2,
+        2.5,
+        "2",
+        b"\x00a",
+    ]
+    expected = ["1", "2", None, str(-(2**63)), "a", "é 😀", "", "1", "0.1", "3.0", "1e+300"]
+    expected += [str(2**53 + 1), "2", "2.5", "2", "\\x0061"]
+    db.execute("create table kinds (id integer primary key, anything, whole blob, absent text)")
+    db.executemany(
+        "insert into kinds values (?, ?, ?, null)",
+        [(n, value, n) for n, value in enumerate(stored)],
+    )
+    assert rows_of(run(declared("database", {"kinds": {}}), settings)) == {"kinds": len(stored)}
+    rows = landed(settings, "kinds")
+    assert [row["anything"] for row in rows] == expected
+    assert [row["id"] for row in rows] == list(range(len(stored)))
+    assert {row["absent"] for row in rows} == {None}
 
 
 def test_bytes_that_are_no_text_are_not_lost(db: sqlite3.Connection, settings: Settings) -> None:
