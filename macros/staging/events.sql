@@ -130,6 +130,10 @@ set variable {{ plan.name }}_mark = (select load_id from {{ plan.marks }});
 create or replace temporary table {{ plan.judged }} as
 {{ judge_rows(plan, model_sql, "cleaned._load_id > getvariable('" ~ plan.name ~ "_mark')") }};
 
+{#- nothing lasting is written yet. What its own transaction has made, DuckDB inserts with one thread; places change with it #}
+commit;
+begin transaction;
+
 {%- if plan.events.repeats_within %}
 
 set variable {{ plan.name }}_oldest_event = (

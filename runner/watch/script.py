@@ -34,6 +34,8 @@ _COMMENT = re.compile(r"\A\s*/\*.*?\*/\s*", re.DOTALL)
 _ASKS = re.compile(r"(select|with|describe|begin|commit|rollback|show|pragma)\b", re.IGNORECASE)
 _STANDS = re.compile(r"\bas is_continued\b")
 _TEMPORARY = re.compile(r"\Acreate\s+temporary\s+table\b", re.IGNORECASE)
+# Where staging ends a transaction that has made nothing but temporary tables.
+_APART = re.compile(r"\bcommit;\s*begin transaction;", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -230,8 +232,11 @@ def _script(live: LiveModels, recorded: Sequence[Statement]) -> Script:
         if s.unique_id in kept
     ]
     questions = tuple(s.sql for s in plain if _STANDS.search(s.sql) and _ASKS.match(s.sql))
+    # All of a cycle is one transaction, in which former models may have written.
     statements = tuple(
-        Statement(s.unique_id, _TEMPORARY.sub("create or replace temporary table", s.sql))
+        Statement(
+            s.unique_id, _APART.sub("", _TEMPORARY.sub("create or replace temporary table", s.sql))
+        )
         for s in plain
         if s.sql and not _ASKS.match(s.sql)
     )

@@ -1,7 +1,7 @@
 {{ config(
     materialized="incremental",
     incremental_strategy="delete+insert",
-    unique_key="view_date",
+    unique_key="load_month",
 ) }}
 with events as (
     select * from {{ ref("stg_web__events") }}
@@ -13,7 +13,7 @@ with events as (
 
 typed as (
     select
-        cast(event_at as date) as view_date,
+        cast(date_trunc('month', event_at) as date) as load_month,
         {{ web_page_type("page_path") }} as page_type,
         country_code,
         device,
@@ -23,10 +23,10 @@ typed as (
         _load_id
     from events
     {%- if is_incremental() %}
-    -- what is known of a day is added to; no event is read twice
+    -- what is known of a month is added to; no event is read twice
     union all
     select
-        view_date,
+        load_month,
         page_type,
         country_code,
         device,
@@ -35,13 +35,16 @@ typed as (
         view_count,
         _load_id
     from {{ this }}
-    where view_date in (select cast(event_at as date) from events)
+    where
+        load_month in (
+            select cast(date_trunc('month', event_at) as date) from events
+        )
     {%- endif %}
 ),
 
 summed as (
     select
-        view_date,
+        load_month,
         page_type,
         country_code,
         device,
@@ -51,7 +54,7 @@ summed as (
         max(_load_id) as _load_id
     from typed
     group by
-        view_date, page_type, country_code, device, connection_type, load_ms
+        load_month, page_type, country_code, device, connection_type, load_ms
 )
 
 select * from summed

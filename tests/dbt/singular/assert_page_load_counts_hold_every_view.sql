@@ -1,8 +1,8 @@
--- What: the load times that are counted by day hold each page view of a person
--- once, and each measured one.
+-- What: the load times that are counted by month hold each page view of a
+-- person once, and each measured one.
 -- Why: counts are added to load by load, so a lost row would stay lost.
--- A returned row: both counts, as counted by day and as they were staged.
--- To resolve: compare int_web_page_loads_counted by view_date with
+-- A returned row: both counts, as counted by month and as they were staged.
+-- To resolve: compare int_web_page_loads_counted by load_month with
 -- stg_web__events, then build it with --full-refresh.
 
 with counted as (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -338,6 +339,17 @@ def test_a_kill_loses_and_doubles_nothing(at_work: tuple[LivePark, Cycles], poin
     assert sees_truth(park)
     assert not outcome.learnt, "nothing was made from the beginning"
     assert [path.name for path in live_folder(park.settings).glob("*.tmp")] == []
+
+
+def test_a_cycle_ends_its_transaction_once(at_work: tuple[LivePark, Cycles]) -> None:
+    park, cycles = at_work
+    park.land(passages(40_000, 1))
+    cycles.run()
+    assert cycles._script is not None
+    played = [one.sql for one in cycles._script.statements]
+    assert any("stg_barriers__passages__judged" in sql for sql in played)
+    # As dbt runs it, staging ends a transaction on its way.
+    assert not any(re.search(r"\b(commit|begin)\b[^;]*;", sql) for sql in played)
 
 
 def test_what_was_grown_equals_a_rebuild(at_work: tuple[LivePark, Cycles]) -> None:
