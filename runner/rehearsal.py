@@ -1,6 +1,6 @@
 """What dbt would send for incremental models that are there, seen before there is anything to add.
 
-columns of all relations -> empty warehouse of the same names -> dbt builds these models in it ->
+columns of all relations, marks -> empty warehouse of the same names -> dbt builds these models ->
 its statements by model -> the copy is thrown away
 
 A first build makes a table; only a later one adds to it, in other words, which dbt alone knows: the
@@ -18,10 +18,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingestion.errors import IngestionError
 from ingestion.settings import Settings
+from runner.compiled.versions import MARKS
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Build = Callable[[Settings], "tuple[list[NodeResult], list[Statement]]"]
 log = logging.getLogger(__name__)
+_ORIGINAL = "original"
 _TARGET = "DBT_TARGET_PATH"
 
 
@@ -74,13 +77,8 @@ def _empty_copy(settings: Settings) -> Iterator[Settings]:
     environment = {*settings.environment(), _TARGET}
     former = {name: os.environ.get(name) for name in environment}
     try:
-        with closing(connect(settings, read_only=True)) as connection:
-            shapes = _shapes(connection)
         with closing(connect(copy)) as connection:
-            connection.execute("begin")
-            for sql in shapes:
-                connection.execute(sql)
-            connection.execute("commit")
+            _copy_shapes(connection, settings.warehouse_path)
         os.environ[_TARGET] = str(folder / "target")
         with sealed():
             yield copy
@@ -93,19 +91,30 @@ def _empty_copy(settings: Settings) -> Iterator[Settings]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _shapes(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Statements that make a table without rows for each table and view."""
+def _copy_shapes(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> None:
+    """Makes a table for each table and view of the warehouse: empty, unless models note in it.
+
+    What models note tells dbt whether a table may be added to at all.
+    """
+    place = str(warehouse).replace("'", "''")
+    connection.execute(f"attach '{place}' as {_ORIGINAL} (read_only)")
     rows = connection.execute(
         "select schema_name, table_name, list(column_name || chr(0) || data_type "
         "order by column_index) from duckdb_columns() "
-        "where database_name = current_database() and not internal group by all order by all"
+        f"where database_name = '{_ORIGINAL}' and not internal group by all order by all"
     ).fetchall()
-    made = [f"create schema if not exists {_quoted(one)}" for one in sorted({r[0] for r in rows})]
+    connection.execute("begin")
+    for schema in dict.fromkeys(row[0] for row in rows):
+        connection.execute(f"create schema if not exists {_quoted(schema)}")
     for schema, table, columns in rows:
         pairs = (column.split("\0") for column in columns)
         listed = ", ".join(f"{_quoted(name)} {kind}" for name, kind in pairs)
-        made.append(f"create table {_quoted(schema)}.{_quoted(table)} ({listed})")
-    return made
+        relation = f"{_quoted(schema)}.{_quoted(table)}"
+        connection.execute(f"create table {relation} ({listed})")
+        if schema == MARKS:
+            connection.execute(f"insert into {relation} from {_ORIGINAL}.{relation}")
+    connection.execute("commit")
+    connection.execute(f"detach {_ORIGINAL}")
 
 
 def _quoted(name: str) -> str:
