@@ -8,6 +8,8 @@ the room that is left on a disk changes all the time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
     import duckdb
 
 
+_is_sealed = False
+
+
+@contextmanager
+def sealed() -> Iterator[None]:
+    """Within it, what dbt opens reads and writes nothing but its own file."""
+    global _is_sealed
+    _is_sealed = True
+    try:
+        yield
+    finally:
+        _is_sealed = False
+
+
 class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
     """Applies `[limits]` to the database that dbt opens."""
 
@@ -29,3 +45,5 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
         # `--project-dir`, or the folder in which dbt was called.
         named = getattr(get_flags(), "PROJECT_DIR", None)
         apply_budget(conn, load_settings(find_project(Path(named or Path.cwd()))))
+        if _is_sealed:
+            conn.execute("set enable_external_access = false")

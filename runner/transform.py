@@ -9,6 +9,7 @@ a hint. Left out: dbt's `--vars`, which would throw away the partial parse.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ _STATUS = {
     "warn": "warned",
     "skipped": "skipped",
 }
+_PLUGIN = "ingestion.dbt_plugin"
 # What the macro `asked` logs before an answer.
 _ANSWER = "asked: "
 # What the macro `rehearse` logs before what would have been sent with other answers.
@@ -416,6 +418,7 @@ class Dbt:
             others = self._rehearsed.get(key, ())
             self.kept.note(key, statements, existed, self._ground[key], others)
         self.kept.connection = self._profile
+        self._rehearse_additions()
         store = Store(self.settings)
         store.write_project(self.kept)
         store.write_statements(self.kept)
@@ -423,6 +426,40 @@ class Dbt:
             built = [key for key in self._finished if key in self._ground and key in nodes]
             with closing(connect(self.settings)) as connection:
                 write_marks(connection, self.kept, built)
+
+    def _rehearse_additions(self) -> None:
+        """Keeps what dbt would send to add to incremental models that it has made just now."""
+        from runner.rehearsal import rehearsed
+
+        nodes, known = self.project.nodes, self.kept.recordings
+        made = [
+            key
+            for key in self._finished
+            if key in self._ground
+            and key in known
+            and nodes[key].config.materialized == "incremental"
+            and not nodes[key].config.full_refresh
+            and not any(way.on_existing for way in known[key])
+        ]
+        # Without our plugin what dbt opens cannot be sealed.
+        if not made or self._profile is None or _PLUGIN not in self._profile["plugins"]:
+            return
+        manifest = self.manifest
+        # Others go on with the text that has just been built.
+        compiled = {key: copy.deepcopy(manifest.nodes[key]) for key in made}
+
+        def build(other: Settings) -> tuple[list[NodeResult], list[Statement]]:
+            dbt = Dbt(other, parsed=manifest)
+            dbt._kept = self._kept
+            return dbt.build_recorded(made)
+
+        try:
+            found = rehearsed(self.settings, build)
+        finally:
+            manifest.nodes.update(compiled)
+        for key, statements in found.items():
+            sent = [(one.sql, one.answer) for one in statements]
+            self.kept.note(key, sent, True, self._ground[key])
 
     def build_recorded(self, only: Collection[str]) -> tuple[list[NodeResult], list[Statement]]:
         """Builds nodes one after the other, and tells what was executed for each of them.
@@ -743,10 +780,10 @@ def _close_connections() -> dict[str, Any] | None:
     given = environment.creds
     more = ("config_options", "extensions", "secrets", "attach", "filesystems", "remote")
     is_more = any(getattr(given, name, None) for name in more)
-    plugins = {plugin.module for plugin in given.plugins or ()} - {"ingestion.dbt_plugin"}
-    if is_more or plugins or given.disable_transactions:
+    plugins = {plugin.module for plugin in given.plugins or ()}
+    if is_more or plugins - {_PLUGIN} or given.disable_transactions:
         return None
-    return {"settings": dict(given.settings or {})}
+    return {"settings": dict(given.settings or {}), "plugins": sorted(plugins)}
 
 
 def _text(error: BaseException | None) -> str:

@@ -16,6 +16,7 @@
         "compared": compared,
         "touched": node.name ~ "__touched",
         "chosen": node.name ~ "__chosen",
+        "former": node.name ~ "__former",
         "differing": node.name ~ "__differing",
         "changes": this.incorporate(path={"schema": "changes", "identifier": node.name}),
         "kept_aside": this.incorporate(path={"schema": "set_aside", "identifier": node.name}),
@@ -156,12 +157,21 @@ create or replace temporary table {{ plan.repeated }} as
 create or replace temporary table {{ plan.set_aside }} as
 {{ select_set_aside(plan) }};
 
-create or replace temporary table {{ growth.differing }} as
-{{ select_differing_rows(plan, target_relation, growth.touched) }};
+create or replace temporary table {{ growth.former }} as
+{{ select_former_outcomes(plan) }};
 
+create or replace temporary table {{ growth.differing }} as
+{{ select_rows_told_otherwise(plan) }};
+
+-- a key is staged once
 delete from {{ target_relation }} as former
 using {{ growth.differing }} as gone
-where {{ is_same_place("former", "gone") }} and gone._side = 'staged' and gone._is_removed;
+where
+    gone._side = 'staged'
+    and gone._is_removed
+    {%- for column in plan.key %}
+    and former.{{ column }} = gone.{{ column }}
+    {%- endfor %};
 
 insert into {{ target_relation }} by name
 select {{ plan.clean_columns | join(", ") }}
@@ -170,16 +180,27 @@ where _side = 'staged' and not _is_removed;
 {% for side, query in {
     plan.quarantine: select_quarantined_rows(plan),
     plan.rejected: select_rejected_rows(plan),
-    plan.findings: select_findings(plan),
 }.items() %}
-delete from {{ side }} as former
-using {{ plan.judged }} as judged
-where {{ is_same_place("former", "judged") }};
+delete from {{ side }} as rejected
+using (
+    select judged._file, judged._row
+    from {{ growth.former }} as former
+    inner join {{ plan.judged }} as judged
+        on former._place = judged.rowid
+    where former._outcome = 'quarantined'
+) as gone
+where {{ is_same_place("rejected", "gone") }};
 
 insert into {{ side }} by name
 {{ query }};
 {% endfor %}
-{%- for side, query in {
+delete from {{ plan.findings }} as former
+using {{ plan.judged }} as judged
+where {{ is_same_place("former", "judged") }} and {{ was_there(plan) }};
+
+insert into {{ plan.findings }} by name
+{{ select_findings(plan) }};
+{% for side, query in {
     plan.absent_keys: select_absent_keys(plan),
     plan.history.relation if plan.history: select_history(plan) if plan.history,
 }.items() if side %}
@@ -193,9 +214,8 @@ insert into {{ side }} by name
 create or replace table {{ plan.outcomes }} as
 {{ recount_outcomes(plan) }};
 
-delete from {{ growth.kept_aside }} as former
-using {{ plan.judged }} as judged
-where {{ is_same_place("former", "judged") }};
+delete from {{ growth.kept_aside }}
+where rowid in (select _kept from {{ growth.former }});
 
 insert into {{ growth.kept_aside }} by name
 {{ select_kept_aside(plan) }};
@@ -204,6 +224,7 @@ insert into {{ growth.kept_aside }} by name
 
 drop table {{ growth.touched }};
 drop table {{ growth.chosen }};
+drop table {{ growth.former }};
 drop table {{ growth.differing }};
 drop table {{ plan.judged }};
 drop table {{ plan.repeated }};
@@ -270,8 +291,110 @@ semi join (
 {%- endmacro %}
 
 
-{#- what readers of these keys would find otherwise than before: rows gone and rows come -#}
-{% macro select_differing_rows(plan, target_relation, touched=none) -%}
+{#- judged now, and at the former build as well -#}
+{% macro was_there(plan) -%}
+    judged._load_id <= getvariable('{{ plan.name }}_mark')
+{%- endmacro %}
+
+
+{#- of the rows judged here, those that were not staged before -#}
+{% macro select_former_outcomes(plan) -%}
+select
+    judged.rowid as _place,
+    aside.rowid as _kept,
+    aside._outcome,
+    aside._name,
+    aside._is_absent_key
+from {{ plan.growth.kept_aside }} as aside
+inner join {{ plan.judged }} as judged
+    on {{ is_same_place("aside", "judged") }}
+where {{ was_there(plan) }}
+{%- endmacro %}
+
+
+{#- rows that readers find otherwise than before: a row of raw says the same each time, so what was made of it tells all -#}
+{% macro select_rows_told_otherwise(plan) -%}
+with
+
+told as (
+
+    select
+        judged.rowid as _place,
+        case when {{ was_there(plan) }} then coalesce(former._outcome, 'staged') else 'unread' end as _former,
+        coalesce(aside._outcome, 'staged') as _present
+    from {{ plan.judged }} as judged
+    left join {{ plan.growth.former }} as former
+        on judged.rowid = former._place
+    left join {{ plan.set_aside }} as aside
+        on judged.rowid = aside._place
+
+),
+
+moves as (
+
+    select _place, _former as _outcome, true as _is_removed
+    from told
+    where _former <> _present and _former in ('staged', 'quarantined')
+    union all
+    select _place, _present as _outcome, false as _is_removed
+    from told
+    where _former <> _present and _present in ('staged', 'quarantined')
+
+),
+
+former_absent as (
+
+    select
+        {%- for column in plan.key %}
+        judged.{{ column }},
+        {%- endfor %}
+        {{ absent_by("former") }} as absent_by
+    from {{ plan.growth.former }} as former
+    inner join {{ plan.judged }} as judged
+        on former._place = judged.rowid
+    where former._is_absent_key
+
+),
+
+present_absent as (
+
+{{ select_absent_keys(plan) }}
+
+),
+
+differing as (
+
+    select
+        case when moves._outcome = 'staged' then 'staged' else 'rejected' end as _side,
+        moves._is_removed,
+        {%- for column in plan.clean_columns %}
+        judged.{{ column }},
+        {%- endfor %}
+        cast(null as string) as absent_by
+    from moves
+    inner join {{ plan.judged }} as judged
+        on moves._place = judged.rowid
+    {%- for one, other in [["former", "present"], ["present", "former"]] %}
+    union all by name
+    select
+        'absent' as _side,
+        {{ "true" if one == "former" else "false" }} as _is_removed,
+        found.*
+    from (
+        select * from {{ one }}_absent
+        except
+        select * from {{ other }}_absent
+    ) as found
+    {%- endfor %}
+
+)
+
+{{ select_with_moves(plan) }}
+{%- endmacro %}
+
+
+{#- what readers would find otherwise than before where all is judged: rows gone and rows come -#}
+{% macro select_differing_rows(plan, target_relation) -%}
     {%- set columns = plan.clean_columns | join(", ") -%}
     {%- set absent = plan.key | join(", ") ~ ", absent_by" -%}
 with
@@ -283,11 +406,7 @@ with
 former_{{ side }} as (
 
     select {{ found[1] }}
-    from {{ found[0] }} as former
-    {%- if touched %}
-    semi join {{ touched }} as touched
-        on {{ is_touched(plan, "former") }}
-    {%- endif %}
+    from {{ found[0] }}
 
 ),
 
@@ -295,9 +414,8 @@ present_{{ side }} as (
 
 {{ found[2] }}
 
-){{ "," if not loop.last }}
-{% endfor -%},
-
+),
+{% endfor %}
 differing as (
 {% for side in ["staged", "rejected", "absent"] %}
     {%- for one, other in [["former", "present"], ["present", "former"]] %}
@@ -315,7 +433,12 @@ differing as (
 {%- endfor %}
 )
 
--- what was sent again as it was has moved to another file; nobody has to take it
+{{ select_with_moves(plan) }}
+{%- endmacro %}
+
+
+{#- what was sent again as it was has moved to another file; nobody has to take it -#}
+{% macro select_with_moves(plan) -%}
 select
     *,
     sum(case when _is_removed then -1 else 1 end) over (
@@ -347,14 +470,14 @@ from (
         {{ sql_literal(plan.source) }} as source,
         {{ sql_literal(plan.table_name) }} as table_name,
         judged._file,
-        coalesce(aside._outcome, 'staged') as outcome,
-        aside._name as name,
+        coalesce(former._outcome, 'staged') as outcome,
+        former._name as name,
         -count(*) as row_count,
-        -count(case when aside._is_absent_key then 1 end) as absent_key_count
+        -count(case when former._is_absent_key then 1 end) as absent_key_count
     from {{ plan.judged }} as judged
-    left join {{ plan.growth.kept_aside }} as aside
-        on {{ is_same_place("judged", "aside") }}
-    where judged._load_id <= getvariable('{{ plan.name }}_mark')
+    left join {{ plan.growth.former }} as former
+        on judged.rowid = former._place
+    where {{ was_there(plan) }}
     group by judged._file, outcome, name
 ) as counted
 group by all

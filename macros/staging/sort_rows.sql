@@ -1,4 +1,4 @@
-{#- only these need ranking: nearly all keys were read once -#}
+{#- only these need ranking: nearly all keys were read once, and nearly all contents of a key; texts are compared once a file -#}
 {% macro select_repeated_rows(plan) -%}
     {%- if plan.events -%}
         {{- return(select_repeated_events(plan)) -}}
@@ -27,7 +27,6 @@ repeated as (
         {%- endfor %}
         _load_id,
         _file,
-        {{ file_order("_file") }} as _file_order,
         _row,
         _deleted,
         _raw_record is not null as _is_rejected,
@@ -39,63 +38,137 @@ repeated as (
             {{ "and " if not loop.first }}judged.{{ column }} = repeated_keys._key_{{ loop.index }}
             {%- endfor %}
 
+),
+
+-- files of one load whose names differ in their checksum arrive together
+deliveries as (
+
+    select
+        _load_id,
+        _file,
+        row_number() over (order by _load_id asc, _file asc) as _delivery,
+        dense_rank() over (order by _load_id asc, {{ file_order("_file") }} asc) as _arrival
+    from (select distinct _load_id, _file from repeated) as files
+
+),
+
+arrived as (
+
+    select
+        repeated._place,
+        {%- for column in plan.key %}
+        repeated._key_{{ loop.index }},
+        {%- endfor %}
+        {%- for column in plan.version_order %}
+        repeated._order_{{ loop.index }},
+        {%- endfor %}
+        repeated._row,
+        repeated._deleted,
+        repeated._is_rejected,
+        repeated._content,
+        deliveries._delivery,
+        deliveries._arrival
+    from repeated
+    inner join deliveries
+        on
+            repeated._load_id is not distinct from deliveries._load_id
+            and repeated._file is not distinct from deliveries._file
+
+),
+
+same_contents as (
+
+    select
+        {%- for column in plan.key %}
+        _key_{{ loop.index }},
+        {%- endfor %}
+        _content
+    from arrived
+    where not _deleted
+    group by all
+    having count(*) > 1
+
+),
+
+told_again as (
+
+    select
+        arrived._place,
+        row_number() over (
+            partition by {{ key_places(plan, "arrived") }}, arrived._content, arrived._delivery
+            order by arrived._row asc
+        ) > 1 as _is_copy,
+        row_number() over (
+            partition by {{ key_places(plan, "arrived") }}, arrived._content
+            order by arrived._arrival asc, arrived._row asc
+        ) > 1 as _was_read_before
+    from arrived
+    semi join same_contents
+        on
+            {%- for column in plan.key %}
+            arrived._key_{{ loop.index }} = same_contents._key_{{ loop.index }} and
+            {%- endfor %}
+            arrived._content = same_contents._content
+
+),
+
+ranked as (
+
+    select
+        _place,
+        _deleted,
+        _is_rejected,
+        row_number() over newest_first as _version,
+        first_value(_deleted) over newest_first as _is_gone,
+        coalesce(_content = lag(_content) over newest_first, false) as _is_unchanged,
+        coalesce(
+            _content = lag(_content) over newest_first
+            and _delivery = lag(_delivery) over newest_first,
+            false
+        ) as _is_duplicate,
+        {%- if plan.version_order %}
+        not _deleted and coalesce(_order_1 < max(_order_1) over as_read, false) as _is_overtaken
+        {%- else %}
+        false as _is_overtaken
+        {%- endif %}
+    from arrived
+    window newest_first as (
+        partition by {{ key_places(plan) }}, _is_rejected
+        order by {{ newest_first(plan, ["_arrival", "_row"]) }}
+    )
+    {%- if plan.version_order %}, as_read as (
+        partition by {{ key_places(plan) }}
+        order by _arrival asc, _row asc
+        rows between unbounded preceding and 1 preceding
+    )
+    {%- endif %}
+
 )
 
 select
-    _place,
-    {%- for column in plan.key %}
-    _key_{{ loop.index }},
-    {%- endfor %}
-    {%- for column in plan.version_order %}
-    _order_{{ loop.index }},
-    {%- endfor %}
-    _load_id,
-    _file_order,
-    _row,
-    _deleted,
-    _is_rejected,
-    _content,
-    row_number() over newest_first as _version,
-    first_value(_deleted) over newest_first as _is_gone,
-    coalesce(_content = lag(_content) over newest_first, false) as _is_unchanged,
-    coalesce(
-        _content = lag(_content) over newest_first
-        and _file = lag(_file) over newest_first
-        and _load_id = lag(_load_id) over newest_first,
-        false
-    ) as _is_duplicate,
-    not _deleted and row_number() over (
-        partition by {{ key_places(plan) }}, _content, _file, _load_id
-        order by _row asc
-    ) > 1 as _is_copy,
+    ranked._place,
+    ranked._is_rejected,
+    ranked._version,
+    ranked._is_gone,
+    ranked._is_unchanged,
+    ranked._is_duplicate,
+    ranked._is_overtaken,
+    not ranked._deleted and coalesce(told_again._is_copy, false) as _is_copy,
     {%- if plan.version_order %}
-    not _deleted and coalesce(_order_1 < max(_order_1) over as_read, false) as _is_overtaken,
-    not _deleted and row_number() over (
-        partition by {{ key_places(plan) }}, _content
-        order by _load_id asc, _file_order asc, _row asc
-    ) > 1 as _was_read_before
+    not ranked._deleted and coalesce(told_again._was_read_before, false) as _was_read_before
     {%- else %}
-    false as _is_overtaken,
     false as _was_read_before
     {%- endif %}
-from repeated
-window newest_first as (
-    partition by {{ key_places(plan) }}, _is_rejected
-    order by {{ newest_first(plan) }}
-)
-{%- if plan.version_order %}, as_read as (
-    partition by {{ key_places(plan) }}
-    order by _load_id asc, _file_order asc, _row asc
-    rows between unbounded preceding and 1 preceding
-)
-{%- endif %}
+from ranked
+left join told_again
+    on ranked._place = told_again._place
 {%- endmacro %}
 
 
-{% macro newest_first(plan) -%}
+{% macro newest_first(plan, arrival=["_load_id", "_file_order", "_row"]) -%}
     {%- for column in plan.version_order -%}
         _order_{{ loop.index }} desc nulls last, {% endfor -%}
-    _load_id desc, _file_order desc, _row desc
+    {{ arrival | join(" desc, ") }} desc
 {%- endmacro %}
 
 
@@ -105,9 +178,9 @@ window newest_first as (
 {%- endmacro %}
 
 
-{% macro key_places(plan) -%}
+{% macro key_places(plan, relation=none) -%}
     {%- for column in plan.key -%}
-        _key_{{ loop.index }}{{ ", " if not loop.last }}
+        {{ relation ~ "." if relation }}_key_{{ loop.index }}{{ ", " if not loop.last }}
     {%- endfor -%}
 {%- endmacro %}
 
@@ -266,11 +339,16 @@ select
     {%- for column in plan.key %}
     judged.{{ column }},
     {%- endfor %}
-    case when set_aside._outcome = 'filtered' then set_aside._name else 'refers_to_deleted' end as absent_by
+    {{ absent_by("set_aside") }} as absent_by
 from {{ plan.set_aside }} as set_aside
 inner join {{ plan.judged }} as judged
     on set_aside._place = judged.rowid
 where set_aside._is_absent_key
+{%- endmacro %}
+
+
+{% macro absent_by(outcome) -%}
+    case when {{ outcome }}._outcome = 'filtered' then {{ outcome }}._name else 'refers_to_deleted' end
 {%- endmacro %}
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MARK = "wellspring: "
 # Where models note which loads they have taken.
-_MARKS = "marks"
+MARKS = "marks"
 # What may get other rows without being made anew.
 _ADDED_TO = ("incremental", "staging", "seed")
 # Rows of a table outside of the ledger whose content is worth reading to name it.
@@ -48,7 +48,7 @@ class DataVersions:
         commented = _commented(connection).items()
         self._comments = {place: comment for place, (comment, _) in commented}
         self._rows = _counts(connection, self._counted())
-        self._noted = _contents(connection, [p for p in self._columns if p[0] == _MARKS])
+        self._noted = _contents(connection, [p for p in self._columns if p[0] == MARKS])
         self._sources = self._source_versions()
 
     def expected(self, chosen: Collection[str]) -> dict[str, str | None]:
@@ -77,7 +77,7 @@ class DataVersions:
     def mark(self, key: str, version: str) -> str:
         """What a node's relation bears when it has a version."""
         schema, name = self._place(key)
-        return _mark(version, self._rows.get((schema, name)), self._noted.get((_MARKS, name)))
+        return _mark(version, self._rows.get((schema, name)), self._noted.get((MARKS, name)))
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ def put_mark(connection: duckdb.DuckDBPyConnection, node: Any, version: str) -> 
     """Writes the mark of a version onto the relation of a node, as it is now."""
     rows, noted = None, None
     if _is_in_place(node):
-        place, marks = (node.schema, node.alias), (_MARKS, node.alias)
+        place, marks = (node.schema, node.alias), (MARKS, node.alias)
         rows = _counts(connection, [place])[place]
         known = connection.execute(
             "select 1 from duckdb_tables() where schema_name = ? and table_name = ?", marks

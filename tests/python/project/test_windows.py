@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from lab import Lab
 
+from ingestion.settings import load_settings
+from runner.transform import Dbt, Selection
+
 COLUMNS = {"passage_id": "varchar", "bay": "varchar", "told_at": "varchar", "fee": "varchar"}
 LEDGER = (
     "create schema if not exists ledger; create table if not exists ledger.files (source varchar,"
@@ -101,6 +104,30 @@ class CarPark:
 
     def values(self, model: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         return {window: row[:-1] for window, row in self.rows(model).items()}
+
+
+def test_a_first_build_tells_how_live_models_are_added_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    park = CarPark(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WELLSPRING_DATA", str(park.lab.data))
+    statements = park.lab.data / "state" / "compiled" / "statements.json"
+
+    def build(number: int) -> Dbt:
+        park.bring([(f"{number}", ("a", START + dt.timedelta(hours=number), number))])
+        dbt = Dbt(load_settings())
+        results = dbt.build(Selection())
+        assert {result.status for result in results} == {"ok"}, results
+        return dbt
+
+    told = build(0).kept.recordings
+    for number in (1, 2):
+        assert build(number)._manifest is None, "no dbt is needed"
+        assert len(park.rows("quarters")) == number + 1
+    statements.unlink()
+    for unique_id, ways in build(3).kept.recordings.items():
+        assert set(ways) <= set(told[unique_id]), unique_id
 
 
 def bucket(at: dt.datetime, minutes: int) -> dt.datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import closing
 from pathlib import Path
@@ -123,6 +124,39 @@ def test_what_is_played_equals_what_dbt_builds(project: ToyShop) -> None:
         assert played == by_dbt
         assert verdicts == {r.name: r.status for r in given.test(Selection())}
     assert "as it's told" in by_dbt["sales.told"][1]
+
+
+def test_a_first_build_tells_how_dbt_would_add_to_what_it_made(project: ToyShop) -> None:
+    build()
+    assert content(project)["sales.visits"][-1] == [(1,)], "nothing is executed for it"
+    assert not (project.data / "state" / "rehearsal").exists()
+    statements = project.data / "state" / "compiled" / "statements.json"
+    told = json.loads(statements.read_text())["recordings"]
+    add_sale(project)
+    _, asked = build()
+    assert not asked, "the first load after a first build"
+    played = content(project)["sales.sale_log"][-1]
+    assert 9 in {row[0] for row in played}
+    statements.unlink()
+    build()
+    for key, ways in json.loads(statements.read_text())["recordings"].items():
+        assert all(way in told[key] for way in ways), key
+
+
+def test_telling_it_touches_nothing_outside_and_is_left_to_dbt_then(project: ToyShop) -> None:
+    sheet = project.root / "log.csv"
+    model = project.root / "models/marts/sales/sale_log.sql"
+    hook = f"copy (select * from {{{{ this }}}}) to '{sheet}'"
+    model.write_text(model.read_text().replace("insert into sales.visits values (1)", hook))
+    build()
+    rows = sheet.read_text().splitlines()
+    assert len(rows) > 1, "not overwritten from an empty copy"
+    environment = dict(os.environ)
+    add_sale(project)
+    _, asked = build()
+    assert asked, "what the copy cannot do is not known"
+    assert len(sheet.read_text().splitlines()) == len(rows) + 1
+    assert dict(os.environ) == environment
 
 
 def test_only_what_new_rows_reach_is_built_and_tested_again(project: ToyShop) -> None:

@@ -42,6 +42,7 @@ FILES = {
               type: duckdb
               path: "{{ env_var('WELLSPRING_DATA', 'data') }}/warehouse/wellspring.duckdb"
               threads: 2
+              plugins: [{module: ingestion.dbt_plugin}]
         """,
     "wellspring.toml": """
         [publish]
