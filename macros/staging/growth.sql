@@ -116,13 +116,20 @@ where
         {{ return(false) }}
     {%- endif -%}
     {%- set explained = run_query("explain (format json) " ~ model_sql).rows[0][1] -%}
-    {%- set steps = modules.re.findall('"name": "([A-Z_ ]+)"', explained) | map("trim") | list -%}
+    {%- set whole = run_query("explain (format json) select * from " ~ plan.raw.relation_name).rows[0][1] -%}
     {#- a join sees the row alone if raw stands on one side of it only, and the other side never changes -#}
     {%- set harmless = [
         "PROJECTION", "FILTER", "HASH_JOIN", "NESTED_LOOP_JOIN", "CROSS_PRODUCT", "PG_TIMEZONE_NAMES",
         "COLUMN_DATA_SCAN", "DUMMY_SCAN",
     ] -%}
-    {{ return(steps | reject("in", harmless) | list in [["SEQ_SCAN"], ["TABLE_SCAN"]] and '"FULL"' not in explained) }}
+    {#- raw is read once, be it a table or a view of files: what reads all of it, and nothing else -#}
+    {%- set scans = [] -%}
+    {%- for plan_text in [explained, whole] -%}
+        {%- set steps = modules.re.findall('"name": "([A-Z_ ]+)"', plan_text) | map("trim") -%}
+        {%- do scans.append(steps | reject("in", harmless) | sort | list) -%}
+    {%- endfor -%}
+    {%- set others = scans[0] | reject("in", ["SEQ_SCAN", "TABLE_SCAN", "READ_PARQUET", "UNION"]) | list -%}
+    {{ return(scans[0] | length > 0 and scans[0] == scans[1] and others | length == 0 and '"FULL"' not in explained) }}
 {% endmacro %}
 
 
