@@ -52,11 +52,11 @@ numbered as (
         *,
         dense_rank() over (
             order by
-                load_month,
-                asked_page_type,
-                asked_country_code,
-                asked_device,
-                asked_connection_type
+                load_month asc nulls first,
+                asked_page_type asc nulls first,
+                asked_country_code asc nulls first,
+                asked_device asc nulls first,
+                asked_connection_type asc nulls first
         ) as answer_number
     from asked
 ),

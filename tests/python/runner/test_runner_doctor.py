@@ -54,13 +54,20 @@ def test_healthy_project_passes_and_nothing_is_changed(shop: ToyShop, call: Call
     assert found["source stock"]["found"] == "logged in"
     assert "1 files of sales are there" in found["source till"]["found"]
     assert "checksums as sealed" in found["published"]["found"]
-    assert found["project"]["verdict"] == "warn"  # the toy shop's profile lacks the plugin
-    assert "ingestion.dbt_plugin" in found["project"]["mend"]
+    assert found["project"]["verdict"] == "ok"
     assert content(shop.data) == before
     shown = call(shop, "doctor", "--offline")
     assert "✓ history" in shown.out
     assert "source stock" not in shown.out
-    assert "1 want attention" in shown.out
+    assert "want attention" not in shown.out
+
+    profiles = shop.root / "profiles.yml"
+    lines = profiles.read_text().splitlines()
+    profiles.write_text("\n".join(line for line in lines if "plugins" not in line))
+    _, found = findings(shop, call, "--offline")
+    assert found["project"]["verdict"] == "warn"
+    assert "ingestion.dbt_plugin" in found["project"]["mend"]
+    assert "1 want attention" in call(shop, "doctor", "--offline").out
 
 
 def test_everything_that_is_broken_is_told_at_once(
