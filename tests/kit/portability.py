@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -289,13 +290,26 @@ def render(
     common = ["--project-dir", str(project_dir), "--profiles-dir", str(project_dir), "--quiet"]
     common += ["--target-path", str(target_path)]
     chosen = ["--no-populate-cache", "--exclude", "test_type:generic", "test_type:unit"]
-    with mock.patch.dict(os.environ, {"WELLSPRING_DATA": str(data_dir)}):
+    with mock.patch.dict(os.environ, {"WELLSPRING_DATA": str(data_dir)}), _let_go():
         # parsed before the stand-in is there: dbt reads dispatch calls while it parses
         manifest = _invoke(dbtRunner(), ["parse", *common])
         with mock.patch.object(BaseDatabaseWrapper, "dispatch", patched):
             outcome = _invoke(dbtRunner(manifest=manifest), ["compile", *common, *chosen])
     nodes = [result.node for result in outcome.results]
     return list(_rendered(nodes, dispatcher)), dispatcher.missing
+
+
+@contextmanager
+def _let_go() -> Iterator[None]:
+    """Closes the warehouse at the end: dbt would hold it as long as this process lives."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    try:
+        yield
+    finally:
+        DuckDBConnectionManager.close_all_connections()
+        if DuckDBConnectionManager._ENV is not None:
+            DuckDBConnectionManager._ENV.close()
 
 
 def _invoke(runner: Any, arguments: list[str]) -> Any:
