@@ -52,11 +52,11 @@ def bare(session: MySQLSession, relation: Relation, out: Path) -> None:
     """Receives all bytes and looks at none."""
     cursor = SSCursor(session._connection)
     cursor.execute(f"select * from {relation.name}")
-    stream, last = session._connection._rfile, b""  # type: ignore[attr-defined]
+    stream, last = session._connection._rfile, b""  # type: ignore[attr-defined]  # private
     # The packet that ends the rows: five bytes, the first of them 254.
     while not (last[-9:-6] == b"\x05\0\0" and last[-5:-4] == b"\xfe"):
         last = last[-9:] + stream.read1(2**18)
-    cursor._result.unbuffered_active = False  # type: ignore[attr-defined]
+    cursor._result.unbuffered_active = False  # type: ignore[attr-defined]  # private
 
 
 def by_columns(session: MySQLSession, relation: Relation, out: Path) -> Path:

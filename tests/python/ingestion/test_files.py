@@ -9,6 +9,7 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from files_kit import Lab
@@ -154,8 +155,8 @@ def test_a_file_that_is_still_being_written_is_left_for_the_next_time(
     path = lab.put("a.csv", "n\n1\n", age=0)
     whole = files._copied
 
-    def grows(*given: object) -> object:
-        done = whole(*given)  # type: ignore[arg-type]
+    def grows(*given: Any) -> object:
+        done = whole(*given)
         with path.open("a") as handle:
             handle.write("2\n")
         return done
