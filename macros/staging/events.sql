@@ -100,26 +100,31 @@ where
 {% endmacro %}
 
 
+{#- of the one table: DuckDB's list of all columns looks at every view -#}
 {% macro raw_shape(plan) -%}
-    select coalesce(
-        string_agg(column_name || ' ' || data_type, ', ' order by column_index asc nulls last), ''
-    ) as shape
-    from duckdb_columns()
-    where
-        database_name = current_database()
-        and schema_name = {{ sql_literal(plan.raw.schema) }}
-        and table_name = {{ sql_literal(plan.raw.identifier) }}
+    select string_agg(name || ' ' || type, ', ' order by cid asc nulls last) as shape
+    from pragma_table_info({{ sql_literal(plan.raw.relation_name) }})
 {%- endmacro %}
 
 
 {#- a file that is read again is entered anew, with another time -#}
-{% macro loaded_files_hash(plan, newest) -%}
-    select coalesce(sum(hash(files.file, files.load_id, files.rows_loaded, files.loaded_at)), 0) as files
-    from ledger.files as files
-    where
-        files.source = {{ sql_literal(plan.source) }}
+{% macro loaded_file_hash() -%}
+    hash(files.file, files.load_id, files.rows_loaded, files.loaded_at)
+{%- endmacro %}
+
+
+{% macro is_loaded_file(plan) -%}
+    files.source = {{ sql_literal(plan.source) }}
         and files.table_name = {{ sql_literal(plan.table_name) }}
         and files.status = 'loaded'
+{%- endmacro %}
+
+
+{% macro loaded_files_hash(plan, newest) -%}
+    select coalesce(sum({{ loaded_file_hash() }}), 0) as files
+    from ledger.files as files
+    where
+        {{ is_loaded_file(plan) }}
         and files.load_id <= {{ newest }}
 {%- endmacro %}
 

@@ -46,23 +46,23 @@
 {%- endmacro %}
 
 
-{#- more than a third of the rows are sooner judged all together -#}
+{#- more than a third of the rows are sooner judged all together; the ledger is asked once: DuckDB plans subqueries for long -#}
 {% macro select_is_grown(plan, target_relation) -%}
 select count(*) = 1 as is_continued
 from {{ plan.marks }} as marks
+cross join (
+    select
+        coalesce(sum({{ loaded_file_hash() }}) filter (where files.load_id <= taken.load_id), 0) as files,
+        coalesce(sum(files.rows_loaded) filter (where files.load_id > taken.load_id), 0) as new_rows
+    from ledger.files as files
+    cross join {{ plan.marks }} as taken
+    where {{ is_loaded_file(plan) }}
+) as loaded
 where
     {{ is_same_code(plan) }}
     and marks.sees_rows_alone
-    and marks.files = ({{ loaded_files_hash(plan, "marks.load_id") }})
-    and 3 * (
-        select coalesce(sum(files.rows_loaded), 0)
-        from ledger.files as files
-        where
-            files.source = {{ sql_literal(plan.source) }}
-            and files.table_name = {{ sql_literal(plan.table_name) }}
-            and files.status = 'loaded'
-            and files.load_id > marks.load_id
-    ) <= (select count(*) from {{ plan.raw.relation_name }})
+    and marks.files = loaded.files
+    and 3 * loaded.new_rows <= (select count(*) from {{ plan.raw.relation_name }})
     {%- for input in plan.growth.logged.values() %}
     and {{ is_account_whole(input) }}
     and 3 * (
