@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ingestion.declarations import CsvOptions, FilesTable
+from ingestion.durable import begin_sync
 from ingestion.errors import BadInput, disk_full, first_line
 from ingestion.evolution import literal, quoted
 from ingestion.formats import csvfile, jsonfile, ndjsonfile, parquetfile
@@ -535,6 +536,8 @@ class Stager:
         compression = due.options["compression"]
         piece = ndjsonfile.write_piece(connection, due.path, compression, self._spool, origin)
         self._files += piece.paths
+        for path in piece.paths:
+            begin_sync(path)
         if piece.rejected:
             told = counted(len(piece.rejected), "record")
             log.warning("%s: %s rejected", due.origin_name or due.file, told)
@@ -561,6 +564,7 @@ class Stager:
             f"cast(null as bigint) as _row, {ndjsonfile.own_columns(origin)} from {reader}) "
             f"to {literal(str(target))} ({ndjsonfile.WRITTEN})"
         ).fetchall()
+        begin_sync(target)
         sql = ndjsonfile.select_rows([target], list(columns))
         return Relation((Counted(due, rows),), columns, sql, pieces=(target,))
 

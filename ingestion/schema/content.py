@@ -20,7 +20,7 @@ from ingestion.schema.shapes import Shape, ShapeColumn
 if TYPE_CHECKING:
     import duckdb
 
-_SAMPLE = 2_000
+_SAMPLE, _TABLE = 2_000, "wellspring_sample"
 _LEAST_VALUES = 20
 _SHARE = 0.9
 # The first that holds is taken: each is a special case of a later one, or of text.
@@ -90,16 +90,21 @@ def with_content(
     if not looked:
         return shape
     listed = ", ".join(quoted(name) for name in looked)
-    sample = f"(select {listed} from {source} limit {_SAMPLE})"
     counts = ", ".join(expression for name in looked for expression in _counts(name))
-    (found,) = connection.execute(f"select {counts} from {sample}").fetchall()
+    # A table: to read the first rows of a large file takes longer than to look at them.
+    connection.execute(
+        f"create or replace temporary table {_TABLE} as "
+        f"select {listed} from {source} limit {_SAMPLE}"
+    )
+    (found,) = connection.execute(f"select {counts} from {_TABLE}").fetchall()
     step = 1 + len(_CLASSES)
     reads = {
         name: _class_of(found[place * step : (place + 1) * step])
         for place, name in enumerate(looked)
     }
     nested = [name for name, kind in reads.items() if kind == "JSON"]
-    fields = _fields(connection, sample, nested)
+    fields = _fields(connection, nested)
+    connection.execute(f"drop table {_TABLE}")
     return replace(
         shape,
         columns=tuple(
@@ -129,7 +134,7 @@ def _class_of(counts: tuple[int, ...]) -> str:
 
 
 def _fields(
-    connection: duckdb.DuckDBPyConnection, sample: str, names: Collection[str]
+    connection: duckdb.DuckDBPyConnection, names: Collection[str]
 ) -> dict[str, dict[str, str]]:
     """Types inside JSON texts, by column and path."""
     if not names:
@@ -138,7 +143,7 @@ def _fields(
         f"json_group_structure(case when json_valid({quoted(name)}) then {quoted(name)}::json end)"
         for name in names
     )
-    (found,) = connection.execute(f"select {structures} from {sample}").fetchall()
+    (found,) = connection.execute(f"select {structures} from {_TABLE}").fetchall()
     told = {}
     for name, structure in zip(names, found, strict=True):
         flat: dict[str, str] = {}
