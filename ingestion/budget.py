@@ -28,8 +28,8 @@ _LEAST_MEMORY = 256 * 2**20
 # Buffers of readers, what the allocator keeps and modules that are imported later: a process of
 # 145 MB that loaded a CSV file of 1 GB with a limit of 1,000 MB came to 1,374 MB.
 _UNCOUNTED = 256 * 10**6
-# What is committed waits in the log, and in memory, before DuckDB writes it into the tables. With its
-# 16 MB that came in the middle of a build, more than once, and row groups were written again.
+# What is committed waits in the log, and in memory, before DuckDB writes it into the tables. With
+# its 16 MB that came in the middle of a build, and row groups were written more than once.
 _LOG, _SHARE_OF_LOG = 256 * 2**20, 8
 # A budget up to here is DuckDB's alone: Python would leave it too little to work with.
 _ALL_TO_DUCKDB = 512 * 10**6

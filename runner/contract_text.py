@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.yaml_scalar import scalar
+
 if TYPE_CHECKING:
     from runner.transform import NodeResult
 
@@ -37,11 +39,12 @@ def with_missing_contract(result: NodeResult, ask: Callable[[str], list[tuple[An
         f"it has a contract, but nothing describes its columns. Put this into {file}, and say what "
         "they mean:",
         "models:",
-        f"  - name: {result.name}",
+        f"  - name: {scalar(result.name)}",
         "    description: One row per ...",
         "    columns:",
     ]
     for name, data_type, *_ in columns:
         kind = _TYPES.get(data_type.lower(), data_type.lower().replace(",", ", "))
-        lines += [f"      - name: {name}", f"        data_type: {kind}", "        description: ..."]
+        lines += [f"      - name: {scalar(name)}", f"        data_type: {kind}"]
+        lines.append("        description: ...")
     return "\n".join(lines)

@@ -23,7 +23,8 @@ from ingestion.evolution import TEXT, widened
 from ingestion.schema.journal import Noted, duck_type
 from ingestion.schema.shapes import Shape
 from runner.changes.staging_sql import with_fallback
-from runner.changes.yaml_text import YamlText, entries, entry_named, pair_of, plain, value_of
+from runner.changes.yaml_text import YamlText, entries, entry_named, pair_of, value_of
+from runner.yaml_scalar import scalar
 
 if TYPE_CHECKING:
     import yaml
@@ -207,8 +208,8 @@ class SourceText:
         if columns is None or not columns.value or entry_named(columns, name) is not None:
             return
         kind = self._type_of(name)
-        parts = [f"name: {plain(name)}", *([f"data_type: {plain(kind)}"] if kind else [])]
-        parts.append(f"description: {plain(description)}")
+        parts = [f"name: {scalar(name)}", *([f"data_type: {scalar(kind)}"] if kind else [])]
+        parts.append(f"description: {scalar(description)}")
         if all(entry.flow_style for entry in entries(columns)):
             self._yaml.append(columns, f"{{{', '.join(parts)}}}")
             return
@@ -259,8 +260,8 @@ class SourceText:
             listed = _names_in(node if shared is None else shared)
             if not any(_is_name(entry, old) for entry in listed):
                 continue
-            names = [plain(new) if _is_name(e, old) else plain(str(e.value)) for e in listed]
-            if names == [plain(str(entry.value)) for entry in listed]:
+            names = [scalar(new) if _is_name(e, old) else scalar(str(e.value)) for e in listed]
+            if names == [scalar(str(entry.value)) for entry in listed]:
                 continue
             told = names[0] if key == "cursor" else f"[{', '.join(names)}]"
             self._say(key, told)
@@ -293,18 +294,18 @@ class SourceText:
         mine = duck_type(str(declared.value))
         wide = widened(mine, column.type)
         if wide != mine:
-            self._yaml.replace(declared, plain(in_words(wide)))
+            self._yaml.replace(declared, scalar(in_words(wide)))
 
     def _rekey(self, old: Sequence[str], new: Sequence[str]) -> None:
         listed = value_of(self._ingest, "primary_key")
         if listed is not None and [e.value for e in entries(listed)] == list(old):
-            self._yaml.replace(listed, f"[{', '.join(plain(name) for name in new)}]")
+            self._yaml.replace(listed, f"[{', '.join(scalar(name) for name in new)}]")
 
     def _call_origin(self, name: str) -> None:
         assert self._table is not None
         current = _at(self._table, [*_INGEST, "from"])
         if current is None or current.value != name:
-            self._yaml.set_path(self._table, [*_INGEST, "from"], plain(name))
+            self._yaml.set_path(self._table, [*_INGEST, "from"], scalar(name))
 
     @property
     def _ingest(self) -> yaml.Node | None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 
 import yaml
 
-_PLAIN = re.compile(r"^[A-Za-z_][\w() ,.-]*$")
-
 
 @dataclass
 class YamlText:
@@ -142,10 +140,3 @@ def entries(node: yaml.Node | None) -> Iterator[yaml.Node]:
     """The entries of a list."""
     if isinstance(node, yaml.SequenceNode):
         yield from node.value
-
-
-def plain(text: str) -> str:
-    """A text as YAML in one line."""
-    if _PLAIN.match(text) and not text.endswith(" ") and ", " not in text and ": " not in text:
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 
 from runner.discover.model import Behind, ColumnProfile, TableProfile
 from runner.discover.profile import is_nested, is_number, is_text, is_time
-from runner.discover.words import has_key_word, is_measure, is_prose_name, word_set
+from runner.discover.words import has_key_word, is_measure, is_prose_name
 from runner.draft.names import column_name, keywords
+from runner.yaml_scalar import scalar
 
 GROUPS = ("ids", "strings", "numerics", "booleans", "dates", "timestamps", "nested")
 # What few rows show is chance.
@@ -432,16 +433,3 @@ def _kind_text(profile: ColumnProfile, reading: Reading, words: tuple[str, ...])
             low, high = low[:10], (high or "")[:10]
         return f"{text} from {low} to {high}."
     return f"{text}, {different} different values."
-
-
-_PLAIN = re.compile(r"[A-Za-zÀ-ÿ_][\w ()/&+.-]*[\w)]|[A-Za-zÀ-ÿ]")
-_YAML_WORDS = word_set("y n yes no true false on off null nan inf")
-
-
-def scalar(text: str) -> str:
-    """A text as a YAML scalar in a list, in quotes where it could be taken for anything else."""
-    import json
-
-    if _PLAIN.fullmatch(text) and text.lower() not in _YAML_WORDS:
-        return text
-    return json.dumps(text, ensure_ascii=False)

@@ -331,7 +331,7 @@ def mart_yaml(table: Table, tables: Mapping[str, Table], has_mart: Mapping[str, 
 
 def group_yaml(area: str, owner: str) -> str:
     """The YAML of the group that owns an area's marts."""
-    from runner.draft.columns import scalar
+    from runner.yaml_scalar import scalar
 
     return "\n".join(
         [

@@ -12,8 +12,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
-from runner.draft.columns import Column, import_of, scalar, source_column
+from runner.draft.columns import Column, import_of, source_column
 from runner.draft.tables import Link, Table
+from runner.yaml_scalar import scalar
 
 _WIDTH = 80
 _PASSED_ON = ("_file", "_row", "_load_id", "_deleted")

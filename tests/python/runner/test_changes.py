@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 from toyshop import Call, ToyShop
 
 from ingestion.declarations import DatabaseTable, SourceDeclaration, TableDeclaration
@@ -16,6 +17,7 @@ from ingestion.schema.journal import Noted
 from ingestion.schema.shapes import Change, Shape, ShapeColumn
 from runner.changes.patches import Patched, Patches, Place
 from runner.changes.staging_sql import with_fallback
+from runner.yaml_scalar import scalar
 
 YAML = """\
 sources:
@@ -91,6 +93,24 @@ def test_a_new_column_is_declared_in_the_style_of_its_table(root: Path) -> None:
         "          - {name: colour, data_type: string, "
         "description: In the source since 2026-03-04.}"
     ]
+
+
+def test_a_column_is_declared_by_its_name_whatever_yaml_makes_of_it(root: Path) -> None:
+    text = patched(root, "orders", Change("column_added", "no"))
+    columns = yaml.safe_load(text)["sources"][0]["tables"][0]["columns"]
+    assert [column["name"] for column in columns] == ["id", "amount", "no"]
+
+
+ODD_TEXTS = (
+    *("no", "Null", "y", "~", "2026-03-04", "1e3", "a: b", "a #b", "a, b", "[a", "- a", "a\nb"),
+    *(" a", '"a"', "'a", "a\\b", "", "*a", "é", "decimal(12, 2)", "One row per order.", "colour"),
+)
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_a_text_as_yaml_is_read_as_that_text(text: str) -> None:
+    assert yaml.safe_load(f"name: {scalar(text)}") == {"name": text}
+    assert yaml.safe_load(f"[{scalar(text)}, {scalar(text)}]") == [text, text]
 
 
 def test_a_lost_column_is_marked_and_its_cursor_goes(root: Path) -> None:

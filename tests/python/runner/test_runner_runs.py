@@ -208,7 +208,7 @@ def test_failed_model_names_its_file_and_stops_the_run_if_so_set(
 
 def test_a_contract_without_columns_gets_them_written_down(shop: ToyShop, call: Call) -> None:
     config = '{{ config(contract={"enforced": true}) }}'
-    query = "select 1.50::decimal(10, 2) as price, 'x' as word, current_date as day_taken"
+    query = "select 1.50::decimal(10, 2) as price, 'x' as no, current_date as day_taken"
     shop.write("models/marts/sales/rpt_words.sql", f"{config}\n{query}")
     answer = call(shop, "build", "--select", "rpt_words")
     assert answer.code == 1
