@@ -16,6 +16,9 @@ from typing import Any
 
 from suite.kit import Benchmark, Case, Contender, Limit, Made, Target, folder_bytes
 
+# Of the first run, and what a run with nothing new may take in all.
+_SHARES, _FLOOR_SECONDS = {"extract": 0.05, "load": 0.05, "build": 0.10}, 5.0
+
 
 def prepare(folder: Path, sizes: Mapping[str, Any]) -> None:
     """Makes the source."""
@@ -39,6 +42,7 @@ def wellspring(case: Case) -> Made:
         "WELLSPRING_DATA": str(root / "data"),
         "CONNECTIONS__STORE__URL": f"sqlite:///{database}",
     }
+    found: dict[str, dict[str, float]] = {}
     for number, name in enumerate(rerun.RUNS):
         if name == "1 % new":
             rerun.renew(database, number)
@@ -46,20 +50,36 @@ def wellspring(case: Case) -> Made:
             taken = rerun.run(root, environment)
         for step in rerun.STEPS[:-1]:
             case.told(f"{name}: {step}", taken.get(step, 0.0))
+        found[name] = taken
+    first, floor, now = (found[name] for name in rerun.RUNS)
+    for step in _SHARES:
+        case.told(f"1 % new, beyond nothing new: {step}", max(now[step] - floor[step], 0.001))
+    case.told("1 % new: extract, load and build", sum(now[step] for step in _SHARES))
+    allowed = sum(share * first[step] for step, share in _SHARES.items())
+    case.told("1 % new: allowed", _FLOOR_SECONDS + allowed)
     return Made(int(case.options["rows"]), "", folder_bytes(root / "data"))
 
 
-def _share(step: str, most: float) -> Target:
+def _at_most(step: str, against: str, share: float, text: str) -> Target:
     return Target(
         "wellspring",
         "wellspring",
-        speed=1 / most,
-        step=f"1 % new: {step}",
-        against_step=f"first run: {step}",
-        text=f"acceptance 4: {most:.0%} of the first run, plus 5 s",
+        speed=1 / share,
+        step=f"1 % new{step}",
+        against_step=against,
+        text=f"acceptance 4: {text}",
     )
 
 
+_WITHIN = _at_most(
+    ": extract, load and build", "1 % new: allowed", 1, "5 s, and its share of the first run"
+)
+_BEYOND = tuple(
+    _at_most(
+        f", beyond nothing new: {step}", f"first run: {step}", share, f"{share:.0%} without the 5 s"
+    )
+    for step, share in _SHARES.items()
+)
 BENCHMARKS = (
     Benchmark(
         name="little-new",
@@ -69,11 +89,11 @@ BENCHMARKS = (
         prepare=prepare,
         sizes={"rows": 2_000_000},
         quick={"rows": 20_000},
-        targets=(_share("extract", 0.05), _share("load", 0.05), _share("build", 0.10)),
+        targets=(_WITHIN, *_BEYOND),
         limits=(Limit("wellspring", step="nothing new", seconds=5, text="acceptance 4"),),
         about=(
-            "Three runs in one data folder, each a command. The promise allows 5 s on top of the "
-            "share, which the verdict does not: a step that is missed here may lie within them."
+            "Three runs in one data folder, each a command. Half of what is new is rows, the other "
+            "half corrections all over the tables, which touch some 3 % of the facts."
         ),
     ),
 )
