@@ -24,6 +24,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -219,7 +221,7 @@ def bare(folder: Path, made: Made) -> Spent:
     return spend([sys.executable, "-c", code], dict(os.environ), folder)
 
 
-def bare_marts(folder: Path, made: Made) -> Spent:
+def bare_marts(folder: Path, files: Sequence[Path]) -> Spent:
     """The same questions by DuckDB alone: no landing, ledger, quarantine, tests, published version.
 
     Rows that break a rule go, of a key the first stays, counts by millisecond are added to, and
@@ -227,8 +229,8 @@ def bare_marts(folder: Path, made: Made) -> Spent:
     """
     database = folder / "bare_marts.duckdb"
     columns = ", ".join(f"'{name}': '{kind}'" for name, kind in TYPES.items())
-    files = [str(path) for path in made.files]
-    script = BARE_MARTS.format(files=files, columns=columns, page=_PAGE)
+    listed = [str(path) for path in files]
+    script = BARE_MARTS.format(files=listed, columns=columns, page=_PAGE)
     code = (
         f"import duckdb; c = duckdb.connect({str(database)!r}); "
         "c.execute('set preserve_insertion_order = false'); "
@@ -259,7 +261,7 @@ class Trial:
             target.parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, target)
-        (folder / "clicks").mkdir()
+        (folder / "clicks").mkdir(exist_ok=True)
         (self.project / "wellspring.toml").write_text("", encoding="utf-8")
         declared = self.project / "models/staging/web/_web__sources.yml"
         text = declared.read_text(encoding="utf-8")
@@ -282,7 +284,7 @@ class Trial:
 
     def steps(self) -> dict[str, float]:
         """Seconds of each step of the last run."""
-        with sqlite3.connect(self.data / "state" / "history.sqlite") as history:
+        with closing(sqlite3.connect(self.data / "state" / "history.sqlite")) as history:
             found = history.execute(
                 "select step, sum(seconds) from steps "
                 "where run_id = (select max(run_id) from steps) "
@@ -318,7 +320,7 @@ def main() -> int:
             )
             alone = {
                 "bare, a table": bare(scratch, made),
-                "bare, marts": bare_marts(scratch, made),
+                "bare, marts": bare_marts(scratch, made.files),
             }
             tell_day(trial, made, alone, trial.run(), idle)
             wrong = trial.wrong()
