@@ -251,6 +251,17 @@ def test_many_loads_equal_a_rebuild(tmp_path: Path, as_files: bool) -> None:
     shop.check()
 
 
+def test_a_view_of_no_file_yet_is_known_to_be_read_row_by_row(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    kinds = shop.lab.query("describe raw_lab.payments")
+    listed = ", ".join(f"cast(null as {kind[1]}) as {kind[0]}" for kind in kinds)
+    shop.lab.execute("drop table raw_lab.payments")
+    shop.lab.execute(f"create view raw_lab.payments as select {listed} where false")
+    shop.run()
+    assert shop.lab.query("select sees_rows_alone from marks.stg_lab__payments") == [(True,)]
+    assert not shop.lab.query("from duckdb_tables() where table_name like '%__empty'")
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
     shop = Shop(tmp_path)
