@@ -239,11 +239,15 @@ class Dbt:
         """
         if selection.everything:
             return self.kept.content, set(self.kept.content["sources"])
-        from ingestion.manifest import read_manifest
 
-        manifest = self.manifest
-        with _surroundings(self.settings):
-            return read_manifest(self.settings, selection.select, selection.exclude, manifest)
+        def ask() -> set[str]:
+            from ingestion.manifest import read_manifest
+
+            manifest, where = self.manifest, (selection.select, selection.exclude)
+            with _surroundings(self.settings):
+                return read_manifest(self.settings, *where, manifest)[1]
+
+        return self.kept.content, set(self._selected(selection, ("source",), ask))
 
     def select(self, selection: Selection, *kinds: str) -> list[str]:
         """Unique ids of the nodes of these kinds within a selection, sorted.
@@ -254,6 +258,29 @@ class Dbt:
         if selection.everything:
             nodes = self.project.nodes.items()
             return sorted(key for key, node in nodes if str(node.resource_type) in kinds)
+        return self._selected(selection, kinds, lambda: self._listed(selection, kinds))
+
+    def _selected(
+        self, selection: Selection, kinds: Sequence[str], ask: Callable[[], Iterable[str]]
+    ) -> list[str]:
+        """Unique ids that dbt finds for a selection, sorted; of unchanged code it is asked once."""
+        import json
+
+        from runner.compiled.store import Store
+
+        asked = json.dumps([sorted(kinds), selection.select, selection.exclude])
+        if not self._may_keep:
+            return sorted(ask())
+        if asked not in self.kept.selections:
+            found = sorted(ask())
+            if not self.kept.note_selection(asked, found):
+                return found
+            Store(self.settings).write_selections(self.kept)
+        return self.kept.selections[asked]
+
+    def _listed(self, selection: Selection, kinds: Sequence[str]) -> list[str]:
+        import json
+
         arguments = ["ls", "--output", "json", "--output-keys", "unique_id"]
         for kind in kinds:
             arguments += ["--resource-type", kind]
@@ -264,9 +291,7 @@ class Dbt:
                 f"dbt does not understand the selection `{selection}`: {_text(done.exception)}",
                 hint="See https://docs.getdbt.com/reference/node-selection/syntax.",
             )
-        import json
-
-        return sorted(json.loads(line)["unique_id"] for line in done.result)
+        return [json.loads(line)["unique_id"] for line in done.result]
 
     def build(
         self,
@@ -486,20 +511,19 @@ class Dbt:
     def test(self, selection: Selection, lazy: bool = False) -> list[NodeResult]:
         """Runs the data tests. Unit tests are left out: they test code, not data.
 
-        All of them are asked in few queries; a selection's, and those that keep their failures in
-        a table, are run by dbt. The verdicts are the same.
+        They are asked in few queries; those that keep their failures in a table are run by dbt.
+        The verdicts are the same.
 
         Args:
             selection: What to test.
-            lazy: Whether to leave out what passed on the data that is there.
+            lazy: Whether to leave out what passed on the data that is there; a selection is tested
+                whole.
 
         Raises:
             BuildFailed: dbt could not even begin.
         """
-        if not selection.everything:
-            return self._tested(selection.arguments())
         tests = self.compiled_tests(selection)
-        if not self._may_keep:
+        if not self._may_keep or not selection.everything:
             return self.judge(tests)
         from contextlib import closing
 
@@ -577,11 +601,9 @@ class Dbt:
         results = [_judged(verdict) for verdict in verdicts]
         return results + (self._tested_by_dbt(rest) if rest else [])
 
-    def _tested(self, arguments: Sequence[str]) -> list[NodeResult]:
-        return self._results(["test", "--exclude-resource-type", "unit_test", *arguments])
-
     def _tested_by_dbt(self, tests: Sequence[str]) -> list[NodeResult]:
-        return self._tested([part for name in self._names(tests) for part in ("--select", name)])
+        chosen = [part for name in self._names(tests) for part in ("--select", name)]
+        return self._results(["test", "--exclude-resource-type", "unit_test", *chosen])
 
     def _names(self, unique_ids: Collection[str]) -> list[str]:
         """Nodes as dbt's selection language names them."""

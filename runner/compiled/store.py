@@ -35,6 +35,10 @@ _RENDERS_MOMENT = re.compile(
 )
 _GRAPH = re.compile(r"\bgraph\s*[.\[]")
 _FORMAT = 1
+# Of selections; the oldest go.
+_MOST_SELECTIONS = 64
+# What such a selection finds depends on earlier runs.
+_OF_RUNS = re.compile(r"\b(state|result|source_status):")
 # Answers are few; more would be answers that change all the time.
 _MOST_WAYS = 8
 
@@ -54,6 +58,7 @@ class Kept:
         recordings: By unique id, all ways in which dbt was seen to build a node.
         grounds: By unique id, the shape of what a node is made from when it was recorded.
         tests: By unique id of a test, its compiled SQL and the file that holds it.
+        selections: What dbt found for selections, by what was asked.
     """
 
     key: str
@@ -66,6 +71,7 @@ class Kept:
     recordings: dict[str, list[Recording]] = field(default_factory=dict)
     grounds: dict[str, str] = field(default_factory=dict)
     tests: dict[str, dict[str, str]] = field(default_factory=dict)
+    selections: dict[str, list[str]] = field(default_factory=dict)
     _view: View | None = field(default=None, init=False, repr=False)
 
     @property
@@ -131,6 +137,21 @@ class Kept:
         fields = self.content["nodes"][unique_id]
         more = {"compiled_code": found["compiled_code"], "compiled_path": found["path"] or None}
         return Part({**fields, **more})
+
+    def note_selection(self, asked: str, found: Iterable[str]) -> bool:
+        """Keeps what dbt found for a selection; returns whether it finds the same each time.
+
+        Args:
+            asked: The selection, and of what.
+            found: Unique ids.
+        """
+        if _OF_RUNS.search(asked):
+            return False
+        self.selections.pop(asked, None)
+        self.selections[asked] = sorted(found)
+        for oldest in list(self.selections)[:-_MOST_SELECTIONS]:
+            del self.selections[oldest]
+        return True
 
     def _may_play(self, node: Any) -> bool:
         if node.unique_id in self.moving or str(node.resource_type) not in _KINDS:
@@ -242,6 +263,9 @@ class Store:
                 unique_id: [Recording.of_fields(fields) for fields in ways]
                 for unique_id, ways in statements["recordings"].items()
             }
+        selections = self._parsed("selections.json", key)
+        if selections is not None:
+            kept.selections = selections["selections"]
         return kept
 
     def write_project(self, kept: Kept) -> None:
@@ -267,6 +291,10 @@ class Store:
         }
         fields = {"grounds": kept.grounds, "tests": kept.tests, "recordings": recordings}
         self._write("statements.json", kept.key, fields)
+
+    def write_selections(self, kept: Kept) -> None:
+        """Keeps what was selected."""
+        self._write("selections.json", kept.key, {"selections": kept.selections})
 
     def _parsed(self, name: str, key: str) -> dict[str, Any] | None:
         try:

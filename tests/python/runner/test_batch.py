@@ -55,8 +55,13 @@ def test_batched_tests_come_to_what_dbt_comes_to(
     dbt.on_node = lambda done, total, name: seen.append(name)
     batched = told(dbt.test(Selection()))
     names = set(seen)
-    one_by_one = told(dbt._tested([]))
+    by_dbt = ["test", "--exclude-resource-type", "unit_test"]
+    one_by_one = told(dbt._results(by_dbt))
     assert batched == one_by_one
+    part = Selection(("+fct_sales", "assert_warns"), ("assert_cannot_be_run",))
+    asked = told(dbt.test(part))
+    assert asked == told(dbt._results([*by_dbt, *part.arguments()]))
+    assert 1 < len(asked) < len(batched)
     statuses = {result.name.removeprefix("assert_"): result.status for result in batched.values()}
     assert {name: statuses[name] for name in TESTS} == {
         "passes": "ok",

@@ -12,9 +12,11 @@ import duckdb
 import pytest
 from toyshop import ToyShop
 
+from ingestion.errors import DeclarationError
 from ingestion.settings import load_settings
 from runner.compiled.key import project_key
 from runner.compiled.recording import GIVE_WAY, recorded
+from runner.compiled.store import Kept
 from runner.compiled.view import View, lasting
 from runner.site import build_docs
 from runner.transform import Dbt, NodeResult, Selection
@@ -180,6 +182,41 @@ def test_only_what_new_rows_reach_is_built_and_tested_again(project: ToyShop) ->
     with closing(warehouse(project)) as connection:
         (rows,) = connection.execute("select count(*) from sales.sale_log").fetchall()[0]
     assert rows == 4
+
+
+def test_a_selection_of_unchanged_code_is_not_asked_of_dbt_again(project: ToyShop) -> None:
+    def work(*select: str) -> tuple[Any, bool]:
+        dbt, selection = Dbt(load_settings()), Selection(select, ("sale_log",))
+        sources, built = dbt.sources(selection)[1], dbt.build(selection)
+        tested = [(result.name, result.status) for result in dbt.test(selection)]
+        names = sorted(result.name for result in built)
+        return (sources, names, sorted(tested)), dbt._manifest is not None
+
+    build()
+    first, asked = work("+fct_sales")
+    assert asked
+    assert "fct_sales" in first[1]
+    assert ("unique_fct_sales_sale_id", "ok") in first[2]
+    assert first[0] == {"source.toyshop.till.sales"}
+    assert work("+fct_sales") == (first, False)
+    assert work("fct_sales")[1], "another selection"
+    project.write("models/marts/sales/fct_again.sql", "select 1 as n -- {{ ref('fct_sales') }}")
+    wider, asked = work("+fct_sales+")
+    assert asked
+    assert "fct_again" in wider[1]
+    assert work("+fct_sales") == (first, True), "code was changed"
+    for _ in range(2):
+        with pytest.raises(DeclarationError, match="nothing in the project matches"):
+            Dbt(load_settings()).sources(Selection(("no_such_model",)))
+
+
+def test_a_selection_by_earlier_runs_is_asked_each_time() -> None:
+    kept = Kept("key", {"nodes": {}, "sources": {}}, {}, None)
+    assert not kept.note_selection('[["model"], ["state:modified+"], []]', ["model.x"])
+    for number in range(100):
+        assert kept.note_selection(f'[["model"], ["model_{number}"], []]', ["model.x"])
+    assert len(kept.selections) < 100
+    assert '[["model"], ["model_99"], []]' in kept.selections
 
 
 def test_a_relation_that_another_has_built_is_built_again(project: ToyShop) -> None:
