@@ -27,7 +27,7 @@ _MARK = "wellspring: "
 # Where models note which loads they have taken.
 MARKS = "marks"
 # What may get other rows without being made anew.
-_ADDED_TO = ("incremental", "staging", "seed")
+_ADDED_TO = ("by_key", "incremental", "staging", "seed")
 # Rows of a table outside of the ledger whose content is worth reading to name it.
 _MOST_ROWS = 200_000
 Versions = Mapping[str, str | None]

@@ -347,6 +347,28 @@ def test_what_a_first_build_tells_of_later_ones_is_what_dbt_sends(
             assert set(sent) <= set(rehearsed[unique_id])
 
 
+def test_what_no_load_has_reached_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Runner(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WELLSPRING_DATA", str(runner.lab.data))
+    runner.build()
+
+    def built() -> set[str]:
+        results = Dbt(load_settings()).build(Selection(), lazy=True)
+        assert {result.status for result in results} == {"ok"}, results
+        return {result.name for result in results if not result.unchanged}
+
+    assert built() == set()
+    runner.shop.bring("payments", {"payment_id": "2", "order_id": "4", "means": "card"})
+    reached = built()
+    assert "stg_lab__payments" in reached
+    assert not {"stg_lab__buyers", "stg_lab__orders", "orders_placed"} & reached
+    runner.lab.execute("delete from intermediate.orders_placed")
+    assert "orders_placed" in built(), "another program has changed it"
+
+
 def changed(shop: Shop, side: str = "staged") -> set[str]:
     """Orders that the last build changed."""
     rows = shop.lab.query(
