@@ -247,7 +247,7 @@ class Dbt:
             with _surroundings(self.settings):
                 return read_manifest(self.settings, *where, manifest)[1]
 
-        return self.kept.content, set(self._selected(selection, ("source",), ask))
+        return self.kept.content, set(self._selected(selection, ("sources above",), ask))
 
     def select(self, selection: Selection, *kinds: str) -> list[str]:
         """Unique ids of the nodes of these kinds within a selection, sorted.

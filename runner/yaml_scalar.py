@@ -11,7 +11,7 @@ import re
 import yaml
 
 _PLAIN = re.compile(r"[A-Za-zÀ-ÿ_][\w ()/&+.-]*[\w).]|[A-Za-zÀ-ÿ]")
-# PyYAML reads the first two as texts, other readers do not.
+# PyYAML reads them as texts, not all others do.
 _WORDS = frozenset(("y", "n", "nan", "inf"))
 
 
