@@ -52,6 +52,7 @@ def begin_sync(path: Path) -> None:
 
 def _write_back(descriptor: int) -> None:
     try:
+        # A hint that is refused costs nothing: `sync` does the whole work then.
         with suppress(OSError):
             # Of what it is told to drop, Linux begins to write what is not on the disk yet.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

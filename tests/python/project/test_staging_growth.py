@@ -328,13 +328,16 @@ class Runner:
         return {table for table, _ in before} - dict(self.lab.query(columns.format("false"))).keys()
 
 
-def test_what_a_first_build_tells_of_later_ones_is_what_dbt_sends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that no later one needs dbt, whatever the loads bring."""
-    runner = Runner(tmp_path)
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    made = Runner(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WELLSPRING_DATA", str(runner.lab.data))
+    monkeypatch.setenv("WELLSPRING_DATA", str(made.lab.data))
+    return made
+
+
+def test_what_a_first_build_tells_of_later_ones_is_what_dbt_sends(runner: Runner) -> None:
+    """So that no later one needs dbt, whatever the loads bring."""
     rehearsed = runner.build().kept.recordings
     staged = {f"staging.stg_lab__{table}" for table in (*TABLES, "visits")}
     ways = {runner.bring: set(), runner.upset: staged | {"intermediate.orders_placed"}}
@@ -347,12 +350,7 @@ def test_what_a_first_build_tells_of_later_ones_is_what_dbt_sends(
             assert set(sent) <= set(rehearsed[unique_id])
 
 
-def test_what_no_load_has_reached_stays_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner = Runner(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WELLSPRING_DATA", str(runner.lab.data))
+def test_what_no_load_has_reached_stays_as_it_is(runner: Runner) -> None:
     runner.build()
 
     def built() -> set[str]:

@@ -11,6 +11,7 @@ percentiles as well.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def _arrive(case: Case, day: Mapping[str, Any]) -> None:
     for path in _paths(day):
         place = case.scratch / path.relative_to(case.data)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.hardlink_to(path)
+        shutil.copy(path, place)
 
 
 BENCHMARKS = (
